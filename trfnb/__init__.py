@@ -1,0 +1,39 @@
+"""Transfer learning for spaCy, measured in notebooks.
+
+Everything public is imported on first use, so that `import trfnb` costs what `import spacy` costs.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "FullTransformerBatch": "trfnb.pipe.annotations",
+    "Tok2VecListener": "trfnb.pipe.architectures",
+    "Transformer": "trfnb.pipe.transformer",
+    "TransformerData": "trfnb.pipe.annotations",
+    "TransformerListener": "trfnb.pipe.architectures",
+    "TransformerModel": "trfnb.pipe.architectures",
+    "get_doc_spans": "trfnb.flow.spans",
+    "get_sent_spans": "trfnb.flow.spans",
+    "null_annotation_setter": "trfnb.pipe.annotations",
+    "record": "trfnb.runs.results",
+    "registry": "trfnb.registration",
+    "results": "trfnb.runs.results",
+    "token_vectors": "trfnb.pipe.annotations",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'trfnb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

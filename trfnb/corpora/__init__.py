@@ -1,0 +1,1 @@
+"""Annotated corpora: a name or a path becomes Examples."""

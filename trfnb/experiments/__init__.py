@@ -1,0 +1,1 @@
+"""Build pipelines, train them, measure what they cost and gain."""

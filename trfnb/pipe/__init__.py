@@ -1,0 +1,1 @@
+"""What spaCy sees: the component, the architectures, the annotations."""

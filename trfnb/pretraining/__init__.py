@@ -1,0 +1,1 @@
+"""Pretraining: masking, objectives and the loop."""

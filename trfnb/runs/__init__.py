@@ -1,0 +1,1 @@
+"""Runs of notebooks: one, or a sweep of many. Imports no torch."""

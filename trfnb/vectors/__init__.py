@@ -1,0 +1,1 @@
+"""Static vectors: convert, prune, inspect, embed, distil."""

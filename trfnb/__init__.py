@@ -3,6 +3,7 @@
 Everything public is imported on first use, so that `import trfnb` costs what `import spacy` costs.
 """
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -24,7 +25,7 @@ _HOME = {
     "token_vectors": "trfnb.pipe.annotations",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
@@ -37,3 +38,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+# spaCy finds an installed trfnb by its entry points. This serves a checkout that is only on the
+# path; a program that has no need of spaCy, such as a sweep's parent, must not pay for it.
+if "spacy" in sys.modules:
+    import_module("trfnb.registration")

@@ -4,10 +4,9 @@ spaCy loads this module through an entry point whenever a pipeline is made, so i
 neither transformers nor a notebook library.
 """
 
-from spacy import registry
+from .pipe.factories import make_transformer, register
+from .pipe.registries import registry
 
-__all__ = ["registry"]
+register()
 
-
-def make_transformer() -> None:
-    """Stand for the factory in the entry point; importing this module registers everything."""
+__all__ = ["make_transformer", "registry"]

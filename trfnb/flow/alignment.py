@@ -1,12 +1,13 @@
 """Wordpiece rows <-> tokens, from the characters that both cover."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from spacy.attrs import IDX, LENGTH
 from spacy.tokens import Doc, Span
-from thinc.types import Ragged
+from thinc.types import Ints1d, Ragged
 
 from .wordpieces import Wordpieces
 
@@ -38,7 +39,7 @@ def align(docs: Sequence[Doc], spans: Sequence[Sequence[Span]], wordpieces: Word
     tokens = token_ids[np.repeat(first, counts) + within]
     order = np.argsort(tokens, kind="stable")
     lengths = np.bincount(tokens, minlength=n_tokens)
-    return Ragged(rows[order].astype("int32"), lengths.astype("int32"))
+    return Ragged(cast(Ints1d, rows[order].astype("int32")), cast(Ints1d, lengths.astype("int32")))
 
 
 def _token_characters(

@@ -1,0 +1,134 @@
+"""Wordpiece ids -> hidden states: a HuggingFace model inside a Thinc layer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import torch
+from thinc.api import Model, torch2xp, xp2torch
+from thinc.types import Floats2d
+
+from .batching import MicroBatch, micro_batches
+from .weights import EncoderShim
+from .wordpieces import Wordpieces
+
+Precision = Literal["fp32", "bf16", "fp16"]
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+# On a CPU larger forward passes run out of cache: 4,096 wordpieces took 10-20 % longer a word.
+CPU_BATCH_ITEMS = 1024
+
+Rows = dict[int, Floats2d]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How to run the encoder; none of this is saved with its weights.
+
+    Attributes:
+        precision: ``"fp32"`` is exact; the others run matrix products in half precision over
+            weights that stay in fp32.
+        max_batch_items: The most wordpieces of one forward pass, padding included.
+    """
+
+    precision: Precision = "fp32"
+    max_batch_items: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise ValueError(f"precision expected one of {known}, got {self.precision!r}.")
+        if self.max_batch_items < 1:
+            raise ValueError(
+                f"max_batch_items expected at least 1 wordpiece, got {self.max_batch_items}."
+            )
+
+    def items(self, device: torch.device) -> int:
+        """Return the budget of one forward pass on a device."""
+        if device.type == "cpu":
+            return min(self.max_batch_items, CPU_BATCH_ITEMS)
+        return self.max_batch_items
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Return the context that forward passes run in."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(device.type, dtype=_AUTOCAST[self.precision])
+
+
+def encoder(shim: EncoderShim, runtime: Runtime) -> Model[Wordpieces, Rows]:
+    """Wrap a HuggingFace encoder.
+
+    The layer maps a flat batch of n wordpieces to the hidden states asked for: for each layer
+    number in ``attrs["layers"]`` an array (n, width). Layer 0 is the embeddings' output, -1 the
+    last layer. Its backprop takes gradients of the same form, for any of those layers, and
+    accumulates them on the weights; ids have no gradient, so it returns nothing.
+    """
+    return Model(
+        "encoder",
+        forward,
+        dims={"nO": None},
+        shims=[shim],
+        attrs={"layers": [-1], "runtime": runtime},
+    )
+
+
+def forward(
+    model: Model[Wordpieces, Rows], wordpieces: Wordpieces, is_train: bool
+) -> tuple[Rows, Callable[[Mapping[int, Floats2d]], None]]:
+    """Run length-sorted micro-batches and put their rows back in order."""
+    shim, runtime = cast(EncoderShim, model.shims[0]), model.attrs["runtime"]
+    body = shim.loaded()
+    device = shim.device
+    layers = sorted({shim.layer_index(layer) for layer in model.attrs["layers"]})
+    batches = micro_batches(wordpieces, runtime.items(device), shim.pad_id)
+    places = [torch.from_numpy(batch.rows).to(device) for batch in batches]
+    out = {layer: torch.empty((len(wordpieces.ids), shim.width), device=device) for layer in layers}
+    graph: list[dict[int, torch.Tensor]] = []
+    body.train(is_train)
+    with torch.set_grad_enabled(is_train), runtime.autocast(device):
+        for batch, place in zip(batches, places, strict=True):
+            states = _hidden_states(body, batch, layers, shim.n_layers, device)
+            for layer, rows in states.items():
+                out[layer][place] = rows.detach()
+            if is_train:
+                graph.append(states)
+
+    def backprop(d_rows: Mapping[int, Floats2d]) -> None:
+        d_torch = {layer: xp2torch(d, device=device) for layer, d in d_rows.items()}
+        ends, gradients = [], []
+        for states, place in zip(graph, places, strict=True):
+            for layer, d in d_torch.items():
+                if states[layer].requires_grad:
+                    ends.append(states[layer])
+                    gradients.append(d[place])
+        if ends:
+            torch.autograd.backward(ends, gradients)
+            shim.has_gradient = True
+
+    return {layer: cast(Floats2d, torch2xp(rows)) for layer, rows in out.items()}, backprop
+
+
+def _hidden_states(
+    body: torch.nn.Module,
+    batch: MicroBatch,
+    layers: Sequence[int],
+    n_layers: int,
+    device: torch.device,
+) -> dict[int, torch.Tensor]:
+    """Run one micro-batch; return the real positions of the layers asked for, in fp32."""
+    ids = torch.from_numpy(batch.ids).to(device)
+    mask = torch.from_numpy(batch.mask).to(device)
+    only_last = list(layers) == [n_layers]
+    output = body(
+        input_ids=ids,
+        attention_mask=None if batch.is_full else mask.long(),
+        output_hidden_states=not only_last,
+        return_dict=True,
+    )
+    found = {}
+    for layer in layers:
+        states = output.last_hidden_state if layer == n_layers else output.hidden_states[layer]
+        found[layer] = (states.flatten(0, 1) if batch.is_full else states[mask]).float()
+    return found

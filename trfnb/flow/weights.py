@@ -1,0 +1,258 @@
+"""The encoder's weights and tokenizer: from a hub or disk, as bytes, without pickle."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, cast
+
+import srsly
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from thinc.api import (
+    Optimizer,
+    PyTorchShim,
+    Shim,
+    get_torch_default_device,
+    torch2xp,
+    xp2torch,
+)
+from thinc.types import FloatsXd
+
+
+class EncoderShim(PyTorchShim):
+    """A HuggingFace encoder with its tokenizer, loaded when first needed.
+
+    Args:
+        name: A hub name or a local directory. Not needed once weights were restored.
+        tokenizer_config: Passed to ``AutoTokenizer.from_pretrained``.
+        transformer_config: Passed to ``AutoConfig.from_pretrained``.
+        trust_remote_code: Run code that comes with the weights; off unless asked for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer_config: dict[str, Any] | None = None,
+        transformer_config: dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        super().__init__(None)
+        self.name = name
+        self.tokenizer_config = dict(tokenizer_config or {})
+        self.transformer_config = dict(transformer_config or {})
+        self.trust_remote_code = trust_remote_code
+        self.tokenizer: Any = None
+        self.has_gradient = False
+        self._aside = False
+
+    # -- what the body is -------------------------------------------------------------------
+
+    def loaded(self) -> torch.nn.Module:
+        """Return the torch module.
+
+        Raises:
+            ValueError: there are no weights yet.
+        """
+        if self._model is None:
+            raise ValueError(
+                f"The transformer {self.name!r} has no weights yet: call nlp.initialize() to load "
+                "them from the hub or from a local path, or spacy.load a saved pipeline."
+            )
+        return self._model
+
+    @property
+    def config(self) -> Any:
+        """The HuggingFace configuration."""
+        return self.loaded().config
+
+    @property
+    def width(self) -> int:
+        """Numbers a hidden state."""
+        return int(self.config.hidden_size)
+
+    @property
+    def n_layers(self) -> int:
+        """Transformer layers above the embeddings."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills up a batch."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else 0)
+
+    def layer_index(self, layer: int) -> int:
+        """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0.
+
+        Raises:
+            ValueError: the model has no such layer.
+        """
+        index = layer if layer >= 0 else self.n_layers + 1 + layer
+        if not 0 <= index <= self.n_layers:
+            raise ValueError(
+                f"layer expected a number from {-self.n_layers - 1} to {self.n_layers} for "
+                f"{self.name!r} (0 is the embeddings' output, -1 the last layer), got {layer}."
+            )
+        return index
+
+    # -- from a hub or a directory ----------------------------------------------------------
+
+    def load(self, source: str | Path | None = None) -> None:
+        """Load weights and tokenizer from a hub or a directory.
+
+        Raises:
+            OSError: there is nothing to load at that name, or no network to fetch it by.
+        """
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+        source = str(source or self.name)
+        trust = {"trust_remote_code": self.trust_remote_code}
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(
+                source, **{**trust, **self.tokenizer_config}
+            )
+            config = AutoConfig.from_pretrained(source, **trust, **self.transformer_config)
+            with _no_bars():
+                body = AutoModel.from_pretrained(
+                    source, config=config, dtype=torch.float32, **trust
+                )
+        except (OSError, ValueError) as error:
+            raise OSError(
+                f"Cannot load the transformer {source!r}: expected a local directory with "
+                "config.json, tokenizer files and model.safetensors, or a model name that the hub "
+                "can be reached for. Download it where there is a network and give its path as "
+                f"[components.transformer.model] name. ({type(error).__name__}: {error})"
+            ) from error
+        self._model = body.to(get_torch_default_device())
+
+    def save(self, directory: Path) -> None:
+        """Write a directory that HuggingFace opens: config, safetensors, tokenizer."""
+        directory.mkdir(parents=True, exist_ok=True)
+        with _no_bars():
+            self.loaded().save_pretrained(directory)  # type: ignore[operator]
+        self.tokenizer.save_pretrained(directory)
+
+    def restore(self, directory: Path) -> None:
+        """Load what `save` wrote."""
+        given, self.tokenizer_config, self.transformer_config = (
+            (self.tokenizer_config, self.transformer_config),
+            {},
+            {},
+        )
+        try:
+            self.load(directory)
+        finally:
+            self.tokenizer_config, self.transformer_config = given
+
+    # -- as bytes ---------------------------------------------------------------------------
+
+    @contextmanager
+    def stored_aside(self) -> Iterator[None]:
+        """Leave the weights out of `to_bytes`, because they are saved as a directory."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
+
+    def to_bytes(self) -> bytes:
+        """Return config, tokenizer files and weights (safetensors) as bytes."""
+        if self._model is None or self._aside:
+            return srsly.msgpack_dumps({})
+        with tempfile.TemporaryDirectory() as folder:
+            self.tokenizer.save_pretrained(folder)
+            self.config.save_pretrained(folder)
+            files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        return srsly.msgpack_dumps({"files": files, "weights": save_safetensors(self._unique())})
+
+    def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
+        """Restore what `to_bytes` returned."""
+        saved = srsly.msgpack_loads(bytes_data)
+        if saved:
+            self._rebuild(saved["files"], load_safetensors(saved["weights"]))
+        return self
+
+    def _unique(self) -> dict[str, torch.Tensor]:
+        """Name each tensor once, also where two names share its memory."""
+        seen: set[int] = set()
+        unique = {}
+        for name, tensor in self.loaded().state_dict().items():
+            if tensor.data_ptr() not in seen or not tensor.numel():
+                seen.add(tensor.data_ptr())
+                unique[name] = tensor.detach().cpu().contiguous()
+        return unique
+
+    def _rebuild(self, files: dict[str, bytes], weights: dict[str, torch.Tensor]) -> None:
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+        trust = {"trust_remote_code": self.trust_remote_code}
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+            config = AutoConfig.from_pretrained(folder, **trust)
+        if self._model is None or self._model.config.to_dict() != config.to_dict():
+            self._model = AutoModel.from_config(config, dtype=torch.float32, **trust)
+        missing, unexpected = self._model.load_state_dict(weights, strict=False)
+        # A tensor with two names was saved under the first alone.
+        absent = [name for name in missing if name not in _tied(self._model)]
+        if absent or unexpected:
+            raise ValueError(
+                f"The saved weights do not fit {config.model_type!r}: missing {absent}, "
+                f"unexpected {list(unexpected)}. The files were written by another version or "
+                "were changed; save the pipeline again."
+            )
+        self._model.to(get_torch_default_device())
+
+    # -- learning ---------------------------------------------------------------------------
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """Step each parameter that got a gradient; without one, nothing moves."""
+        if not self.has_gradient:
+            return
+        for name, parameter in self.loaded().named_parameters():
+            if parameter.grad is None:
+                continue
+            value = cast(FloatsXd, torch2xp(parameter.data))
+            updated, _ = optimizer((self.id, name), value, cast(FloatsXd, torch2xp(parameter.grad)))
+            parameter.data = xp2torch(updated, requires_grad=True, device=parameter.device)
+            # None, not zero: a later step without a gradient must not move it by momentum.
+            parameter.grad = None
+        self.has_gradient = False
+
+    def copy(self) -> "EncoderShim":
+        """Return a deep copy that an optimizer can tell from this one."""
+        copied = deepcopy(self)
+        copied.id = Shim(None).id
+        return copied
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        """Move the weights, if there are any."""
+        if self._model is not None:
+            super().to_device(device_type, device_id)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hide the bars for reading and writing local files; a second is too short for one."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _tied(body: torch.nn.Module) -> set[str]:
+    owners: dict[int, str] = {}
+    tied = set()
+    for name, tensor in body.state_dict().items():
+        if owners.setdefault(tensor.data_ptr(), name) != name:
+            tied.add(name)
+    return tied

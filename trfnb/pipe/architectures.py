@@ -1,0 +1,132 @@
+"""The functions that a config names: models, listeners, span getters, annotation setters."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from spacy.tokens import Doc
+from thinc.api import Model, reduce_mean
+from thinc.types import Floats2d, Ragged
+
+from ..flow.encoder import Precision, Runtime
+from ..flow.listener import TransformerListener
+from ..flow.spans import SpanGetter, get_doc_spans, get_sent_spans, strided_spans
+from ..flow.weights import EncoderShim
+from .annotations import AnnotationSetter, FullTransformerBatch, null_annotation_setter
+from .listener import Tok2VecListener
+from .model import token_vector_model, transformer_model
+from .registries import registry
+
+GradFactorSetting = float | Iterable[float]
+
+
+@registry.architectures("trfnb.TransformerModel.v1")
+def TransformerModel(  # noqa: N802
+    name: str,
+    get_spans: SpanGetter = get_doc_spans,
+    tokenizer_config: dict[str, Any] = {},  # noqa: B006
+    transformer_config: dict[str, Any] = {},  # noqa: B006
+    precision: Precision = "fp32",
+    layers: list[int] = [],  # noqa: B006
+    trust_remote_code: bool = False,
+) -> Model[list[Doc], FullTransformerBatch]:
+    """Build the model of a shared transformer.
+
+    Args:
+        name: Hub name or local directory of any encoder that ``AutoModel`` opens.
+        get_spans: What the encoder reads of each doc.
+        tokenizer_config: Passed to ``AutoTokenizer.from_pretrained``.
+        transformer_config: Passed to ``AutoConfig.from_pretrained``; dropout is set here, e.g.
+            ``{"hidden_dropout_prob": 0.0}``.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        layers: Layers to keep in `doc._.trf_data` beside the last; 0 is the embeddings' output.
+        trust_remote_code: Run code that comes with the weights.
+    """
+    shim = EncoderShim(name, tokenizer_config, transformer_config, trust_remote_code)
+    return transformer_model(shim, get_spans, Runtime(precision), layers)
+
+
+@registry.architectures("trfnb.Tok2VecTransformer.v1")
+def Tok2VecTransformer(  # noqa: N802
+    name: str,
+    get_spans: SpanGetter = get_doc_spans,
+    tokenizer_config: dict[str, Any] = {},  # noqa: B006
+    transformer_config: dict[str, Any] = {},  # noqa: B006
+    precision: Precision = "fp32",
+    trust_remote_code: bool = False,
+    pooling: Model[Ragged, Floats2d] | None = None,
+    grad_factor: GradFactorSetting = 1.0,
+    layer: int = -1,
+) -> Model[list[Doc], list[Floats2d]]:
+    """Build a transformer for one task alone: no shared component, no listener.
+
+    Args:
+        name: As for `TransformerModel`, as are the next five.
+        get_spans: What the encoder reads of each doc.
+        tokenizer_config: Passed to the tokenizer.
+        transformer_config: Passed to the configuration.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        trust_remote_code: Run code that comes with the weights.
+        pooling: Reduces a token's rows to its vector; the mean by default.
+        grad_factor: What the gradient into the transformer is multiplied by.
+        layer: The layer to read.
+    """
+    shim = EncoderShim(name, tokenizer_config, transformer_config, trust_remote_code)
+    transformer = transformer_model(shim, get_spans, Runtime(precision))
+    return token_vector_model(transformer, pooling or reduce_mean(), grad_factor, layer)
+
+
+@registry.architectures("trfnb.TransformerListener.v1")
+def listener(
+    grad_factor: GradFactorSetting = 1.0,
+    pooling: Model[Ragged, Floats2d] | None = None,
+    upstream: str = "*",
+    layer: int = -1,
+) -> Model[list[Doc], list[Floats2d]]:
+    """Build a listener to a `Transformer` component.
+
+    Args:
+        grad_factor: What the gradient into the transformer is multiplied by: a number, or a Thinc
+            schedule, stepped once a training step.
+        pooling: Reduces a token's rows to its vector; the mean by default.
+        upstream: Name of the component, or ``"*"`` for any.
+        layer: The layer to listen to; 0 is the embeddings' output, -1 the last layer.
+    """
+    return TransformerListener(upstream, grad_factor, pooling or reduce_mean(), layer)
+
+
+@registry.architectures("trfnb.Tok2VecListener.v1")
+def tok2vec_listener(
+    width: int, grad_factor: GradFactorSetting = 1.0, upstream: str = "*"
+) -> Model[list[Doc], list[Floats2d]]:
+    """Build a listener to a `Tok2Vec` component.
+
+    Args:
+        width: Numbers a vector of the upstream component.
+        grad_factor: What the gradient into the upstream component is multiplied by.
+        upstream: Name of the component, or ``"*"`` for any.
+    """
+    return Tok2VecListener(upstream, width, grad_factor)
+
+
+@registry.span_getters("trfnb.doc_spans.v1")
+def configure_doc_spans() -> SpanGetter:
+    """Read each doc as a whole."""
+    return get_doc_spans
+
+
+@registry.span_getters("trfnb.sent_spans.v1")
+def configure_sent_spans() -> SpanGetter:
+    """Read each sentence by itself."""
+    return get_sent_spans
+
+
+@registry.span_getters("trfnb.strided_spans.v1")
+def configure_strided_spans(window: int = 128, stride: int = 96) -> SpanGetter:
+    """Read overlapping windows of tokens."""
+    return strided_spans(window, stride)
+
+
+@registry.annotation_setters("trfnb.null_annotation_setter.v1")
+def configure_null_annotation_setter() -> AnnotationSetter:
+    """Set nothing beyond `doc._.trf_data`."""
+    return null_annotation_setter

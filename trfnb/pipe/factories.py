@@ -1,0 +1,83 @@
+"""The components that a pipeline names by their factory."""
+
+from importlib.util import find_spec
+from typing import Any
+
+from spacy.language import Language
+from spacy.pipeline import Pipe
+from spacy.tokens import Doc
+from thinc.api import Config, Model
+from thinc.types import Floats2d
+
+from . import architectures  # noqa: F401  the defaults below name them
+from .annotations import AnnotationSetter, FullTransformerBatch
+from .tok2vec import Tok2Vec
+from .transformer import Transformer
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+_TRANSFORMER = f"""
+[transformer]
+max_batch_items = 4096
+[transformer.annotation_setter]
+@annotation_setters = "trfnb.null_annotation_setter.v1"
+[transformer.model]
+@architectures = "trfnb.TransformerModel.v1"
+name = "{DEFAULT_MODEL}"
+tokenizer_config = {{}}
+transformer_config = {{}}
+precision = "fp32"
+layers = []
+trust_remote_code = false
+[transformer.model.get_spans]
+@span_getters = "trfnb.doc_spans.v1"
+"""
+
+_TOK2VEC = """
+[tok2vec]
+[tok2vec.model]
+@architectures = "spacy.HashEmbedCNN.v2"
+pretrained_vectors = null
+width = 96
+depth = 4
+embed_size = 2000
+window_size = 1
+maxout_pieces = 3
+subword_features = true
+"""
+
+
+def make_transformer(
+    nlp: Language,
+    name: str,
+    model: Model[list[Doc], FullTransformerBatch],
+    annotation_setter: AnnotationSetter,
+    max_batch_items: int,
+) -> Pipe:
+    """Make a `Transformer` component."""
+    return Transformer(
+        nlp.vocab, model, annotation_setter, name=name, max_batch_items=max_batch_items
+    )
+
+
+def make_tok2vec(nlp: Language, name: str, model: Model[list[Doc], list[Floats2d]]) -> Pipe:
+    """Make a `Tok2Vec` component."""
+    return Tok2Vec(nlp.vocab, model, name)
+
+
+def register() -> None:
+    """Register the factories; `transformer` too, unless spacy-transformers is there for it."""
+    names = ["trfnb_transformer"]
+    if find_spec("spacy_transformers") is None:
+        names.append("transformer")
+    settings: dict[str, Any] = Config().from_str(_TRANSFORMER)["transformer"]
+    for name in names:
+        Language.factory(
+            name, assigns=["doc._.trf_data"], default_config=settings, func=make_transformer
+        )
+    Language.factory(
+        "trfnb_tok2vec",
+        assigns=["doc.tensor"],
+        default_config=Config().from_str(_TOK2VEC)["tok2vec"],
+        func=make_tok2vec,
+    )

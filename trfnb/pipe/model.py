@@ -1,0 +1,145 @@
+"""List[Doc] -> FullTransformerBatch: the stages of the flow, in order."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from spacy.tokens import Doc
+from thinc.api import Model
+from thinc.types import Floats2d, Ints1d, Ragged
+
+from ..flow.alignment import align
+from ..flow.encoder import Runtime, encoder
+from ..flow.gradients import GradFactor
+from ..flow.listener import split
+from ..flow.pooling import Pooling, pool
+from ..flow.spans import SpanGetter, checked_spans
+from ..flow.weights import EncoderShim
+from ..flow.wordpieces import encode, max_wordpieces
+from .annotations import FullTransformerBatch
+
+
+def transformer_model(
+    shim: EncoderShim, get_spans: SpanGetter, runtime: Runtime, layers: Iterable[int] = ()
+) -> Model[list[Doc], FullTransformerBatch]:
+    """Build the model of a `Transformer` component.
+
+    Args:
+        shim: The encoder's weights and tokenizer, loaded when the model is initialised.
+        get_spans: What the encoder reads of each doc.
+        runtime: Precision and budget.
+        layers: Layers to keep beside the last and those that listeners ask for.
+    """
+    body = encoder(shim, runtime)
+    body.attrs["layers"] = sorted({-1, *layers})
+    return Model(
+        "transformer_model",
+        forward,
+        init=init,
+        dims={"nO": None},
+        layers=[body],
+        attrs={
+            "get_spans": get_spans,
+            "replace_listener": independent_copy,
+            "replace_listener_cfg": independent_config,
+        },
+    )
+
+
+def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:
+    """Load the weights, unless they were restored already."""
+    body, shim = model.layers[0], _shim(model)
+    if shim.tokenizer is None:
+        shim.load()
+    for node in (body, model):
+        node.set_dim("nO", shim.width)
+
+
+def forward(
+    model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc], is_train: bool
+) -> tuple[FullTransformerBatch, Callable[[Mapping[int, Floats2d]], None]]:
+    """Spans, wordpieces, hidden states, alignment."""
+    body, shim = model.layers[0], _shim(model)
+    config = shim.loaded().config
+    spans = checked_spans(model.attrs["get_spans"], docs)
+    texts = [span.text for doc_spans in spans for span in doc_spans]
+    wordpieces = encode(shim.tokenizer, texts, max_wordpieces(shim.tokenizer, config))
+    rows, backprop = body(wordpieces, is_train)
+    alignment = align(docs, spans, wordpieces)
+    indices, lengths = cast(Ints1d, alignment.dataXd), alignment.lengths
+    on_device = Ragged(model.ops.asarray1i(indices), model.ops.asarray1i(lengths))
+    batch = FullTransformerBatch(
+        spans, wordpieces, rows, on_device, shim.n_layers, [len(doc) for doc in docs]
+    )
+    return batch, backprop
+
+
+def _shim(model: Model[list[Doc], FullTransformerBatch]) -> EncoderShim:
+    return cast(EncoderShim, model.layers[0].shims[0])
+
+
+def token_vector_model(
+    transformer: Model[list[Doc], FullTransformerBatch],
+    pooling: Pooling,
+    grad_factor: float | Iterable[float] = 1.0,
+    layer: int = -1,
+) -> Model[list[Doc], list[Floats2d]]:
+    """Build a transformer that a single task keeps to itself: docs -> one array a doc."""
+    transformer.layers[0].attrs["layers"] = [layer]
+    return Model(
+        "tok2vec_transformer",
+        _forward_vectors,
+        init=_init_vectors,
+        dims={"nO": None},
+        layers=[transformer, pooling],
+        attrs={"layer": layer, "factor": GradFactor(grad_factor)},
+    )
+
+
+def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any = None) -> None:
+    transformer = model.layers[0]
+    transformer.initialize()
+    model.set_dim("nO", transformer.get_dim("nO"))
+
+
+def _forward_vectors(
+    model: Model[list[Doc], list[Floats2d]], docs: Sequence[Doc], is_train: bool
+) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
+    transformer, pooling = model.layers
+    layer, factor = model.attrs["layer"], model.attrs["factor"]
+    now = factor.now
+    batch, backprop_rows = transformer(docs, is_train and now != 0)
+    vectors, backprop_pool = pool(pooling, batch.layer(layer), batch.align, is_train)
+
+    def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
+        if now != 0:
+            d_rows = backprop_pool(model.ops.flatten(d_vectors)) * now
+            backprop_rows({batch.layer_index(layer): d_rows})
+        factor.step()
+        return []
+
+    return split(vectors, [len(doc) for doc in docs]), backprop
+
+
+def independent_copy(
+    transformer: Model[list[Doc], FullTransformerBatch],
+    listener: Model[list[Doc], list[Floats2d]],
+    component: Any,
+) -> Model[list[Doc], list[Floats2d]]:
+    """Turn a copied shared model into one for a single task (for ``nlp.replace_listeners``)."""
+    model = token_vector_model(
+        transformer, listener.layers[0], listener.attrs["factor"].now, listener.attrs["layer"]
+    )
+    model.set_dim("nO", transformer.get_dim("nO"))
+    return model
+
+
+def independent_config(
+    transformer_config: dict[str, Any], listener_config: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the config that fits `independent_copy`."""
+    config = {key: value for key, value in transformer_config.items() if key != "layers"}
+    config["@architectures"] = "trfnb.Tok2VecTransformer.v1"
+    for key in ("grad_factor", "pooling", "layer"):
+        if key in listener_config:
+            config[key] = listener_config[key]
+    return config

@@ -1,0 +1,158 @@
+"""What every shared body does: find its listeners, hand out one batch, take their gradients."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from spacy.training import Example, validate_examples
+from thinc.api import Model, Optimizer, set_dropout_rate
+
+from ..flow.gradients import Junction
+
+
+class SharedBody:
+    """A mixin for components that others listen to.
+
+    Gradients wait at a junction. They go back through the body in one pass when the body is about
+    to step, or before its next batch, so that the order of the components does not matter.
+    """
+
+    name: str
+    model: Model
+    listener_map: dict[str, list[Any]]
+    listener_type: Any
+    _junction: Junction | None = None
+    _losses: dict[str, float]
+    _deferred: Optimizer | None = None
+    _has_gradient: bool = False
+    _in_step: bool = False
+
+    # -- listeners: the protocol of spaCy's ListenedToComponent ------------------------------
+
+    @property
+    def listeners(self) -> list[Any]:
+        """All listener layers, in pipeline order."""
+        return [layer for layers in self.listener_map.values() for layer in layers]
+
+    @property
+    def listening_components(self) -> list[str]:
+        """Names of the components that listen."""
+        return list(self.listener_map)
+
+    def add_listener(self, listener: Any, component_name: str) -> None:
+        """Connect a listener layer of a component."""
+        layers = self.listener_map.setdefault(component_name, [])
+        if listener not in layers:
+            layers.append(listener)
+
+    def remove_listener(self, listener: Any, component_name: str) -> bool:
+        """Disconnect a listener layer; return whether it was connected."""
+        layers = self.listener_map.get(component_name, [])
+        if listener not in layers:
+            return False
+        layers.remove(listener)
+        if not layers:
+            del self.listener_map[component_name]
+        return True
+
+    def find_listeners(self, component: Any) -> None:
+        """Connect every listener in a component's model that names this one, or any."""
+        if not isinstance(getattr(component, "model", None), Model):
+            return
+        for node in component.model.walk():
+            if isinstance(node, self.listener_type) and node.upstream_name in ("*", self.name):
+                self.add_listener(node, component.name)
+
+    # -- one training step ------------------------------------------------------------------
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Encode a batch and hand it to the listeners.
+
+        Args:
+            examples: The batch.
+            drop: Dropout rate of Thinc layers; a HuggingFace model has its own in its config.
+            sgd: If given, step as soon as all listeners' gradients have arrived.
+            losses: Gets the squared norm of the arriving gradients under the component's name.
+        """
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.update")
+        self.settle()
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        if not self.listeners:
+            return losses
+        set_dropout_rate(self.model, drop)
+        docs = [example.predicted for example in examples]
+        pulling = [layer.id for layer in self.listeners if getattr(layer, "grad_factor", 1.0) != 0]
+        if pulling:
+            outputs, backprop = self._begin_update(docs)
+        else:
+            outputs, backprop = self._predict_for_update(docs), None
+        self._junction = Junction(docs, outputs, backprop, pulling)
+        self._losses = losses
+        self._in_step = True
+        for layer in self.listeners:
+            self._connect(layer, self._junction)
+        if sgd is not None:
+            self.finish_update(sgd)
+        return losses
+
+    def finish_update(self, sgd: Optimizer) -> None:
+        """Step the body's weights, once this batch's gradients are there.
+
+        ``nlp.update(sgd=…)`` calls this before any listener ran; the step then waits for them.
+        """
+        junction = self._junction
+        if junction is not None and junction.expected and not junction.contributions:
+            self._deferred = sgd
+            junction.when_complete = self.settle
+        else:
+            self._step(sgd)
+
+    def settle(self) -> None:
+        """Send back the gradients that wait, and take a step that waited for them."""
+        if self._deferred is not None:
+            self._step(self._deferred)
+        else:
+            self._send_back()
+
+    def _step(self, sgd: Optimizer) -> None:
+        self._deferred = None
+        self._send_back()
+        if self._has_gradient:
+            self.model.finish_update(sgd)
+            self._has_gradient = False
+        if self._in_step:
+            self._in_step = False
+            for layer in self.listeners:
+                if hasattr(layer, "step"):
+                    layer.step()
+
+    def _send_back(self) -> None:
+        """Run the backward pass if gradients wait."""
+        junction, self._junction = self._junction, None
+        if junction is None:
+            return
+        self._has_gradient |= bool(junction.contributions)
+        self._losses[self.name] += junction.settle()
+        for layer in self.listeners:
+            self._connect(layer, None)
+
+    # -- what a body fills in ---------------------------------------------------------------
+
+    def _begin_update(self, docs: list[Any]) -> tuple[Any, Any]:
+        """Return outputs for the listeners and a callback that takes their summed gradient."""
+        return self.model.begin_update(docs)
+
+    def _predict_for_update(self, docs: list[Any]) -> Any:
+        """Return outputs for the listeners where no gradient is wanted."""
+        return self.model.predict(docs)
+
+    def _connect(self, layer: Any, junction: Junction | None) -> None:
+        layer.connect(junction)

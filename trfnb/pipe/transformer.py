@@ -1,0 +1,195 @@
+"""The component that runs one transformer for all who listen to it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import srsly
+from spacy import util
+from spacy.language import Language
+from spacy.pipeline.trainable_pipe import TrainablePipe
+from spacy.tokens import Doc
+from spacy.training import Example, validate_get_examples
+from spacy.vocab import Vocab
+from thinc.api import Model
+
+from ..flow.listener import TransformerListener
+from ..flow.weights import EncoderShim
+from .annotations import (
+    AnnotationSetter,
+    FullTransformerBatch,
+    install_extension,
+    null_annotation_setter,
+)
+from .shared import SharedBody
+
+# A stream is cut so that a batch's hidden states stay small beside the weights.
+_TOKENS_A_BATCH = 20_000
+
+
+class Transformer(SharedBody, TrainablePipe):
+    """Encode docs once, for every component that listens.
+
+    The output is stored on each doc as `doc._.trf_data`.
+
+    Args:
+        vocab: The pipeline's vocabulary.
+        model: A model of type ``Model[list[Doc], FullTransformerBatch]``.
+        annotation_setter: Called with each batch of docs and its `FullTransformerBatch`.
+        name: The component's name.
+        max_batch_items: The most wordpieces of one forward pass, padding included.
+    """
+
+    listener_type = TransformerListener
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[list[Doc], FullTransformerBatch],
+        annotation_setter: AnnotationSetter = null_annotation_setter,
+        *,
+        name: str = "transformer",
+        max_batch_items: int = 4096,
+    ) -> None:
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.annotation_setter = annotation_setter
+        self.listener_map = {}
+        self.cfg: dict[str, Any] = {}
+        self.max_batch_items = max_batch_items
+        install_extension()
+        for node in self._encoder_layers():
+            node.attrs["runtime"] = replace(node.attrs["runtime"], max_batch_items=max_batch_items)
+
+    @property
+    def set_extra_annotations(self) -> AnnotationSetter:
+        """The annotation setter under its later name."""
+        return self.annotation_setter
+
+    @set_extra_annotations.setter
+    def set_extra_annotations(self, setter: AnnotationSetter) -> None:
+        self.annotation_setter = setter
+
+    # -- prediction -------------------------------------------------------------------------
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        """Encode a stream of docs, batch by batch.
+
+        Args:
+            stream: Docs.
+            batch_size: The most docs of a batch; long docs make smaller ones.
+        """
+        handle_error = self.get_error_handler()
+        for docs in _batches(stream, batch_size, _TOKENS_A_BATCH):
+            try:
+                self.set_annotations(docs, self.predict(docs))
+            except Exception as error:
+                handle_error(self.name, self, docs, error)
+                continue
+            yield from docs
+
+    def predict(self, docs: Iterable[Doc]) -> FullTransformerBatch:
+        """Encode a batch of docs."""
+        return self.model.predict(list(docs))
+
+    def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
+        """Store each doc's share on `doc._.trf_data` and call the annotation setter."""
+        docs = list(docs)
+        for doc, data in zip(docs, predictions.doc_data, strict=True):
+            doc._.trf_data = data
+        self.annotation_setter(docs, predictions)
+
+    # -- training ---------------------------------------------------------------------------
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,
+    ) -> None:
+        """Load the weights, unless they are there, and tell listeners their width."""
+        validate_get_examples(get_examples, "Transformer.initialize")
+        self.model.initialize()
+        self._tell_width()
+
+    def add_listener(self, listener: Any, component_name: str) -> None:
+        """Connect a listener, and keep the layer that it wants."""
+        super().add_listener(listener, component_name)
+        self._keep_layer(listener.attrs["layer"])
+        self._tell_width()
+
+    def _tell_width(self) -> None:
+        if self.model.has_dim("nO"):
+            for listener in self.listeners:
+                listener.set_dim("nO", self.model.get_dim("nO"))
+
+    def _keep_layer(self, layer: int) -> None:
+        for node in self._encoder_layers():
+            node.attrs["layers"] = sorted({*node.attrs["layers"], layer})
+
+    def _encoder_layers(self) -> list[Model]:
+        return [node for node in self.model.walk() if "runtime" in node.attrs]
+
+    def _encoders(self) -> list[EncoderShim]:
+        return [
+            shim
+            for node in self._encoder_layers()
+            for shim in node.shims
+            if isinstance(shim, EncoderShim)
+        ]
+
+    # -- on disk ----------------------------------------------------------------------------
+
+    def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
+        """Save the component; each encoder becomes a directory that HuggingFace opens too."""
+        self.settle()
+        encoders = [shim for shim in self._encoders() if shim.tokenizer is not None]
+
+        def save_model(folder: Path) -> None:
+            with ExitStack() as stack:
+                for i, shim in enumerate(encoders):
+                    shim.save(folder.parent / f"encoder{i or ''}")
+                    stack.enter_context(shim.stored_aside())
+                self.model.to_disk(folder)
+
+        serialize = {
+            "cfg": lambda p: srsly.write_json(p, self.cfg),
+            "vocab": lambda p: self.vocab.to_disk(p, exclude=exclude),
+            "model": save_model,
+        }
+        util.to_disk(path, serialize, exclude)
+
+    def from_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> "Transformer":
+        """Load what `to_disk` saved."""
+
+        def load_model(folder: Path) -> None:
+            self.model.from_disk(folder)
+            for i, shim in enumerate(self._encoders()):
+                directory = folder.parent / f"encoder{i or ''}"
+                if directory.exists():
+                    shim.restore(directory)
+            self._tell_width()
+
+        deserialize: dict[str, Any] = {
+            "cfg": lambda p: self.cfg.update(srsly.read_json(p)),
+            "vocab": lambda p: self.vocab.from_disk(p, exclude=exclude),
+            "model": load_model,
+        }
+        util.from_disk(path, deserialize, exclude)
+        return self
+
+
+def _batches(stream: Iterable[Doc], max_docs: int, max_tokens: int) -> Iterator[list[Doc]]:
+    batch: list[Doc] = []
+    tokens = 0
+    for doc in stream:
+        batch.append(doc)
+        tokens += len(doc)
+        if len(batch) >= max_docs or tokens >= max_tokens:
+            yield batch
+            batch, tokens = [], 0
+    if batch:
+        yield batch

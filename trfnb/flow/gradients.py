@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import tee
+from numbers import Real
 from typing import Any
 
 from spacy.tokens import Doc
@@ -55,15 +56,10 @@ class GradFactor:
 
 
 def _checked(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        try:
-            value = float(value) if hasattr(value, "__float__") else None
-        except (TypeError, ValueError):
-            value = None
-    if value is None:
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
             "grad_factor expected a finite number or a schedule of them, e.g. 0.5 or "
-            '{"@schedules": "warmup_linear.v1", …}; got something that is neither.'
+            f'{{"@schedules": "warmup_linear.v1", …}}; got {value!r} ({type(value).__name__}).'
         )
     if not math.isfinite(value):
         raise ValueError(f"grad_factor expected a finite number, got {value}.")

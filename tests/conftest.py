@@ -1,0 +1,92 @@
+"""Encoders small enough for a unit test, and a few sentences."""
+
+import string
+from pathlib import Path
+
+import pytest
+import spacy
+import torch
+from spacy.language import Language
+from spacy.training import Example
+from thinc.api import fix_random_seed
+
+WORDS = ["the", "bank", "river", "paris", "april", "meets", "plans", "in", "of", "un", "##able"]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A directory with a random-weight BERT: 3 layers, 16 wide, no dropout, words and letters."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    letters = [*string.ascii_lowercase, *string.digits, *string.punctuation]
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters]
+    vocab += [f"##{letter}" for letter in letters]
+    (folder / "vocab.txt").write_text("\n".join(vocab), encoding="utf8")
+    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=48)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocab),
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.4,
+    )
+    BertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """The real MiniLM of the `demo` extra."""
+    from trfnb import models
+
+    try:
+        return models.path("minilm")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    fix_random_seed(0)
+
+
+LISTENER = {"@architectures": "trfnb.TransformerListener.v1"}
+
+SENTENCES = [
+    ("Paris meets April in the bank .", ["N", "V", "N", "P", "D", "N", "."], (0, 5, "PER")),
+    ("the river bank plans", ["D", "N", "N", "V"], (4, 14, "LOC")),
+    ("unable", ["A"], (0, 6, "X")),
+    ("April , the plans of Paris", ["N", ",", "D", "N", "P", "N"], (21, 26, "LOC")),
+]
+
+
+def examples(nlp: Language) -> list[Example]:
+    """Four annotated sentences."""
+    return [
+        Example.from_dict(
+            nlp.make_doc(text),
+            {"tags": tags, "entities": [entity], "cats": {"A": i % 2, "B": 1 - i % 2}},
+        )
+        for i, (text, tags, entity) in enumerate(SENTENCES)
+    ]
+
+
+def transformer_pipeline(
+    path: str | Path, tagger: dict | None = None, ner: dict | None = None, **model: object
+) -> Language:
+    """Return an initialised pipeline: a shared transformer, a tagger and an entity recogniser."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe(
+        "trfnb_transformer", name="transformer", config={"model": {"name": str(path), **model}}
+    )
+    nlp.add_pipe("tagger", config={"model": {"tok2vec": {**LISTENER, **(tagger or {})}}})
+    nlp.add_pipe("ner", config={"model": {"tok2vec": {**LISTENER, **(ner or {})}}})
+    nlp.initialize(lambda: examples(nlp))
+    return nlp

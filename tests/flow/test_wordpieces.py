@@ -1,0 +1,44 @@
+from types import SimpleNamespace
+
+import pytest
+from transformers import AutoTokenizer
+
+from trfnb.flow.wordpieces import encode, max_wordpieces
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny):
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+def test_ids_offsets_and_lengths(tokenizer):
+    pieces = encode(tokenizer, ["the bank", "", "unable"])
+    assert pieces.lengths.tolist() == [4, 0, 4]
+    words = tokenizer.convert_ids_to_tokens(pieces.ids.tolist())
+    assert words == ["[CLS]", "the", "bank", "[SEP]", "[CLS]", "un", "##able", "[SEP]"]
+    assert pieces.offsets[:4].tolist() == [[0, 0], [0, 3], [4, 8], [0, 0]]
+    assert pieces.truncated.tolist() == [0, 0, 0]
+
+
+def test_what_is_cut_off_is_counted_and_the_end_mark_stays(tokenizer):
+    pieces = encode(tokenizer, ["the bank in the river", "paris"], max_length=4)
+    assert pieces.lengths.tolist() == [4, 3]
+    assert pieces.truncated.tolist() == [3, 0]
+    words = tokenizer.convert_ids_to_tokens(pieces.ids[:4].tolist())
+    assert words == ["[CLS]", "the", "bank", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "config", "expected"),
+    [
+        (512, {"model_type": "bert", "max_position_embeddings": 512}, 512),
+        (10**30, {"model_type": "bert", "max_position_embeddings": 512}, 512),
+        (10**30, {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        (10**30, {"model_type": "deberta-v2", "max_position_embeddings": -1}, None),
+        (10**30, {"model_type": "t5"}, None),
+        (128, {"model_type": "t5"}, 128),
+    ],
+)
+def test_how_much_a_model_reads(limit, config, expected):
+    tokenizer = SimpleNamespace(model_max_length=limit)
+    assert max_wordpieces(tokenizer, SimpleNamespace(**config)) == expected

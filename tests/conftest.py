@@ -3,6 +3,7 @@
 import string
 from pathlib import Path
 
+import numpy as np
 import pytest
 import spacy
 import torch
@@ -88,5 +89,21 @@ def transformer_pipeline(
     )
     nlp.add_pipe("tagger", config={"model": {"tok2vec": {**LISTENER, **(tagger or {})}}})
     nlp.add_pipe("ner", config={"model": {"tok2vec": {**LISTENER, **(ner or {})}}})
+    return initialized(nlp)
+
+
+def initialized(nlp: Language) -> Language:
+    """Initialise, seeded; output layers get weights too, since spaCy's start at zero.
+
+    Zero output weights send no gradient to the layers below.
+    """
+    fix_random_seed(0)
     nlp.initialize(lambda: examples(nlp))
+    noise = np.random.default_rng(0)
+    for name, pipe in nlp.pipeline:
+        if name not in ("transformer", "tok2vec"):
+            for node in pipe.model.walk():
+                if node.has_param("W") and not node.get_param("W").any():
+                    shape = node.get_param("W").shape
+                    node.set_param("W", noise.normal(scale=0.3, size=shape).astype("float32"))
     return nlp

@@ -22,7 +22,7 @@ GradFactorSetting = float | Iterable[float]
 @registry.architectures("trfnb.TransformerModel.v1")
 def TransformerModel(  # noqa: N802
     name: str,
-    get_spans: SpanGetter = get_doc_spans,
+    get_spans: SpanGetter | None = None,
     tokenizer_config: dict[str, Any] = {},  # noqa: B006
     transformer_config: dict[str, Any] = {},  # noqa: B006
     precision: Precision = "fp32",
@@ -33,7 +33,7 @@ def TransformerModel(  # noqa: N802
 
     Args:
         name: Hub name or local directory of any encoder that ``AutoModel`` opens.
-        get_spans: What the encoder reads of each doc.
+        get_spans: What the encoder reads of each doc; the whole doc by default.
         tokenizer_config: Passed to ``AutoTokenizer.from_pretrained``.
         transformer_config: Passed to ``AutoConfig.from_pretrained``; dropout is set here, e.g.
             ``{"hidden_dropout_prob": 0.0}``.
@@ -42,13 +42,13 @@ def TransformerModel(  # noqa: N802
         trust_remote_code: Run code that comes with the weights.
     """
     shim = EncoderShim(name, tokenizer_config, transformer_config, trust_remote_code)
-    return transformer_model(shim, get_spans, Runtime(precision), layers)
+    return transformer_model(shim, get_spans or get_doc_spans, Runtime(precision), layers)
 
 
 @registry.architectures("trfnb.Tok2VecTransformer.v1")
 def Tok2VecTransformer(  # noqa: N802
     name: str,
-    get_spans: SpanGetter = get_doc_spans,
+    get_spans: SpanGetter | None = None,
     tokenizer_config: dict[str, Any] = {},  # noqa: B006
     transformer_config: dict[str, Any] = {},  # noqa: B006
     precision: Precision = "fp32",
@@ -71,7 +71,7 @@ def Tok2VecTransformer(  # noqa: N802
         layer: The layer to read.
     """
     shim = EncoderShim(name, tokenizer_config, transformer_config, trust_remote_code)
-    transformer = transformer_model(shim, get_spans, Runtime(precision))
+    transformer = transformer_model(shim, get_spans or get_doc_spans, Runtime(precision))
     return token_vector_model(transformer, pooling or reduce_mean(), grad_factor, layer)
 
 

@@ -1,0 +1,362 @@
+"""The component in a pipeline: who gets which gradient, when the shared weights step, saving."""
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from conftest import LISTENER, examples, initialized, transformer_pipeline
+from spacy.training import Example
+from thinc.api import Adam, fix_random_seed
+
+import trfnb
+from trfnb.flow.listener import TransformerListener
+
+TEXTS = ["Paris meets April in the bank .", "the river", "", "  ", "unable plans of the river bank"]
+
+
+def listener(nlp, name) -> TransformerListener:
+    return next(n for n in nlp.get_pipe(name).model.walk() if isinstance(n, TransformerListener))
+
+
+def shim(nlp, name="transformer"):
+    return next(s for n in nlp.get_pipe(name).model.walk() for s in n.shims)
+
+
+def weights(nlp) -> dict[str, np.ndarray]:
+    return {k: v.detach().numpy().copy() for k, v in shim(nlp).loaded().named_parameters()}
+
+
+def step(nlp, batch=None, exclude=(), annotates=()):
+    """One update as spaCy's own training loop makes it; return the encoder's gradients."""
+    losses: dict[str, float] = {}
+    fix_random_seed(0)  # the parser's own update draws where to cut its sequences
+    batch = batch or examples(nlp)
+    nlp.update(batch, sgd=False, losses=losses, exclude=exclude, annotates=annotates)
+    nlp.get_pipe("transformer").settle()
+    return {
+        name: parameter.grad.numpy().copy()
+        for name, parameter in shim(nlp).loaded().named_parameters()
+        if parameter.grad is not None
+    }, losses
+
+
+def test_vectors_do_not_depend_on_the_batch(tiny):
+    nlp = transformer_pipeline(tiny)
+    together = list(nlp.pipe(TEXTS))
+    for doc, text in zip(together, TEXTS, strict=True):
+        alone = nlp(text)
+        vectors = trfnb.token_vectors(doc)
+        assert vectors.shape == (len(doc), 16)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(vectors, trfnb.token_vectors(alone), atol=1e-5)
+        for token, vector in zip(doc, vectors, strict=True):
+            assert token.is_space == (not vector.any())
+
+
+def test_trf_data_as_in_the_guide(tiny):
+    doc = transformer_pipeline(tiny)("Paris meets April")
+    data = doc._.trf_data
+    assert data.tensors[-1].shape == (1, 5, 16)
+    assert data.last_hidden_state is not None
+    assert data.width == 16
+    flat = data.tensors[-1].reshape(-1, data.width)
+    for i, token in enumerate(doc):
+        rows = flat[data.align[i].dataXd.ravel()]
+        np.testing.assert_allclose(rows.mean(0), trfnb.token_vectors(doc)[token.i], atol=1e-6)
+
+
+def test_padded_tensors_of_several_spans(tiny):
+    spans = {"@span_getters": "trfnb.strided_spans.v1", "window": 3, "stride": 2}
+    doc = transformer_pipeline(tiny, get_spans=spans)("the bank in Paris meets the river April")
+    data = doc._.trf_data
+    n_spans, longest, width = data.tensors[-1].shape
+    assert n_spans == 4
+    assert longest == data.wordpieces.lengths.max()
+    flat = data.tensors[-1].reshape(-1, width)
+    for i in range(len(doc)):
+        np.testing.assert_allclose(
+            flat[data.align[i].dataXd.ravel()].mean(0), trfnb.token_vectors(doc)[i], atol=1e-6
+        )
+
+
+def test_the_guides_python_construction(tiny):
+    from trfnb import Transformer, TransformerModel, get_doc_spans, null_annotation_setter
+
+    nlp = spacy.blank("en")
+    trf = Transformer(
+        nlp.vocab,
+        TransformerModel(tiny, get_spans=get_doc_spans, tokenizer_config={"use_fast": True}),
+        annotation_setter=null_annotation_setter,
+        max_batch_items=4096,
+    )
+    trf.initialize(lambda: examples(nlp))
+    assert trf(nlp.make_doc("Paris meets"))._.trf_data.tensors[-1].shape == (1, 4, 16)
+
+
+def test_annotation_setter_may_be_replaced(tiny):
+    nlp = transformer_pipeline(tiny)
+    seen = []
+    nlp.get_pipe("transformer").annotation_setter = lambda docs, batch: seen.append((docs, batch))
+    docs = list(nlp.pipe(TEXTS))
+    assert [doc for batch, _ in seen for doc in batch] == docs
+    assert seen[0][1].layer(-1).shape[1] == 16
+    assert nlp.get_pipe("transformer").set_extra_annotations is not None
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 2.0, -1.0])
+def test_gradients_are_linear_in_the_factor(tiny, factor):
+    only_ner, _ = step(transformer_pipeline(tiny, tagger={"grad_factor": 0.0}))
+    only_tagger, _ = step(transformer_pipeline(tiny, ner={"grad_factor": 0.0}))
+    both, _ = step(transformer_pipeline(tiny, tagger={"grad_factor": factor}))
+    assert max(abs(g).max() for g in only_tagger.values()) > 1e-3
+    for name, gradient in both.items():
+        expected = factor * only_tagger[name] + only_ner[name]
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("factors", [(0.5, 1.0), (1.0, 0.0), (2.0, 0.5)])
+def test_shared_gradient_by_finite_differences(tiny, factors):
+    """Against the tagger's own loss, whose gradient spaCy documents as that of the sum."""
+    nlp = transformer_pipeline(tiny, tagger={"grad_factor": factors[0]}, ner={"grad_factor": 0.0})
+    batch = examples(nlp)
+    found, _ = step(nlp, batch)
+    tagger = nlp.get_pipe("tagger")
+
+    def loss() -> float:
+        docs = [eg.predicted for eg in batch]
+        transformer = nlp.get_pipe("transformer")
+        transformer.set_annotations(docs, transformer.predict(docs))
+        scores, _ = tagger.model.begin_update(docs)
+        truths = [t for eg in batch for t in eg.get_aligned("TAG", as_string=True)]
+        flat = np.concatenate(scores).astype("float64")
+        return -float(
+            sum(np.log(row[tagger.labels.index(t)]) for row, t in zip(flat, truths, strict=True))
+        )
+
+    table = shim(nlp).loaded().encoder.layer[1].output.dense.bias
+    for i in range(4):
+        ends = []
+        for move in (1e-2, -1e-2):
+            with torch.no_grad():
+                table[i] += move
+            ends.append(loss())
+            with torch.no_grad():
+                table[i] -= move
+        slope = factors[0] * (ends[0] - ends[1]) / 2e-2
+        gradient = found["encoder.layer.1.output.dense.bias"][i]
+        assert gradient == pytest.approx(slope, rel=3e-2, abs=3e-3)
+
+
+def test_one_backward_pass_for_all_listeners(tiny, monkeypatch):
+    nlp = transformer_pipeline(tiny)
+    calls = []
+    backward = torch.autograd.backward
+    monkeypatch.setattr(
+        torch.autograd, "backward", lambda *args, **kw: (calls.append(1), backward(*args, **kw))
+    )
+    step(nlp)
+    assert len(calls) == 1
+
+
+def test_nothing_moves_at_factor_zero(tiny, monkeypatch):
+    """Not even by weight decay, and not by momentum of earlier steps."""
+    nlp = transformer_pipeline(tiny)
+    optimizer = Adam(0.01, L2=0.1)
+    for _ in range(2):
+        nlp.update(examples(nlp), sgd=False)
+        for _, pipe in nlp.pipeline:
+            pipe.finish_update(optimizer)
+    for name in ("tagger", "ner"):
+        listener(nlp, name).grad_factor = 0.0
+    before = weights(nlp)
+    tagger_before = nlp.get_pipe("tagger").model.to_bytes()
+    monkeypatch.setattr(torch.autograd, "backward", lambda *a, **k: pytest.fail("ran backward"))
+    for _ in range(3):
+        nlp.update(examples(nlp), sgd=False)
+        for _, pipe in nlp.pipeline:
+            pipe.finish_update(optimizer)
+    after = weights(nlp)
+    assert all((before[name] == after[name]).all() for name in before)
+    assert nlp.get_pipe("tagger").model.to_bytes() != tagger_before
+
+
+def test_nlp_update_steps_after_the_gradients_arrived(tiny):
+    """`nlp.update(sgd=…)` calls the shared component's step before its listeners have run."""
+    one, two = transformer_pipeline(tiny), transformer_pipeline(tiny)
+    start = weights(one)
+    first, second = Adam(0.001), Adam(0.001)
+    for seed in range(3):
+        fix_random_seed(seed)
+        one.update(examples(one), sgd=first)
+        fix_random_seed(seed)
+        two.update(examples(two), sgd=False)
+        for _, pipe in two.pipeline:
+            pipe.finish_update(second)
+    moved, expected = weights(one), weights(two)
+    assert any((moved[name] != start[name]).any() for name in start)
+    for name in expected:
+        np.testing.assert_allclose(moved[name], expected[name], atol=1e-6, err_msg=name)
+
+
+def test_accumulated_gradients_add_up(tiny):
+    nlp = transformer_pipeline(tiny)
+    batch = examples(nlp)
+    first, _ = step(nlp, batch[:2])
+    shim(nlp).loaded().zero_grad()
+    second, _ = step(nlp, batch[2:])
+    shim(nlp).loaded().zero_grad()
+    for half in (batch[:2], batch[2:]):
+        fix_random_seed(0)
+        nlp.update(half, sgd=False)
+    nlp.get_pipe("transformer").settle()
+    for name, parameter in shim(nlp).loaded().named_parameters():
+        if parameter.grad is not None:
+            np.testing.assert_allclose(
+                parameter.grad.numpy(), first[name] + second[name], atol=1e-4, err_msg=name
+            )
+
+
+def test_another_batch_or_order_is_an_error(tiny):
+    nlp = transformer_pipeline(tiny)
+    batch = examples(nlp)
+    nlp.get_pipe("transformer").update(batch)
+    with pytest.raises(ValueError, match="the same docs in another order"):
+        nlp.get_pipe("tagger").update(batch[::-1])
+    with pytest.raises(ValueError, match="got other docs"):
+        nlp.get_pipe("tagger").update(examples(nlp))
+
+
+def test_frozen_and_annotating(tiny):
+    nlp = transformer_pipeline(tiny)
+    before = weights(nlp)
+    tagger = nlp.get_pipe("tagger").model.to_bytes()
+    optimizer = Adam(0.01)
+    for _ in range(2):
+        nlp.update(examples(nlp), sgd=False, exclude=["transformer"], annotates=["transformer"])
+        for name, pipe in nlp.pipeline:
+            if name != "transformer":
+                pipe.finish_update(optimizer)
+    assert all((before[name] == now).all() for name, now in weights(nlp).items())
+    assert nlp.get_pipe("tagger").model.to_bytes() != tagger
+    with pytest.raises(ValueError, match="annotating_components"):
+        nlp.update(examples(nlp), sgd=False, exclude=["transformer"])
+
+
+def test_a_frozen_last_listener_does_not_hold_up_the_others(tiny):
+    nlp = transformer_pipeline(tiny)
+    gradient, _ = step(nlp, exclude=["ner"])
+    assert max(abs(g).max() for g in gradient.values()) > 0
+
+
+def test_listeners_to_different_layers(tiny):
+    nlp = transformer_pipeline(tiny, tagger={"layer": 1}, ner={"layer": -1, "grad_factor": 0.0})
+    gradient, _ = step(nlp)
+    assert not any("layer.2" in name and abs(g).max() > 0 for name, g in gradient.items())
+    assert abs(gradient["encoder.layer.0.output.dense.weight"]).max() > 0
+    doc = nlp("the river")
+    assert trfnb.token_vectors(doc, 1).shape == (2, 16)
+    with pytest.raises(ValueError, match=r"Layer 2 of 3 was not kept; kept: 1, 3"):
+        trfnb.token_vectors(doc, 2)
+
+
+def test_a_schedule_steps_once_a_training_step(tiny):
+    ramp = {
+        "@schedules": "warmup_linear.v1",
+        "initial_rate": 1.0,
+        "warmup_steps": 4,
+        "total_steps": 100,
+    }
+    nlp = transformer_pipeline(tiny, tagger={"grad_factor": ramp})
+    seen = []
+    optimizer = Adam(0.001)
+    for _ in range(4):
+        seen.append(listener(nlp, "tagger").grad_factor)
+        for half in (examples(nlp)[:2], examples(nlp)[2:]):
+            nlp.update(half, sgd=False)
+        for _, pipe in nlp.pipeline:
+            pipe.finish_update(optimizer)
+    assert seen == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_saved_and_loaded(tiny, tmp_path):
+    nlp = transformer_pipeline(tiny, ner={"layer": 2})
+    nlp.update(examples(nlp), sgd=Adam(0.01))
+    expected = [(doc.to_json(), trfnb.token_vectors(doc)) for doc in nlp.pipe(TEXTS)]
+    nlp.to_disk(tmp_path / "saved")
+    from transformers import AutoModel, AutoTokenizer
+
+    AutoModel.from_pretrained(tmp_path / "saved/transformer/encoder")
+    AutoTokenizer.from_pretrained(tmp_path / "saved/transformer/encoder")
+    from_bytes = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    for loaded in (spacy.load(tmp_path / "saved"), from_bytes):
+        for (json, vectors), doc in zip(expected, loaded.pipe(TEXTS), strict=True):
+            assert doc.to_json() == json
+            np.testing.assert_array_equal(trfnb.token_vectors(doc), vectors)
+        loaded.update(examples(loaded), sgd=Adam(0.01))
+
+
+def test_independent_equals_a_listener_alone(tiny):
+    """One task on its own transformer learns as the same task does on a shared one."""
+    shared = transformer_pipeline(tiny, ner={"grad_factor": 0.0})
+    alone = spacy.blank("en")
+    alone.add_pipe(
+        "tagger",
+        config={
+            "model": {
+                "tok2vec": {"@architectures": "trfnb.Tok2VecTransformer.v1", "name": str(tiny)}
+            }
+        },
+    )
+    initialized(alone)
+    alone.get_pipe("tagger").model.get_ref("softmax").set_param(
+        "W", shared.get_pipe("tagger").model.get_ref("softmax").get_param("W").copy()
+    )
+    one, two = Adam(0.01), Adam(0.01)
+    for _ in range(3):
+        for nlp, optimizer in ((shared, one), (alone, two)):
+            nlp.update(examples(nlp), sgd=False)
+            for _, pipe in nlp.pipeline:
+                pipe.finish_update(optimizer)
+    expected = weights(shared)
+    for name, parameter in shim(alone, "tagger").loaded().named_parameters():
+        np.testing.assert_allclose(parameter.detach().numpy(), expected[name], atol=1e-5)
+
+
+def test_replace_listeners_keeps_predictions(tiny, tmp_path):
+    nlp = transformer_pipeline(tiny)
+    nlp.update(examples(nlp), sgd=Adam(0.01))
+    expected = [[t.tag_ for t in doc] for doc in nlp.pipe(TEXTS)]
+    nlp.replace_listeners("transformer", "tagger", ["model.tok2vec"])
+    nlp.remove_pipe("ner")
+    nlp.remove_pipe("transformer")
+    assert [[t.tag_ for t in doc] for doc in nlp.pipe(TEXTS)] == expected
+    nlp.to_disk(tmp_path / "alone")
+    loaded = spacy.load(tmp_path / "alone")
+    assert [[t.tag_ for t in doc] for doc in loaded.pipe(TEXTS)] == expected
+
+
+def test_no_transformer_upstream_is_an_error(tiny, tmp_path):
+    nlp = transformer_pipeline(tiny)
+    nlp.disable_pipe("transformer")
+    with pytest.raises(ValueError, match=r"Is that component in the pipeline, enabled, and before"):
+        nlp("Paris meets April")
+    with pytest.raises(ValueError, match="expected a doc with transformer output"):
+        trfnb.token_vectors(nlp.make_doc("Paris"))
+
+
+def test_a_transformer_without_listeners_is_left_alone(tiny):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("trfnb_transformer", config={"model": {"name": str(tiny)}})
+    nlp.initialize()
+    before = nlp.to_bytes()
+    nlp.update([Example.from_dict(nlp.make_doc("a"), {})], sgd=Adam(0.1, L2=1.0))
+    assert nlp.to_bytes() == before
+
+
+def test_factory_names(tiny):
+    from importlib.util import find_spec
+
+    names = spacy.blank("en").factory_names
+    assert "trfnb_transformer" in names
+    assert ("transformer" in names) or find_spec("spacy_transformers")
+    assert LISTENER["@architectures"] in spacy.registry.architectures

@@ -10,7 +10,26 @@ from trfnb.corpora.sentence import Sentence
 from trfnb.corpora.trees import tree_fault
 
 UPOS = frozenset(
-    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _".split()
+    [
+        "ADJ",
+        "ADP",
+        "ADV",
+        "AUX",
+        "CCONJ",
+        "DET",
+        "INTJ",
+        "NOUN",
+        "NUM",
+        "PART",
+        "PRON",
+        "PROPN",
+        "PUNCT",
+        "SCONJ",
+        "SYM",
+        "VERB",
+        "X",
+        "_",
+    ]
 )
 
 
@@ -162,7 +181,8 @@ def _heads(path: Path, rows: list[list[str]], lines: list[int]) -> tuple[int, ..
 
 def _deps(rows: list[list[str]], heads: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(
-        "ROOT" if head == i else row[7] for i, (row, head) in enumerate(zip(rows, heads, strict=True))
+        "ROOT" if head == i else row[7]
+        for i, (row, head) in enumerate(zip(rows, heads, strict=True))
     )
 
 

@@ -46,7 +46,9 @@ class Corpus:
             ValueError: the split is neither ``"train"`` nor ``"dev"``.
         """
         if split not in ("train", "dev"):
-            raise ValueError(f"Corpus {self.name!r} has the splits 'train' and 'dev', not {split!r}.")
+            raise ValueError(
+                f"Corpus {self.name!r} has the splits 'train' and 'dev', not {split!r}."
+            )
         return self.train if split == "train" else self.dev
 
     @cached_property

@@ -1,6 +1,6 @@
 """Make the newsroom corpus: ``python data/make_newsroom.py [FOLDER]``; ``--report`` measures it.
 
-Sentences come from a small grammar (newsroom_grammar.py) over chosen words (newsroom_words.py).
+Sentences come from a small grammar (newsroom_grammar.py, newsroom_phrases.py) over words (newsroom_words.py).
 The same code and seed make the same bytes, which a test checks.
 """
 

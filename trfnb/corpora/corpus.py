@@ -91,9 +91,7 @@ class Corpus:
         """Return a row a split: sentences, words, documents, and labels and entities counted."""
         import pandas as pd
 
-        return pd.DataFrame(
-            {split: _counts(self.sentences(split)) for split in ("train", "dev")}  # type: ignore[arg-type]
-        ).T
+        return pd.DataFrame({split: _counts(self.sentences(split)) for split in ("train", "dev")}).T
 
 
 def _digest(sentence: Sentence) -> bytes:

@@ -190,5 +190,6 @@ def _plural(lemma: str) -> str:
 
 
 def full_name(first: str, last: str = "", *, label: str) -> Node:
+    """Return a name of one or two words as an entity."""
     name = Node(first, "NNP")
     return mark(name.after("flat", Node(last, "NNP")) if last else name, label)

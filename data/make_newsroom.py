@@ -1,7 +1,8 @@
 """Make the newsroom corpus: ``python data/make_newsroom.py [FOLDER]``; ``--report`` measures it.
 
-Sentences come from a small grammar (newsroom_grammar.py, newsroom_phrases.py) over words (newsroom_words.py).
-The same code and seed make the same bytes, which a test checks.
+Sentences come from a small grammar (newsroom_grammar.py, newsroom_phrases.py) over chosen words
+(newsroom_words.py). The same code and seed make the same bytes, which a test
+checks.
 """
 
 from __future__ import annotations

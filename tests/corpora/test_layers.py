@@ -47,3 +47,12 @@ def test_a_layer_of_another_corpus(write: Write) -> None:
         load(base, layers=(other,))
     with pytest.raises(CorpusError, match="sent_id"):
         load(write("c.conllu", GOOD + GOOD), layers=(other,))
+
+
+def test_one_id_used_twice_joins_by_words(write: Write) -> None:
+    other = GOOD.replace("Rose", "May")
+    base = write("a.conllu", f"# sent_id = a\n{GOOD}# sent_id = a\n{other}")
+    names = write("b.iob2", _names("a", "May rose .") + _names("a", "Rose rose ."))
+    corpus = load(base, layers=(names,))
+    assert corpus.skipped == {}
+    assert {s.words[0] for s in corpus.train + corpus.dev} == {"May", "Rose"}

@@ -121,8 +121,13 @@ def _make(
     cats: dict[str, float],
     record: Mapping[str, Any],
 ) -> Sentence:
-    ids = {key: str(record[key]) for key in ("sent_id", "doc_id") if record.get(key) is not None}
-    return Sentence(*tokens, cats=cats, **ids)
+    sent_id, doc_id = record.get("sent_id"), record.get("doc_id")
+    return Sentence(
+        *tokens,
+        cats=cats,
+        sent_id=None if sent_id is None else str(sent_id),
+        doc_id=None if doc_id is None else str(doc_id),
+    )
 
 
 def _tokenize(text: str, lang: str) -> tuple[tuple[str, ...], tuple[bool, ...]]:

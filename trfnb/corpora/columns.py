@@ -22,9 +22,7 @@ class Layout:
         return line.split(self.delimiter)
 
 
-def read_columns(
-    path: Path, problems: Problems, column: int | str | None = None
-) -> list[Sentence]:
+def read_columns(path: Path, problems: Problems, column: int | str | None = None) -> list[Sentence]:
     """Read a file with a token a line, its entity label in some column, blank lines between.
 
     Delimiter and columns are found by looking: tabs if every row has one, else white space; the
@@ -67,9 +65,7 @@ def _column_names(lines: list[str]) -> list[str]:
     return pair[1].split() if pair and pair[0] == "global.columns" else []
 
 
-def _layout(
-    path: Path, found: list[Block], column: int | str | None, names: list[str]
-) -> Layout:
+def _layout(path: Path, found: list[Block], column: int | str | None, names: list[str]) -> Layout:
     rows = [line for block in found for _, line in block.rows if not line.startswith("-DOCSTART-")]
     delimiter = "\t" if rows and all("\t" in row for row in rows) else None
     table = [row.split(delimiter) for row in rows]

@@ -9,9 +9,8 @@ from trfnb.corpora.lines import Block, blocks, document_of, read_lines
 from trfnb.corpora.sentence import Sentence
 from trfnb.corpora.trees import tree_fault
 
-UPOS = frozenset(
-    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _".split()
-)
+_TAGS = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _"
+UPOS = frozenset(_TAGS.split())
 
 
 def read_conllu(path: Path, problems: Problems) -> list[Sentence]:
@@ -101,7 +100,7 @@ def _sentence(path: Path, block: Block, doc_id: str | None) -> Sentence:
         pos=tuple(pos) if any(pos) else None,
         lemmas=_lemmas(rows),
         heads=heads,
-        deps=heads and _deps(rows, heads),
+        deps=None if heads is None else _deps(rows, heads),
         ents=_ents(path, rows, lines),
         cats={category: 1.0} if category else None,
         sent_id=block.comments.get("sent_id"),
@@ -162,7 +161,8 @@ def _heads(path: Path, rows: list[list[str]], lines: list[int]) -> tuple[int, ..
 
 def _deps(rows: list[list[str]], heads: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(
-        "ROOT" if head == i else row[7] for i, (row, head) in enumerate(zip(rows, heads, strict=True))
+        "ROOT" if head == i else row[7]
+        for i, (row, head) in enumerate(zip(rows, heads, strict=True))
     )
 
 

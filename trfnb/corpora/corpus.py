@@ -46,7 +46,9 @@ class Corpus:
             ValueError: the split is neither ``"train"`` nor ``"dev"``.
         """
         if split not in ("train", "dev"):
-            raise ValueError(f"Corpus {self.name!r} has the splits 'train' and 'dev', not {split!r}.")
+            raise ValueError(
+                f"Corpus {self.name!r} has the splits 'train' and 'dev', not {split!r}."
+            )
         return self.train if split == "train" else self.dev
 
     @cached_property
@@ -89,9 +91,7 @@ class Corpus:
         """Return a row a split: sentences, words, documents, and labels and entities counted."""
         import pandas as pd
 
-        return pd.DataFrame(
-            {split: _counts(self.sentences(split)) for split in ("train", "dev")}  # type: ignore[arg-type]
-        ).T
+        return pd.DataFrame({split: _counts(self.sentences(split)) for split in ("train", "dev")}).T
 
 
 def _digest(sentence: Sentence) -> bytes:

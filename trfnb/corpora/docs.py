@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
@@ -15,14 +16,23 @@ from trfnb.corpora.sentence import Sentence
 
 def to_doc(sentence: Sentence, vocab: Vocab) -> Doc:
     """Return a Doc with all of the sentence's annotation; its ids go to ``user_data``."""
+
+    def values(layer: str) -> list[Any] | None:
+        found = getattr(sentence, layer)
+        return None if found is None else list(found)
+
     ents = sentence.ents
-    labels = None if ents is None else labels_from_spans(ents, len(sentence.words))
-    optional = {
-        name: list(values)
-        for name in ("tags", "pos", "lemmas", "heads", "deps")
-        if (values := getattr(sentence, name)) is not None
-    }
-    doc = Doc(vocab, words=sentence.words, spaces=sentence.spaces, ents=labels, **optional)
+    doc = Doc(
+        vocab,
+        words=list(sentence.words),
+        spaces=list(sentence.spaces),
+        tags=values("tags"),
+        pos=values("pos"),
+        lemmas=values("lemmas"),
+        heads=values("heads"),
+        deps=values("deps"),
+        ents=None if ents is None else labels_from_spans(ents, len(sentence.words)),
+    )
     doc.cats = dict(sentence.cats or {})
     for key in ("sent_id", "doc_id"):
         if (value := getattr(sentence, key)) is not None:
@@ -32,7 +42,7 @@ def to_doc(sentence: Sentence, vocab: Vocab) -> Doc:
 
 def to_example(sentence: Sentence, vocab: Vocab) -> Example:
     """Return an Example: the bare words to predict on, beside the annotated reference."""
-    bare = Doc(vocab, words=sentence.words, spaces=sentence.spaces)
+    bare = Doc(vocab, words=list(sentence.words), spaces=list(sentence.spaces))
     return Example(bare, to_doc(sentence, vocab))
 
 
@@ -62,7 +72,7 @@ def from_span(span: Span) -> Sentence:
 
 
 def read_docbin(path: Path, problems: Problems) -> list[Sentence]:
-    """Read a ``.spacy`` file; Docs of several sentences are split, those with categories kept whole.
+    """Read a ``.spacy`` file, a record a sentence; Docs with categories stay whole.
 
     Raises:
         CorpusError: not a DocBin, or an empty one; an empty Doc, unless ``problems`` skips it.

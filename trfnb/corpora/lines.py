@@ -41,8 +41,7 @@ def read_lines(path: Path) -> list[str]:
             line=None if utf16 else data.count(b"\n", 0, error.start) + 1,
             expected="UTF-8 text",
             got="UTF-16 text" if utf16 else f"the byte 0x{data[error.start]:02x}",
-            hint="Convert the file, e.g. `iconv -f "
-            f"{'UTF-16' if utf16 else 'LATIN1'} -t UTF-8`",
+            hint=f"Convert the file, e.g. `iconv -f {'UTF-16' if utf16 else 'LATIN1'} -t UTF-8`",
         ) from error
     if not text.strip():
         raise CorpusError(

@@ -73,9 +73,7 @@ def load(
     for layer in layers:
         read = _read(_locate(layer), problems, column, lang)
         merged = [sentence for split in read.values() for sentence in split]
-        both = splits.get("train", []) + splits.get("dev", [])
-        kept = join_layer(both, merged, Path(layer).name, mismatches)
-        splits = _regroup(splits, kept)
+        splits = join_layer(splits, merged, Path(layer).name, mismatches)
     if "dev" not in splits:
         train, dev = hold_out(splits["train"], dev_fraction, split_seed)
         splits = {"train": train, "dev": dev}
@@ -181,11 +179,3 @@ def _named_splits(path: Path, problems: Problems, lang: str) -> Splits:
             hint="Name one of the splits so",
         )
     return splits
-
-
-def _regroup(splits: Splits, kept: list[Sentence]) -> Splits:
-    by_id = {s.sent_id: s for s in kept}
-    return {
-        name: [by_id[s.sent_id] for s in sentences if s.sent_id in by_id]
-        for name, sentences in splits.items()
-    }

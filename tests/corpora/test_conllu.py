@@ -1,0 +1,86 @@
+from collections import Counter
+
+import pytest
+
+from tests.corpora.conftest import GOOD, Write, conllu
+from trfnb.corpora.conllu import read_conllu
+from trfnb.corpora.errors import CorpusError, Problems
+
+
+def test_reads_every_layer(write: Write) -> None:
+    comments = "# newdoc id = d1\n# sent_id = s1\n# category = sport"
+    text = conllu(
+        "1 May PROPN NNP 2 nsubj NER=B-PER",
+        "2 won VERB VBD 0 root SpaceAfter=No",
+        "3 . PUNCT . 2 punct",
+        comments=comments,
+    )
+    first, second = read_conllu(write("a.conllu", text + GOOD), Problems())
+    assert first.words == ("May", "won", ".")
+    assert first.spaces == (True, False, True)
+    assert first.text == "May won."
+    assert first.tags == ("NNP", "VBD", ".")
+    assert first.pos == ("PROPN", "VERB", "PUNCT")
+    assert first.heads == (1, 1, 1)
+    assert first.deps == ("nsubj", "ROOT", "punct")
+    assert first.ents == ((0, 1, "PER"),)
+    assert first.cats == {"sport": 1.0}
+    assert first.lemmas is None
+    assert (first.sent_id, first.doc_id) == ("s1", "d1")
+    assert (second.sent_id, second.doc_id) == (None, "d1")
+    assert second.ents == (), "a file with NER= says of other sentences that they have no entity"
+
+
+def test_multiword_tokens_and_empty_nodes(write: Write) -> None:
+    text = conllu(
+        "1-2 didn't _ _ _ _ SpaceAfter=No",
+        "1 did AUX VBD 0 root",
+        "2 n't PART RB 1 advmod",
+        "2.1 go VERB VB _ _",
+        "3-4 du _ _ _ _",
+        "3 de ADP IN 1 case",
+        "4 le DET DT 1 det",
+        "5 ! PUNCT . 1 punct",
+    )
+    (sentence,) = read_conllu(write("a.conllu", text), Problems())
+    assert sentence.words == ("did", "n't", "de", "le", "!")
+    assert sentence.spaces == (False, False, True, True, True)
+
+
+def test_tag_falls_back_to_upos_and_absent_tree_is_none(write: Write) -> None:
+    text = conllu("1 Go VERB _ _ _", "2 ! PUNCT . _ _")
+    (sentence,) = read_conllu(write("a.conllu", text), Problems())
+    assert sentence.tags == ("VERB", ".")
+    assert sentence.heads is None
+    assert sentence.deps is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "line", "reason", "says"),
+    [
+        ("1\tGo\tgo\n\n", 5, "malformed line", "got 3"),
+        (conllu("2 Go VERB VB 0 root"), 5, "word ids out of order", "ID 1"),
+        (conllu("1 Go VRB VB 0 root"), 5, "unknown UPOS", "VRB"),
+        (conllu("1 Go VERB VB 2 root"), 5, "bad head", "0 to 1"),
+        (conllu("1 Go VERB VB 1 root"), 5, "bad head", "its own"),
+        (conllu("1 Go VERB VB -1 root"), 5, "bad head", "-1"),
+        (conllu("1 Go VERB VB _ root", "2 on ADP IN 0 root"), 5, "bad head", "'_'"),
+        (conllu("1 a X X 2 dep", "2 b X X 1 dep"), 5, "no tree", "no root"),
+        (conllu("1 a X X 0 root", "2 b X X 0 root"), 5, "no tree", "2 roots"),
+        (conllu("1 a X X 0 root", "2 b X X 3 d", "3 c X X 2 d"), 5, "no tree", "cycle"),
+        (conllu("1 a X X 0 root NER=PER"), 5, "unknown entity label", "'PER'"),
+        (conllu("1-3 ab _ _ _ _", "1 a X X 0 root"), 5, "word ids out of order", "1 to 3"),
+    ],
+)
+def test_a_bad_sentence_is_named_or_skipped(
+    write: Write, bad: str, line: int, reason: str, says: str
+) -> None:
+    path = write("a.conllu", GOOD + bad + GOOD)
+    with pytest.raises(CorpusError, match="on_error") as caught:
+        read_conllu(path, Problems("raise"))
+    assert caught.value.line == line
+    assert str(caught.value).startswith(f"{path}:{line}: expected ")
+    assert says in str(caught.value)
+    problems = Problems("skip")
+    assert len(read_conllu(path, problems)) == 2
+    assert problems.skipped == Counter({reason: 1})

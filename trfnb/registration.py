@@ -4,6 +4,7 @@ spaCy loads this module through an entry point whenever a pipeline is made, so i
 neither transformers nor a notebook library.
 """
 
+from .experiments import frozen  # noqa: F401  a callback that configs name
 from .pipe.factories import make_transformer, register
 from .pipe.registries import registry
 

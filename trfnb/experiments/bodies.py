@@ -11,9 +11,9 @@ SpanChoice = Literal["doc", "sent"] | Mapping[str, tuple[int, int]]
 
 SMALL = "tok2vec"
 LARGE = "transformer"
-SMALL_FACTORY = "tok2vec"
+SMALL_FACTORY = "trfnb_tok2vec"
 LARGE_FACTORY = "trfnb_transformer"
-SMALL_LISTENER = "spacy.Tok2VecListener.v1"
+SMALL_LISTENER = "trfnb.Tok2VecListener.v1"
 LARGE_LISTENER = "trfnb.TransformerListener.v1"
 
 
@@ -30,7 +30,7 @@ class Body:
         layer: the hidden layer that tasks read, ``-1`` for the last.
         pooling: registered reduction from a token's wordpieces to its vector.
         get_spans: ``"doc"``, ``"sent"``, or ``{"strided": (window, stride)}`` in tokens.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
+        precision: of the transformer's forward pass, as ``trfnb.TransformerModel.v1`` takes it.
         tokenizer_config: keyword arguments of the HuggingFace tokenizer.
         transformer_config: keyword arguments of the HuggingFace model.
     """
@@ -73,11 +73,12 @@ class Body:
                 "upstream": self.name,
                 "layer": self.layer,
             }
-        block: Block = {"@architectures": SMALL_LISTENER, "width": self.width}
-        block["upstream"] = self.name
-        if SMALL_LISTENER.startswith("trfnb."):
-            block["grad_factor"] = grad_factor
-        return block
+        return {
+            "@architectures": SMALL_LISTENER,
+            "width": self.width,
+            "grad_factor": grad_factor,
+            "upstream": self.name,
+        }
 
     def inside(self, grad_factor: float | Mapping[str, Any]) -> Block:
         """Return a body of the task's own, to stand where a listener would."""

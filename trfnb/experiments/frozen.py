@@ -30,7 +30,7 @@ def initialize_frozen(nlp: Language, names: Sequence[str]) -> None:
         pipe.initialize(lambda: [example], nlp=nlp)
 
 
-@registry.callbacks("trfnb.initialize_frozen.v1")  # type: ignore[untyped-decorator]
+@registry.callbacks("trfnb.initialize_frozen.v1")
 def configure_initialize_frozen(names: list[str]) -> Callable[[Language], None]:
     """Build the callback for ``[initialize.before_init]``; see `initialize_frozen`."""
 

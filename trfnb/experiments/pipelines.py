@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from spacy.util import load_model_from_config
 from thinc.api import Config
 
-import trfnb.experiments.frozen  # noqa: F401  registers the callback that configs name
+import trfnb.registration  # noqa: F401  the configs name what it registers
 from trfnb.experiments.bodies import Body, SpanChoice
 from trfnb.experiments.heads import HEADS, TASKS, component, score_weights
 

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 from spacy.language import Language
@@ -20,12 +20,15 @@ from tqdm.auto import tqdm
 
 from trfnb.experiments.weights import Snapshot, restore, snapshot
 
+Split = Literal["train", "dev"]
+
 
 class HasExamples(Protocol):
     """What training needs of a corpus; `trfnb.corpora.Corpus` has it."""
 
-    def examples(self, split: str, vocab: Vocab) -> Sequence[Example]:
-        """Return the Examples of ``"train"`` or ``"dev"``."""
+    def examples(self, split: Split, vocab: Vocab) -> Sequence[Example]:
+        """Return a split's Examples."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def update(
     frozen = settings["frozen_components"]
     losses: dict[str, float] = {}
     start = perf_counter()
-    for part in subdivide_batch(batch, settings["accumulate_gradient"]):  # type: ignore[no-untyped-call]
+    for part in subdivide_batch(batch, settings["accumulate_gradient"]):
         nlp.update(
             part,
             drop=dropout,

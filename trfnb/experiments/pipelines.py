@@ -36,6 +36,7 @@ def build_config(
     batch_words: int | None = None,
     accumulate_gradient: int = 1,
     learn_rate: Rate | None = None,
+    encoder_factor: float = 0.05,
     warmup_steps: int = 20,
     max_epochs: int = 0,
     max_steps: int = 2000,
@@ -66,8 +67,10 @@ def build_config(
         dropout: of the task models and the small body.
         batch_words: words an update, as a target; 500 for the small body, 300 for a transformer.
         accumulate_gradient: parts that an update's batch is split into.
-        learn_rate: a number or a schedule block. Left out: 0.001, or for a trained transformer a
-            linear warm-up to 0.0003 and a decay to 0 at ``max_steps``.
+        learn_rate: a number or a schedule block, of the task models and the small body. Left out:
+            0.001, or beside a transformer a linear warm-up to 0.002 and a decay to 0 at
+            ``max_steps``, where that is set.
+        encoder_factor: what a transformer's own rate is multiplied by.
         warmup_steps: of that schedule.
         max_epochs: passes over the train split; 0 sets no limit.
         max_steps: updates; 0 sets no limit.
@@ -102,8 +105,7 @@ def build_config(
         tok2vec = encoder.inside(factor) if sharing == "independent" else encoder.listener(factor)
         components[task] = component(task, tok2vec)
     frozen = [encoder.name] if sharing == "frozen" else []
-    finetunes = encoder.is_transformer and not frozen
-    training = {
+    training: dict[str, Any] = {
         "dropout": dropout,
         "accumulate_gradient": accumulate_gradient,
         "patience": patience,
@@ -121,9 +123,14 @@ def build_config(
         },
         "optimizer": {
             "@optimizers": "Adam.v1",
-            "learn_rate": _rate(learn_rate, finetunes, warmup_steps, max_steps),
+            "learn_rate": _rate(learn_rate, encoder.is_transformer, warmup_steps, max_steps),
         },
     }
+    if encoder.is_transformer:
+        training["optimizer"] |= {
+            "@optimizers": "trfnb.Adam.v1",
+            "encoder_factor": encoder_factor,
+        }
     config = Config(
         {
             "system": {
@@ -153,19 +160,19 @@ def task_factor(grad_factor: GradFactor, task: str) -> float | dict[str, Any]:
 
 
 def _rate(
-    given: Rate | None, finetunes: bool, warmup_steps: int, max_steps: int
+    given: Rate | None, transformer: bool, warmup_steps: int, max_steps: int
 ) -> float | dict[str, Any]:
     if given is not None:
         return dict(given) if isinstance(given, Mapping) else float(given)
-    if not finetunes:
+    if not transformer:
         return 0.001
     if not max_steps:  # no end known to decay towards
-        return 0.0003
+        return 0.002
     return {
         "@schedules": "warmup_linear.v1",
         "warmup_steps": warmup_steps,
         "total_steps": max_steps,
-        "initial_rate": 0.0003,
+        "initial_rate": 0.002,
     }
 
 

@@ -1,12 +1,10 @@
 """Adam with a slower rate for pretrained weights than for the task models on top of them."""
 
-from collections.abc import Generator
 from typing import Any
 
 from spacy.util import registry
 from thinc.api import Optimizer
-
-Setting = float | list[float] | Generator
+from thinc.optimizers import FloatOrSeq
 
 
 class EncoderAdam(Optimizer):
@@ -19,7 +17,7 @@ class EncoderAdam(Optimizer):
 
     __slots__ = ["encoder_factor"]
 
-    def __init__(self, learn_rate: Setting, *, encoder_factor: float, **settings: Any) -> None:
+    def __init__(self, learn_rate: FloatOrSeq, *, encoder_factor: float, **settings: Any) -> None:
         super().__init__(learn_rate, **settings)
         self.encoder_factor = encoder_factor
 
@@ -35,14 +33,14 @@ class EncoderAdam(Optimizer):
 
 @registry.optimizers("trfnb.Adam.v1")
 def configure_adam(
-    learn_rate: Setting = 0.002,
+    learn_rate: FloatOrSeq = 0.002,
     encoder_factor: float = 0.05,
-    beta1: Setting = 0.9,
-    beta2: Setting = 0.999,
-    eps: Setting = 1e-8,
-    L2: Setting = 0.01,
+    beta1: FloatOrSeq = 0.9,
+    beta2: FloatOrSeq = 0.999,
+    eps: FloatOrSeq = 1e-8,
+    L2: FloatOrSeq = 0.01,
     L2_is_weight_decay: bool = True,
-    grad_clip: Setting = 1.0,
+    grad_clip: FloatOrSeq = 1.0,
     use_averages: bool = False,
 ) -> Optimizer:
     """Build an `EncoderAdam`; the other settings are those of Thinc's ``Adam.v1``.

@@ -2,6 +2,8 @@ import numpy
 import pytest
 from spacy.util import registry
 
+import trfnb.registration  # noqa: F401
+
 BLOCK = {"@optimizers": "trfnb.Adam.v1", "learn_rate": 0.01}
 
 

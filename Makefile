@@ -1,0 +1,50 @@
+# Every target works alone on a fresh clone with Python >= 3.11 and make.
+PYTHON ?= python3
+VENV ?= .venv
+CORPUS ?= newsroom
+BODY ?= minilm
+JOBS ?= 2
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo lab test lint format bench clean
+
+help:  ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"trfnb needs Python 3.11 or newer, but $(PYTHON) is {v.major}.{v.minor}: run `make PYTHON=python3.11 …`")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,test]'
+	@touch $(READY)
+
+setup: $(READY)  ## make .venv and install
+
+demo: $(READY)  ## share one encoder or train one per task? (CORPUS=path for your own)
+	$(BIN)/trfnb sweep notebooks/sweeps/demo.yml --jobs $(JOBS) --set corpus=$(CORPUS) --set body=$(BODY)
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+lint: $(READY)  ## style, types, and notebooks without outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: $(READY)  ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+bench: $(READY)  ## measure beside the peers (builds a virtual environment for each)
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what can be made again
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -74,6 +74,11 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int | None = None) 
     )
 
 
+def strings(tokenizer: Any, wordpieces: Wordpieces) -> list[str]:
+    """Return the wordpieces as the tokenizer writes them."""
+    return list(tokenizer.convert_ids_to_tokens(wordpieces.ids.tolist()))
+
+
 def max_wordpieces(tokenizer: Any, config: Any) -> int | None:
     """Return how many wordpieces a model reads at once, or None where it sets no limit."""
     limits = []

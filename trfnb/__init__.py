@@ -25,7 +25,7 @@ _HOME = {
     "token_vectors": "trfnb.pipe.annotations",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

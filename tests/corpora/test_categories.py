@@ -3,10 +3,11 @@ from collections import Counter
 
 import pytest
 
-from tests.corpora.conftest import Write
 from trfnb.corpora import CorpusError, load
 from trfnb.corpora.categories import read_jsonl
 from trfnb.corpora.errors import Problems
+
+from .conftest import Write
 
 
 def test_shapes_of_a_line(write: Write) -> None:

@@ -2,10 +2,11 @@ from collections import Counter
 
 import pytest
 
-from tests.corpora.conftest import Write
 from trfnb.corpora.columns import read_columns
 from trfnb.corpora.errors import CorpusError, Problems
 from trfnb.corpora.iob import labels_from_spans, spans_from_labels
+
+from .conftest import Write
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ from collections import Counter
 
 import pytest
 
-from tests.corpora.conftest import GOOD, Write, conllu
 from trfnb.corpora.conllu import read_conllu
 from trfnb.corpora.errors import CorpusError, Problems
+
+from .conftest import GOOD, Write, conllu
 
 
 def test_reads_every_layer(write: Write) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.corpora.conftest import GOOD
 from trfnb.corpora import Corpus, CorpusError, Sentence, load
 from trfnb.corpora.columns import read_columns
 from trfnb.corpora.conllu import read_conllu
 from trfnb.corpora.errors import Problems
 from trfnb.corpora.iob import labels_from_spans, spans_from_labels
+
+from .conftest import GOOD
 
 FEW = settings(max_examples=150, deadline=None)
 _WORDS = "_ 0 1 2 1-2 1.1 NOUN O B-PER I-X # # -DOCSTART- NER=B-X SpaceAfter=No é { } [ null ,"

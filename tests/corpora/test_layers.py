@@ -1,7 +1,8 @@
 import pytest
 
-from tests.corpora.conftest import GOOD, Write
 from trfnb.corpora import CorpusError, load
+
+from .conftest import GOOD, Write
 
 
 def _tree(sent_id: str) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import spacy
 
-from tests.corpora.conftest import GOOD, Write, conllu
 from trfnb.corpora import Corpus, CorpusError, Sentence, load
+
+from .conftest import GOOD, Write, conllu
 
 
 def _many(n: int, docs: int = 0) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpora.conftest import GOOD
 from trfnb.corpora import CorpusError, load
 from trfnb.corpora.treebanks import Treebank, fetch, known, registry
+
+from .conftest import GOOD
 
 DATA = {"x-train.conllu": GOOD * 3, "x-dev.conllu": GOOD}
 SUMS = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in DATA.items()}

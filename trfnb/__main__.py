@@ -1,0 +1,7 @@
+"""``python -m trfnb``."""
+
+import sys
+
+from trfnb.cli import main
+
+sys.exit(main())

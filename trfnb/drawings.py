@@ -1,6 +1,7 @@
 """Static figures of the way of the data: spans, alignment, micro-batches."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,14 +27,15 @@ def alignment(doc: Doc, wordpieces: Sequence[str], rows: Ragged) -> Figure:
     figure = Figure(figsize=(min(max(width * 0.105, 4), 16), 2.2), layout="constrained")
     axes = figure.subplots()
     ends = np.cumsum(rows.lengths)
+    indices: Any = rows.dataXd
     for token in range(len(doc)):
         end, length = int(ends[token]), int(rows.lengths[token])
         colour = COLOURS[token % 6] if length else "0.6"
         text = "␣" if doc[token].is_space else doc[token].text
         _word(axes, tops[token][0], 1.0, text, colour)
-        for row in np.ravel(rows.dataXd[end - length : end]).tolist():
+        for row in indices[end - length : end].ravel().tolist():
             axes.plot([tops[token][0], bottoms[row][0]], [0.9, 0.1], color=colour, lw=1.2)
-    used = set(np.ravel(rows.dataXd).tolist())
+    used = set(indices.ravel().tolist())
     for row, text in enumerate(wordpieces):
         _word(axes, bottoms[row][0], 0.0, text, "0.15" if row in used else "0.6")
     axes.text(-1, 1.0, "tokens", ha="right", va="center", color="0.4")

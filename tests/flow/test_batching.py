@@ -13,13 +13,19 @@ def wordpieces(lengths: list[int]) -> Wordpieces:
     return Wordpieces(np.arange(1, n + 1), np.zeros((n, 2), "int64"), np.asarray(lengths), zeros)
 
 
-@given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 100))
-def test_every_text_once_within_the_budget(lengths, budget):
-    groups = length_sorted(np.asarray(lengths, dtype="int64"), budget)
+@given(
+    st.lists(st.integers(0, 30), max_size=40),
+    st.integers(1, 100),
+    st.none() | st.integers(0, 50),
+)
+def test_every_text_once_within_the_budget(lengths, budget, padding):
+    groups = length_sorted(np.asarray(lengths, dtype="int64"), budget, padding)
     assert sorted(i for group in groups for i in group) == [i for i, n in enumerate(lengths) if n]
     for group in groups:
         longest = max(lengths[i] for i in group)
         assert len(group) == 1 or longest * len(group) <= budget
+        wasted = sum(longest - lengths[i] for i in group)
+        assert padding is None or wasted <= padding
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 40))

@@ -30,12 +30,14 @@ class MicroBatch:
         return self.rows.size == self.ids.size
 
 
-def length_sorted(lengths: Ints, max_items: int) -> list[Ints]:
+def length_sorted(lengths: Ints, max_items: int, max_padding: int | None = None) -> list[Ints]:
     """Group texts by length so that padding stays small.
 
     Args:
         lengths: (texts,) wordpieces of each text.
         max_items: The most positions of a group, padding included; a longer text stands alone.
+        max_padding: The most padded positions of a group: what one more forward pass costs,
+            counted in positions. None sets no limit.
 
     Returns:
         Groups of indices into `lengths`, the longest texts first; empty texts are in none.
@@ -52,17 +54,22 @@ def length_sorted(lengths: Ints, max_items: int) -> list[Ints]:
     while start < len(order):
         longest = int(lengths[order[start]])
         end = start + max(max_items // longest, 1)
+        if max_padding is not None:
+            wasted = np.cumsum(longest - lengths[order[start:end]])
+            end = start + int(np.searchsorted(wasted, max_padding, side="right"))
         groups.append(order[start:end])
         start = end
     return groups
 
 
-def micro_batches(wordpieces: Wordpieces, max_items: int, pad_id: int) -> list[MicroBatch]:
+def micro_batches(
+    wordpieces: Wordpieces, max_items: int, pad_id: int, max_padding: int | None = None
+) -> list[MicroBatch]:
     """Cut a flat batch of wordpieces into padded, length-sorted micro-batches."""
     lengths = wordpieces.lengths
     starts = np.cumsum(lengths) - lengths
     batches = []
-    for group in length_sorted(lengths, max_items):
+    for group in length_sorted(lengths, max_items, max_padding):
         columns = np.arange(lengths[group].max())
         mask = columns < lengths[group][:, None]
         rows = (starts[group][:, None] + columns)[mask]

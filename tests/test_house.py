@@ -18,8 +18,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room may import the rooms that stand before it.
-FLOW = ["spans", "wordpieces", "batching", "weights", "encoder", "alignment", "pooling",
-        "gradients", "listener"]  # fmt: skip
+FLOW = ["spans", "wordpieces", "batching", "mixing", "freezing", "saved",
+        "adapters", "weights", "encoder",
+        "alignment", "windows", "pooling", "gradients", "listener"]  # fmt: skip
 ROOMS = {
     "runs": set(),
     "corpora": set(),

@@ -10,10 +10,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "FullTransformerBatch": "trfnb.pipe.annotations",
+    "FullTransformerBatch": "trfnb.pipe.data",
     "Tok2VecListener": "trfnb.pipe.architectures",
     "Transformer": "trfnb.pipe.transformer",
-    "TransformerData": "trfnb.pipe.annotations",
+    "TransformerData": "trfnb.pipe.data",
     "TransformerListener": "trfnb.pipe.architectures",
     "TransformerModel": "trfnb.pipe.architectures",
     "get_doc_spans": "trfnb.flow.spans",

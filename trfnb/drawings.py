@@ -26,7 +26,8 @@ def alignment(doc: Doc, wordpieces: Sequence[str], rows: Ragged) -> Figure:
     width = max(tops[-1][1], bottoms[-1][1]) if len(doc) and len(wordpieces) else 1.0
     figure = Figure(figsize=(min(max(width * 0.105, 4), 16), 2.2), layout="constrained")
     axes = figure.subplots()
-    ends = np.cumsum(rows.lengths)
+    lengths: Any = rows.lengths
+    ends = np.cumsum(lengths)
     indices: Any = rows.dataXd
     for token in range(len(doc)):
         end, length = int(ends[token]), int(rows.lengths[token])

@@ -18,11 +18,13 @@ class MicroBatch:
         ids: (texts, longest) int64, padded.
         mask: (texts, longest) bool, True at real wordpieces.
         rows: (wordpieces,) int64, where each real position lies in the flat batch.
+        texts: (texts,) int64, the texts' numbers in the flat batch.
     """
 
     ids: NDArray[np.int64]
     mask: NDArray[np.bool_]
     rows: Ints
+    texts: Ints
 
     @property
     def is_full(self) -> bool:
@@ -75,5 +77,5 @@ def micro_batches(
         rows = (starts[group][:, None] + columns)[mask]
         ids = np.full(mask.shape, pad_id, dtype="int64")
         ids[mask] = wordpieces.ids[rows]
-        batches.append(MicroBatch(ids, mask, rows))
+        batches.append(MicroBatch(ids, mask, rows, group))
     return batches

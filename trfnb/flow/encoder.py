@@ -1,15 +1,17 @@
 """Wordpiece ids -> hidden states: a HuggingFace model inside a Thinc layer."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 import torch
 from thinc.api import Model, torch2xp, xp2torch
-from thinc.types import Floats2d
+from thinc.types import Floats2d, Floats3d
 
 from .batching import MicroBatch, micro_batches
+from .mixing import Layer
 from .weights import EncoderShim
 from .wordpieces import Wordpieces
 
@@ -21,7 +23,15 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CPU_BATCH_ITEMS = 1024
 CPU_PADDING = 64
 
-Rows = dict[int, Floats2d]
+
+class Hidden(dict[int, Floats2d]):
+    """Layer number -> (n, width) hidden states of n wordpieces.
+
+    Attributes:
+        attentions: For each text (layers, heads, its wordpieces, its wordpieces), if asked for.
+    """
+
+    attentions: list[Floats3d] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,10 +42,12 @@ class Runtime:
         precision: ``"fp32"`` is exact; the others run matrix products in half precision over
             weights that stay in fp32.
         max_batch_items: The most wordpieces of one forward pass, padding included.
+        attentions: Keep what each wordpiece looks at.
     """
 
     precision: Precision = "fp32"
     max_batch_items: int = 4096
+    attentions: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
@@ -63,13 +75,13 @@ class Runtime:
         return torch.autocast(device.type, dtype=_AUTOCAST[self.precision])
 
 
-def encoder(shim: EncoderShim, runtime: Runtime) -> Model[Wordpieces, Rows]:
+def encoder(shim: EncoderShim, runtime: Runtime) -> Model[Wordpieces, Hidden]:
     """Wrap a HuggingFace encoder.
 
     The layer maps a flat batch of n wordpieces to the hidden states asked for: for each layer
     number in ``attrs["layers"]`` an array (n, width). Layer 0 is the embeddings' output, -1 the
-    last layer. Its backprop takes gradients of the same form, for any of those layers, and
-    accumulates them on the weights; ids have no gradient, so it returns nothing.
+    last layer; ``"mix"`` asks for all. Its backprop takes gradients of the same form, for any of
+    those layers, and accumulates them on the weights; ids have no gradient, so it returns nothing.
     """
     return Model(
         "encoder",
@@ -81,25 +93,56 @@ def encoder(shim: EncoderShim, runtime: Runtime) -> Model[Wordpieces, Rows]:
 
 
 def forward(
-    model: Model[Wordpieces, Rows], wordpieces: Wordpieces, is_train: bool
-) -> tuple[Rows, Callable[[Mapping[int, Floats2d]], None]]:
-    """Run length-sorted micro-batches and put their rows back in order."""
+    model: Model[Wordpieces, Hidden], wordpieces: Wordpieces, is_train: bool
+) -> tuple[Hidden, Callable[[Mapping[int, Floats2d]], None]]:
+    """Run length-sorted micro-batches and put their rows back in order.
+
+    Where memory runs out, the micro-batches are halved until they fit, and stay so.
+    """
+    runtime = model.attrs["runtime"]
+    device = cast(EncoderShim, model.shims[0]).device
+    while True:
+        try:
+            return _forward(model, wordpieces, is_train)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            items = runtime.items(device)
+            if not _out_of_memory(error) or items <= wordpieces.lengths.max(initial=1):
+                raise
+            runtime = replace(runtime, max_batch_items=items // 2)
+        # Outside the handler, where the failed pass's tensors are no longer held.
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        model.attrs["runtime"] = runtime
+        warnings.warn(
+            f"Out of memory at {items} wordpieces a forward pass; going on with {items // 2}. "
+            f"Set max_batch_items = {items // 2} on the transformer to start there.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _forward(
+    model: Model[Wordpieces, Hidden], wordpieces: Wordpieces, is_train: bool
+) -> tuple[Hidden, Callable[[Mapping[int, Floats2d]], None]]:
     shim, runtime = cast(EncoderShim, model.shims[0]), model.attrs["runtime"]
-    body = shim.loaded()
+    body = shim.begin(is_train)
     device = shim.device
-    layers = sorted({shim.layer_index(layer) for layer in model.attrs["layers"]})
+    layers = wanted_layers(shim, model.attrs["layers"])
     batches = micro_batches(wordpieces, runtime.items(device), shim.pad_id, runtime.padding(device))
     places = [torch.from_numpy(batch.rows).to(device) for batch in batches]
     out = {layer: torch.empty((len(wordpieces.ids), shim.width), device=device) for layer in layers}
+    looks: dict[int, Floats3d] = {}
     graph: list[dict[int, torch.Tensor]] = []
-    body.train(is_train)
     with torch.set_grad_enabled(is_train), runtime.autocast(device):
         for batch, place in zip(batches, places, strict=True):
-            states = _hidden_states(body, batch, layers, shim.n_layers, device)
+            output = _run(body, batch, layers, shim.n_layers, device, runtime.attentions)
+            states = _real_positions(output, batch, layers, shim.n_layers, device)
             for layer, rows in states.items():
                 out[layer][place] = rows.detach()
             if is_train:
                 graph.append(states)
+            if runtime.attentions:
+                looks |= _attentions(output, batch)
 
     def backprop(d_rows: Mapping[int, Floats2d]) -> None:
         d_torch = {layer: xp2torch(d, device=device) for layer, d in d_rows.items()}
@@ -113,28 +156,58 @@ def forward(
             torch.autograd.backward(ends, gradients)
             shim.has_gradient = True
 
-    return {layer: cast(Floats2d, torch2xp(rows)) for layer, rows in out.items()}, backprop
+    hidden = Hidden({layer: cast(Floats2d, torch2xp(rows)) for layer, rows in out.items()})
+    hidden.attentions = [looks[text] for text in sorted(looks)] if runtime.attentions else None
+    return hidden, backprop
 
 
-def _hidden_states(
+def wanted_layers(shim: EncoderShim, layers: Sequence[Layer]) -> list[int]:
+    """Return the numbers of the layers asked for, all of them for a mix."""
+    if "mix" in layers:
+        return list(range(shim.n_layers + 1))
+    return sorted({shim.layer_index(layer) for layer in layers if layer != "mix"})
+
+
+def _run(
     body: torch.nn.Module,
     batch: MicroBatch,
     layers: Sequence[int],
     n_layers: int,
     device: torch.device,
-) -> dict[int, torch.Tensor]:
-    """Run one micro-batch; return the real positions of the layers asked for, in fp32."""
+    attentions: bool,
+) -> Any:
     ids = torch.from_numpy(batch.ids).to(device)
-    mask = torch.from_numpy(batch.mask).to(device)
-    only_last = list(layers) == [n_layers]
-    output = body(
+    mask = None if batch.is_full else torch.from_numpy(batch.mask).to(device).long()
+    return body(
         input_ids=ids,
-        attention_mask=None if batch.is_full else mask.long(),
-        output_hidden_states=not only_last,
+        attention_mask=mask,
+        output_hidden_states=list(layers) != [n_layers],
+        output_attentions=attentions,
         return_dict=True,
     )
+
+
+def _real_positions(
+    output: Any, batch: MicroBatch, layers: Sequence[int], n_layers: int, device: torch.device
+) -> dict[int, torch.Tensor]:
+    """Return the real positions of the layers asked for, in fp32."""
+    mask = torch.from_numpy(batch.mask).to(device)
     found = {}
     for layer in layers:
         states = output.last_hidden_state if layer == n_layers else output.hidden_states[layer]
         found[layer] = (states.flatten(0, 1) if batch.is_full else states[mask]).float()
     return found
+
+
+def _attentions(output: Any, batch: MicroBatch) -> dict[int, Floats3d]:
+    """Return each text's attentions, (layers, heads, wordpieces, wordpieces), by text number."""
+    stacked = torch.stack([one.detach().float() for one in output.attentions], dim=1)
+    found = {}
+    for text, looks, mask in zip(batch.texts.tolist(), stacked, batch.mask, strict=True):
+        n = int(mask.sum())
+        found[text] = cast(Floats3d, torch2xp(looks[:, :, :n, :n].contiguous()))
+    return found
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

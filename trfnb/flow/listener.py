@@ -8,6 +8,7 @@ from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
 from .gradients import GradFactor, Junction
+from .mixing import Layer, scalar_mix
 from .pooling import Pooling, pool
 
 
@@ -19,7 +20,9 @@ class TransformerListener(Model):
         grad_factor: What the gradient is multiplied by: a number, or a schedule stepped once a
             training step. Set ``listener.grad_factor`` to change it while training.
         pooling: Reduces a token's rows to its vector.
-        layer: The layer to listen to; 0 is the embeddings' output, -1 the last layer.
+        layer: The layer to listen to; 0 is the embeddings' output, -1 the last layer; ``"mix"``
+            learns a weighted mean of all layers.
+        layers: The sublayers, where the pooling is another node's; the pooling alone by default.
     """
 
     name = "transformer_listener"
@@ -29,7 +32,8 @@ class TransformerListener(Model):
         upstream: str,
         grad_factor: float | Iterable[float],
         pooling: Pooling,
-        layer: int = -1,
+        layer: Layer = -1,
+        layers: Sequence[Model] | None = None,
     ) -> None:
         Model.__init__(
             self,
@@ -37,9 +41,11 @@ class TransformerListener(Model):
             forward=forward,
             init=init,
             dims={"nO": None},
-            layers=[pooling],
+            params={"mix": None, "gamma": None},
+            layers=[pooling] if layers is None else layers,
             attrs={"layer": layer, "factor": GradFactor(grad_factor)},
         )
+        self.pooling = pooling
         self.upstream_name = upstream
         self.junction: Junction | None = None
         self.sample: list[Doc] = []
@@ -52,6 +58,13 @@ class TransformerListener(Model):
     @grad_factor.setter
     def grad_factor(self, value: float | Iterable[float]) -> None:
         self.attrs["factor"] = GradFactor(value)
+
+    def listen_to(self, width: int, n_layers: int) -> None:
+        """Learn the upstream's width and number of layers."""
+        self.set_dim("nO", width)
+        if self.attrs["layer"] == "mix" and not self.has_param("mix"):
+            self.set_param("mix", self.ops.alloc1f(n_layers + 1))
+            self.set_param("gamma", self.ops.alloc1f(1) + 1.0)
 
     def connect(self, junction: Junction | None) -> None:
         """Take the batch that the shared layer was just updated with."""
@@ -80,14 +93,16 @@ def _from_junction(
     model: TransformerListener, docs: Sequence[Doc], junction: Junction
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
     junction.check(docs, model.upstream_name)
-    batch, layer = junction.outputs, model.attrs["layer"]
-    vectors, backprop_pool = pool(model.layers[0], batch.layer(layer), batch.align, is_train=True)
+    batch = junction.outputs
+    rows, backprop_rows = chosen(model, batch)
+    vectors, backprop_pool = pool(model.pooling, rows, batch.align, is_train=True)
     factor = model.grad_factor
 
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
-        if factor != 0:
-            d_rows = backprop_pool(model.ops.flatten(d_vectors))
-            junction.add(model.id, factor, {batch.layer_index(layer): d_rows})
+        if factor != 0 or model.attrs["layer"] == "mix":
+            parts = backprop_rows(backprop_pool(model.ops.flatten(d_vectors)))
+            if factor != 0:
+                junction.add(model.id, factor, parts)
         return []
 
     return split(vectors, [len(doc) for doc in docs]), backprop
@@ -107,7 +122,7 @@ def _from_docs(model: TransformerListener, docs: Sequence[Doc]) -> list[Floats2d
     if not filled:
         return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]
     xp = model.ops.xp
-    rows = [one.layer(model.attrs["layer"]) for one in filled]
+    rows = [chosen(model, one)[0] for one in filled]
     indices, n_rows = [], 0
     for one, its_rows in zip(filled, rows, strict=True):
         indices.append(model.ops.asarray(one.row_align.dataXd) + n_rows)
@@ -116,8 +131,24 @@ def _from_docs(model: TransformerListener, docs: Sequence[Doc]) -> list[Floats2d
         xp.concatenate(indices),
         xp.concatenate([model.ops.asarray(one.row_align.lengths) for one in filled]),
     )
-    vectors, _ = pool(model.layers[0], xp.concatenate(rows), align, is_train=False)
+    vectors, _ = pool(model.pooling, xp.concatenate(rows), align, is_train=False)
+    for doc, one in zip(docs, data, strict=True):
+        if one is not None and one.readers is not None:
+            one.readers -= 1
+            if one.readers <= 0:
+                doc._.trf_data = None
     return split(vectors, [len(doc) for doc in docs])
+
+
+def chosen(
+    model: TransformerListener, output: Any
+) -> tuple[Floats2d, Callable[[Floats2d], dict[int, Floats2d]]]:
+    """Return the rows of the listener's layer, or of its mix of layers, and their backprop."""
+    layer = model.attrs["layer"]
+    if layer != "mix":
+        index = output.layer_index(layer)
+        return output.layer(layer), lambda d_rows: {index: d_rows}
+    return scalar_mix(model, output.rows)
 
 
 def split(vectors: Floats2d, lengths: Iterable[int]) -> list[Floats2d]:

@@ -1,7 +1,7 @@
 """The encoder's weights and tokenizer: from a hub or disk, as bytes, without pickle."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -21,6 +21,17 @@ from thinc.api import (
 )
 from thinc.types import FloatsXd
 
+from .adapters import ADAPTER, adapter_files, restored_adapter, with_adapter, without_adapter
+from .freezing import Trainable
+from .saved import (
+    as_folder,
+    fill,
+    from_spacy_transformers,
+    no_bars,
+    read_files,
+    unique_tensors,
+)
+
 
 class EncoderShim(PyTorchShim):
     """A HuggingFace encoder with its tokenizer, loaded when first needed.
@@ -30,6 +41,10 @@ class EncoderShim(PyTorchShim):
         tokenizer_config: Passed to ``AutoTokenizer.from_pretrained``.
         transformer_config: Passed to ``AutoConfig.from_pretrained``.
         trust_remote_code: Run code that comes with the weights; off unless asked for.
+        trainable_layers: How many of the upper layers learn, as for `Trainable`.
+        lora: Settings of peft's ``LoraConfig``: learn low-rank updates alone (Hu et al., 2021,
+            https://arxiv.org/abs/2106.09685), saved as adapter weights.
+        attentions: Compute attention so that its weights can be kept.
     """
 
     def __init__(
@@ -38,15 +53,29 @@ class EncoderShim(PyTorchShim):
         tokenizer_config: dict[str, Any] | None = None,
         transformer_config: dict[str, Any] | None = None,
         trust_remote_code: bool = False,
+        trainable_layers: float | Iterable[float] | None = None,
+        lora: dict[str, Any] | None = None,
+        attentions: bool = False,
     ) -> None:
         super().__init__(None)
         self.name = name
         self.tokenizer_config = dict(tokenizer_config or {})
         self.transformer_config = dict(transformer_config or {})
         self.trust_remote_code = trust_remote_code
+        self.trainable = Trainable(trainable_layers)
+        self.lora = None if lora is None else dict(lora)
+        self.attentions = attentions
         self.tokenizer: Any = None
         self.has_gradient = False
         self._aside = False
+
+    def begin(self, is_train: bool) -> torch.nn.Module:
+        """Return the torch module, set for a forward pass."""
+        body = self.loaded()
+        body.train(is_train)
+        if is_train and self.lora is None:
+            self.trainable.apply(body, self.n_layers)
+        return body
 
     # -- what the body is -------------------------------------------------------------------
 
@@ -115,7 +144,7 @@ class EncoderShim(PyTorchShim):
                 source, **{**trust, **self.tokenizer_config}
             )
             config = AutoConfig.from_pretrained(source, **trust, **self.transformer_config)
-            with _no_bars():
+            with no_bars():
                 body = AutoModel.from_pretrained(
                     source, config=config, dtype=torch.float32, **trust
                 )
@@ -126,13 +155,24 @@ class EncoderShim(PyTorchShim):
                 "can be reached for. Download it where there is a network and give its path as "
                 f"[components.transformer.model] name. ({type(error).__name__}: {error})"
             ) from error
-        self._model = body.to(get_torch_default_device())
+        adapter = Path(source) / ADAPTER
+        if self.lora is None:
+            self._model = body
+        elif adapter.is_dir():
+            self._model = restored_adapter(body, adapter)
+        else:
+            self._model = with_adapter(body, self.lora)
+        self._settle_in()
 
     def save(self, directory: Path) -> None:
         """Write a directory that HuggingFace opens: config, safetensors, tokenizer."""
         directory.mkdir(parents=True, exist_ok=True)
-        with _no_bars():
-            self.loaded().save_pretrained(directory)  # type: ignore[operator]
+        body: Any = self.loaded()
+        with no_bars():
+            if self.lora is not None:
+                body.save_pretrained(directory / ADAPTER)
+                body = without_adapter(body)
+            body.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
     def restore(self, directory: Path) -> None:
@@ -165,52 +205,50 @@ class EncoderShim(PyTorchShim):
         with tempfile.TemporaryDirectory() as folder:
             self.tokenizer.save_pretrained(folder)
             self.config.save_pretrained(folder)
-            files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        return srsly.msgpack_dumps({"files": files, "weights": save_safetensors(self._unique())})
+            files = read_files(Path(folder))
+        base = self.loaded() if self.lora is None else without_adapter(self.loaded())
+        saved: dict[str, Any] = {"files": files, "weights": save_safetensors(unique_tensors(base))}
+        if self.lora is not None:
+            saved["adapter"] = adapter_files(self.loaded())
+        return srsly.msgpack_dumps(saved)
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
         """Restore what `to_bytes` returned."""
         saved = srsly.msgpack_loads(bytes_data)
+        if "state" in saved:
+            saved = from_spacy_transformers(saved)
         if saved:
-            self._rebuild(saved["files"], load_safetensors(saved["weights"]))
+            self._rebuild(saved)
         return self
 
-    def _unique(self) -> dict[str, torch.Tensor]:
-        """Name each tensor once, also where two names share its memory."""
-        seen: set[int] = set()
-        unique = {}
-        for name, tensor in self.loaded().state_dict().items():
-            if tensor.data_ptr() not in seen or not tensor.numel():
-                seen.add(tensor.data_ptr())
-                unique[name] = tensor.detach().cpu().contiguous()
-        return unique
-
-    def _rebuild(self, files: dict[str, bytes], weights: dict[str, torch.Tensor]) -> None:
+    def _rebuild(self, saved: dict[str, Any]) -> None:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         trust = {"trust_remote_code": self.trust_remote_code}
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
+        with as_folder(saved["files"]) as folder:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
             config = AutoConfig.from_pretrained(folder, **trust)
-        if self._model is None or self._model.config.to_dict() != config.to_dict():
+        same = self._model is not None and self._model.config.to_dict() == config.to_dict()
+        if not same or self.lora is not None:
             self._model = AutoModel.from_config(config, dtype=torch.float32, **trust)
-        missing, unexpected = self._model.load_state_dict(weights, strict=False)
-        # A tensor with two names was saved under the first alone.
-        absent = [name for name in missing if name not in _tied(self._model)]
-        if absent or unexpected:
-            raise ValueError(
-                f"The saved weights do not fit {config.model_type!r}: missing {absent}, "
-                f"unexpected {list(unexpected)}. The files were written by another version or "
-                "were changed; save the pipeline again."
-            )
+        fill(self._model, load_safetensors(saved["weights"]))
+        if "adapter" in saved:
+            with as_folder(saved["adapter"]) as folder:
+                self._model = restored_adapter(self._model, folder)
+        self._settle_in()
+
+    def _settle_in(self) -> None:
+        """Move a body that was just loaded to the device, with what the settings ask of it."""
+        if self.attentions:
+            self.loaded().set_attn_implementation("eager")  # type: ignore[operator]
         self._model.to(get_torch_default_device())
+        self.trainable.reset()
 
     # -- learning ---------------------------------------------------------------------------
 
     def finish_update(self, optimizer: Optimizer) -> None:
         """Step each parameter that got a gradient; without one, nothing moves."""
+        self.trainable.step()
         if not self.has_gradient:
             return
         for name, parameter in self.loaded().named_parameters():
@@ -233,26 +271,3 @@ class EncoderShim(PyTorchShim):
         """Move the weights, if there are any."""
         if self._model is not None:
             super().to_device(device_type, device_id)
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Hide the bars for reading and writing local files; a second is too short for one."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _tied(body: torch.nn.Module) -> set[str]:
-    owners: dict[int, str] = {}
-    tied = set()
-    for name, tensor in body.state_dict().items():
-        if owners.setdefault(tensor.data_ptr(), name) != name:
-            tied.add(name)
-    return tied

@@ -1,6 +1,6 @@
 """Spans -> wordpiece ids and their character offsets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,21 +21,61 @@ class Wordpieces:
             a wordpiece stands for no character.
         lengths: (texts,) int64, wordpieces kept of each text.
         truncated: (texts,) int64, wordpieces cut off each text because the model reads no more.
+        write: Turns ids into wordpieces as text.
     """
 
     ids: NDArray[np.int64]
     offsets: NDArray[np.int64]
     lengths: NDArray[np.int64]
     truncated: NDArray[np.int64]
+    write: Callable[[list[int]], list[str]] | None = None
+
+    @property
+    def strings(self) -> list[list[str]]:
+        """The wordpieces of each text as the tokenizer writes them."""
+        flat = self.write(self.ids.tolist()) if self.write else [str(i) for i in self.ids]
+        ends = np.cumsum(self.lengths)
+        return [flat[e - n : e] for e, n in zip(ends, self.lengths, strict=True)]
+
+    @property
+    def input_ids(self) -> NDArray[np.int64]:
+        """The ids as (texts, longest), filled up with zeros."""
+        padded = np.zeros((len(self.lengths), int(self.lengths.max(initial=0))), dtype="int64")
+        padded[self.attention_mask] = self.ids
+        return padded
+
+    @property
+    def attention_mask(self) -> NDArray[np.bool_]:
+        """Where `input_ids` holds wordpieces."""
+        return np.arange(self.lengths.max(initial=0)) < self.lengths[:, None]
+
+    def part(self, first: int, last: int) -> "Wordpieces":
+        """Return the wordpieces of some texts, as views."""
+        start, end = int(self.lengths[:first].sum()), int(self.lengths[:last].sum())
+        return Wordpieces(
+            self.ids[start:end],
+            self.offsets[start:end],
+            self.lengths[first:last],
+            self.truncated[first:last],
+            self.write,
+        )
 
 
-def encode(tokenizer: Any, texts: Sequence[str], max_length: int | None = None) -> Wordpieces:
+def encode(
+    tokenizer: Any,
+    texts: Sequence[str],
+    max_length: int | None = None,
+    keep_end: bool = True,
+) -> Wordpieces:
     """Tokenise texts in one call.
 
     Args:
-        tokenizer: A HuggingFace tokenizer that reports character offsets.
+        tokenizer: A HuggingFace tokenizer. One that reports no character offsets needs the extra
+            `slow`, which finds them by comparing characters.
         texts: Texts of any length; an empty one gets no wordpieces at all.
         max_length: The most wordpieces of a text to keep, special tokens included.
+        keep_end: Keep the special tokens at the end of a text that is cut; without them it is
+            cut as spacy-transformers cuts it.
     """
     full = [i for i, text in enumerate(texts) if text]
     ids: list[list[int]] = [[] for _ in texts]
@@ -47,36 +87,61 @@ def encode(tokenizer: Any, texts: Sequence[str], max_length: int | None = None) 
             return
         encoded = tokenizer(
             [texts[i] for i in which],
-            return_offsets_mapping=True,
+            return_offsets_mapping=tokenizer.is_fast,
             return_attention_mask=False,
             return_token_type_ids=False,
             padding=False,
             verbose=False,
             **options,
         )
-        for i, its_ids, its_offsets in zip(
-            which, encoded["input_ids"], encoded["offset_mapping"], strict=True
-        ):
-            ids[i], offsets[i] = its_ids, its_offsets
+        for place, i in enumerate(which):
+            ids[i] = encoded["input_ids"][place]
+            if tokenizer.is_fast:
+                offsets[i] = encoded["offset_mapping"][place]
+            else:
+                offsets[i] = character_offsets(tokenizer, texts[i], ids[i])
 
     read(full, truncation=False)
     if max_length is not None:
         too_long = [i for i in full if len(ids[i]) > max_length]
         for i in too_long:
             truncated[i] = len(ids[i]) - max_length
-        # The tokenizer itself knows which special tokens must stay at the end.
-        read(too_long, truncation=True, max_length=max_length)
+        if keep_end:  # the tokenizer itself knows which special tokens must stay
+            read(too_long, truncation=True, max_length=max_length)
+        else:
+            for i in too_long:
+                ids[i], offsets[i] = ids[i][:max_length], offsets[i][:max_length]
     return Wordpieces(
         ids=np.fromiter((j for one in ids for j in one), dtype="int64"),
         offsets=np.asarray([o for one in offsets for o in one], dtype="int64").reshape(-1, 2),
         lengths=np.asarray([len(one) for one in ids], dtype="int64"),
         truncated=truncated,
+        write=tokenizer.convert_ids_to_tokens,
     )
 
 
-def strings(tokenizer: Any, wordpieces: Wordpieces) -> list[str]:
-    """Return the wordpieces as the tokenizer writes them."""
-    return list(tokenizer.convert_ids_to_tokens(wordpieces.ids.tolist()))
+def character_offsets(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Find the characters that each wordpiece stands for, by comparing what is written.
+
+    Raises:
+        ImportError: the library that compares is not installed.
+    """
+    try:
+        import spacy_alignments
+    except ImportError as error:
+        raise ImportError(
+            f"The tokenizer {type(tokenizer).__name__} reports no character offsets; to align it "
+            "with tokens, run `pip install 'trfnb[slow]'`."
+        ) from error
+    special = set(tokenizer.all_special_ids)
+    written = ["" if i in special else str(tokenizer.decode([i])) for i in ids]
+    # A byte of a longer character decodes to the replacement mark; then the raw piece is tried.
+    pieces = [
+        tokenizer.convert_ids_to_tokens([i])[0] if "\ufffd" in piece else piece
+        for i, piece in zip(ids, written, strict=True)
+    ]
+    _, found = spacy_alignments.get_alignments(list(text), pieces)
+    return [(min(chars), max(chars) + 1) if chars else (0, 0) for chars in found]
 
 
 def max_wordpieces(tokenizer: Any, config: Any) -> int | None:

@@ -9,9 +9,19 @@ from thinc.types import Floats2d, Ragged
 
 from ..flow.encoder import Precision, Runtime
 from ..flow.listener import TransformerListener
+from ..flow.mixing import Layer
 from ..flow.spans import SpanGetter, get_doc_spans, get_sent_spans, strided_spans
 from ..flow.weights import EncoderShim
-from .annotations import AnnotationSetter, FullTransformerBatch, null_annotation_setter
+from ..flow.windows import WordpieceSpans
+from .annotations import (
+    AnnotationSetter,
+    attentions_setter,
+    layers_setter,
+    null_annotation_setter,
+    tensor_setter,
+    vector_setter,
+)
+from .data import FullTransformerBatch
 from .listener import Tok2VecListener
 from .model import token_vector_model, transformer_model
 from .registries import registry
@@ -28,6 +38,9 @@ def TransformerModel(  # noqa: N802
     precision: Precision = "fp32",
     layers: list[int] = [],  # noqa: B006
     trust_remote_code: bool = False,
+    trainable_layers: float | Iterable[float] | None = None,
+    lora: dict[str, Any] | None = None,
+    attentions: bool = False,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model of a shared transformer.
 
@@ -40,9 +53,22 @@ def TransformerModel(  # noqa: N802
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         layers: Layers to keep in `doc._.trf_data` beside the last; 0 is the embeddings' output.
         trust_remote_code: Run code that comes with the weights.
+        trainable_layers: How many of the upper layers learn: a number, a schedule (gradual
+            unfreezing), or null for everything.
+        lora: Settings of peft's ``LoraConfig``: learn low-rank updates alone (extra `lora`).
+        attentions: Keep attentions for an annotation setter.
     """
-    shim = EncoderShim(name, tokenizer_config, transformer_config, trust_remote_code)
-    return transformer_model(shim, get_spans or get_doc_spans, Runtime(precision), layers)
+    shim = EncoderShim(
+        name,
+        tokenizer_config,
+        transformer_config,
+        trust_remote_code,
+        trainable_layers,
+        lora,
+        attentions,
+    )
+    runtime = Runtime(precision, attentions=attentions)
+    return transformer_model(shim, get_spans or get_doc_spans, runtime, layers)
 
 
 @registry.architectures("trfnb.Tok2VecTransformer.v1")
@@ -53,6 +79,8 @@ def Tok2VecTransformer(  # noqa: N802
     transformer_config: dict[str, Any] = {},  # noqa: B006
     precision: Precision = "fp32",
     trust_remote_code: bool = False,
+    trainable_layers: float | Iterable[float] | None = None,
+    lora: dict[str, Any] | None = None,
     pooling: Model[Ragged, Floats2d] | None = None,
     grad_factor: GradFactorSetting = 1.0,
     layer: int = -1,
@@ -60,17 +88,21 @@ def Tok2VecTransformer(  # noqa: N802
     """Build a transformer for one task alone: no shared component, no listener.
 
     Args:
-        name: As for `TransformerModel`, as are the next five.
+        name: As for `TransformerModel`, as are the next seven.
         get_spans: What the encoder reads of each doc.
         tokenizer_config: Passed to the tokenizer.
         transformer_config: Passed to the configuration.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         trust_remote_code: Run code that comes with the weights.
+        trainable_layers: How many of the upper layers learn.
+        lora: Settings of peft's ``LoraConfig``.
         pooling: Reduces a token's rows to its vector; the mean by default.
         grad_factor: What the gradient into the transformer is multiplied by.
         layer: The layer to read.
     """
-    shim = EncoderShim(name, tokenizer_config, transformer_config, trust_remote_code)
+    shim = EncoderShim(
+        name, tokenizer_config, transformer_config, trust_remote_code, trainable_layers, lora
+    )
     transformer = transformer_model(shim, get_spans or get_doc_spans, Runtime(precision))
     return token_vector_model(transformer, pooling or reduce_mean(), grad_factor, layer)
 
@@ -80,7 +112,7 @@ def listener(
     grad_factor: GradFactorSetting = 1.0,
     pooling: Model[Ragged, Floats2d] | None = None,
     upstream: str = "*",
-    layer: int = -1,
+    layer: Layer = -1,
 ) -> Model[list[Doc], list[Floats2d]]:
     """Build a listener to a `Transformer` component.
 
@@ -89,7 +121,8 @@ def listener(
             schedule, stepped once a training step.
         pooling: Reduces a token's rows to its vector; the mean by default.
         upstream: Name of the component, or ``"*"`` for any.
-        layer: The layer to listen to; 0 is the embeddings' output, -1 the last layer.
+        layer: The layer to listen to; 0 is the embeddings' output, -1 the last layer; ``"mix"``
+            learns a weighted mean of all layers.
     """
     return TransformerListener(upstream, grad_factor, pooling or reduce_mean(), layer)
 
@@ -126,7 +159,37 @@ def configure_strided_spans(window: int = 128, stride: int = 96) -> SpanGetter:
     return strided_spans(window, stride)
 
 
+@registry.span_getters("trfnb.wordpiece_spans.v1")
+def configure_wordpiece_spans(window: int | None = None, stride: int | None = None) -> SpanGetter:
+    """Read overlapping windows counted in wordpieces, so that nothing is truncated."""
+    return WordpieceSpans(window, stride)
+
+
 @registry.annotation_setters("trfnb.null_annotation_setter.v1")
 def configure_null_annotation_setter() -> AnnotationSetter:
     """Set nothing beyond `doc._.trf_data`."""
     return null_annotation_setter
+
+
+@registry.annotation_setters("trfnb.tensor_setter.v1")
+def configure_tensor_setter(layer: int = -1) -> AnnotationSetter:
+    """Leave token vectors in `doc.tensor`."""
+    return tensor_setter(layer)
+
+
+@registry.annotation_setters("trfnb.vector_setter.v1")
+def configure_vector_setter(layer: int = -1) -> AnnotationSetter:
+    """Give docs, spans and tokens vectors, so that `similarity` compares them."""
+    return vector_setter(layer)
+
+
+@registry.annotation_setters("trfnb.layers_setter.v1")
+def configure_layers_setter(layers: list[int], name: str = "trf_layers") -> AnnotationSetter:
+    """Leave chosen layers' token vectors in `doc._`."""
+    return layers_setter(layers, name)
+
+
+@registry.annotation_setters("trfnb.attentions_setter.v1")
+def configure_attentions_setter(name: str = "trf_attentions") -> AnnotationSetter:
+    """Leave attentions in `doc._`."""
+    return attentions_setter(name)

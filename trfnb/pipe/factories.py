@@ -9,8 +9,9 @@ from spacy.tokens import Doc
 from thinc.api import Config, Model
 from thinc.types import Floats2d
 
-from . import architectures  # noqa: F401  the defaults below name them
-from .annotations import AnnotationSetter, FullTransformerBatch
+from . import architectures, legacy  # noqa: F401  the defaults below name them
+from .annotations import AnnotationSetter, Storage
+from .data import FullTransformerBatch
 from .tok2vec import Tok2Vec
 from .transformer import Transformer
 
@@ -19,6 +20,8 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _TRANSFORMER = f"""
 [transformer]
 max_batch_items = 4096
+storage = "keep"
+set_extra_annotations = null
 [transformer.annotation_setter]
 @annotation_setters = "trfnb.null_annotation_setter.v1"
 [transformer.model]
@@ -29,6 +32,9 @@ transformer_config = {{}}
 precision = "fp32"
 layers = []
 trust_remote_code = false
+trainable_layers = null
+lora = null
+attentions = false
 [transformer.model.get_spans]
 @span_getters = "trfnb.doc_spans.v1"
 """
@@ -53,10 +59,20 @@ def make_transformer(
     model: Model[list[Doc], FullTransformerBatch],
     annotation_setter: AnnotationSetter,
     max_batch_items: int,
+    storage: Storage,
+    set_extra_annotations: AnnotationSetter | None = None,
 ) -> Pipe:
-    """Make a `Transformer` component."""
+    """Make a `Transformer` component.
+
+    The annotation setter may come under its later name, which then counts.
+    """
     return Transformer(
-        nlp.vocab, model, annotation_setter, name=name, max_batch_items=max_batch_items
+        nlp.vocab,
+        model,
+        set_extra_annotations or annotation_setter,
+        name=name,
+        max_batch_items=max_batch_items,
+        storage=storage,
     )
 
 
@@ -70,6 +86,7 @@ def register() -> None:
     names = ["trfnb_transformer"]
     if find_spec("spacy_transformers") is None:
         names.append("transformer")
+        legacy.register()
     settings: dict[str, Any] = Config().from_str(_TRANSFORMER)["transformer"]
     for name in names:
         Language.factory(

@@ -10,16 +10,24 @@ from thinc.types import Floats2d, Ints1d, Ragged
 from ..flow.alignment import align
 from ..flow.encoder import Runtime, encoder
 from ..flow.gradients import GradFactor
-from ..flow.listener import split
+from ..flow.listener import TransformerListener, split
 from ..flow.pooling import Pooling, pool
 from ..flow.spans import SpanGetter, checked_spans
 from ..flow.weights import EncoderShim
+from ..flow.windows import WordpieceSpans
 from ..flow.wordpieces import encode, max_wordpieces
-from .annotations import FullTransformerBatch
+from .data import FullTransformerBatch
+
+# Settings of a shared model that a task of its own has no use for.
+ONLY_SHARED = ("layers", "attentions")
 
 
 def transformer_model(
-    shim: EncoderShim, get_spans: SpanGetter, runtime: Runtime, layers: Iterable[int] = ()
+    shim: EncoderShim,
+    get_spans: SpanGetter,
+    runtime: Runtime,
+    layers: Iterable[int] = (),
+    keep_end: bool = True,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model of a `Transformer` component.
 
@@ -28,6 +36,7 @@ def transformer_model(
         get_spans: What the encoder reads of each doc.
         runtime: Precision and budget.
         layers: Layers to keep beside the last and those that listeners ask for.
+        keep_end: Whether a text that is cut keeps its closing special tokens.
     """
     body = encoder(shim, runtime)
     body.attrs["layers"] = sorted({-1, *layers})
@@ -39,6 +48,7 @@ def transformer_model(
         layers=[body],
         attrs={
             "get_spans": get_spans,
+            "keep_end": keep_end,
             "replace_listener": independent_copy,
             "replace_listener_cfg": independent_config,
         },
@@ -47,11 +57,16 @@ def transformer_model(
 
 def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:
     """Load the weights, unless they were restored already."""
-    body, shim = model.layers[0], _shim(model)
+    shim = _shim(model)
     if shim.tokenizer is None:
         shim.load()
-    for node in (body, model):
-        node.set_dim("nO", shim.width)
+    set_width(model)
+
+
+def set_width(model: Model[list[Doc], FullTransformerBatch]) -> None:
+    """Take the width from the weights, once they are there."""
+    for node in (model.layers[0], model):
+        node.set_dim("nO", _shim(model).width)
 
 
 def forward(
@@ -59,16 +74,19 @@ def forward(
 ) -> tuple[FullTransformerBatch, Callable[[Mapping[int, Floats2d]], None]]:
     """Spans, wordpieces, hidden states, alignment."""
     body, shim = model.layers[0], _shim(model)
-    config = shim.loaded().config
-    spans = checked_spans(model.attrs["get_spans"], docs)
+    limit = max_wordpieces(shim.tokenizer, shim.config)
+    get_spans = model.attrs["get_spans"]
+    if isinstance(get_spans, WordpieceSpans):
+        get_spans = get_spans.by(shim.tokenizer, limit)
+    spans = checked_spans(get_spans, docs)
     texts = [span.text for doc_spans in spans for span in doc_spans]
-    wordpieces = encode(shim.tokenizer, texts, max_wordpieces(shim.tokenizer, config))
+    wordpieces = encode(shim.tokenizer, texts, limit, model.attrs["keep_end"])
     rows, backprop = body(wordpieces, is_train)
     alignment = align(docs, spans, wordpieces)
     indices, lengths = cast(Ints1d, alignment.dataXd), alignment.lengths
     on_device = Ragged(model.ops.asarray1i(indices), model.ops.asarray1i(lengths))
     batch = FullTransformerBatch(
-        spans, wordpieces, rows, on_device, shim.n_layers, [len(doc) for doc in docs]
+        spans, wordpieces, rows, on_device, shim.n_layers, [len(d) for d in docs], rows.attentions
     )
     return batch, backprop
 
@@ -82,21 +100,31 @@ def token_vector_model(
     pooling: Pooling,
     grad_factor: float | Iterable[float] = 1.0,
     layer: int = -1,
+    layers: Sequence[Model] | None = None,
 ) -> Model[list[Doc], list[Floats2d]]:
-    """Build a transformer that a single task keeps to itself: docs -> one array a doc."""
+    """Build a transformer that a single task keeps to itself: docs -> one array a doc.
+
+    Args:
+        transformer: From `transformer_model`.
+        pooling: Reduces a token's rows to its vector.
+        grad_factor: What the gradient into the transformer is multiplied by.
+        layer: The layer to read.
+        layers: The sublayers, where the two are nested in others; the two alone by default.
+    """
     transformer.layers[0].attrs["layers"] = [layer]
     return Model(
         "tok2vec_transformer",
         _forward_vectors,
         init=_init_vectors,
         dims={"nO": None},
-        layers=[transformer, pooling],
+        layers=[transformer, pooling] if layers is None else layers,
+        refs={"transformer": transformer, "pooling": pooling},
         attrs={"layer": layer, "factor": GradFactor(grad_factor)},
     )
 
 
 def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any = None) -> None:
-    transformer = model.layers[0]
+    transformer = model.get_ref("transformer")
     transformer.initialize()
     model.set_dim("nO", transformer.get_dim("nO"))
 
@@ -104,7 +132,7 @@ def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any
 def _forward_vectors(
     model: Model[list[Doc], list[Floats2d]], docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
-    transformer, pooling = model.layers
+    transformer, pooling = model.get_ref("transformer"), model.get_ref("pooling")
     layer, factor = model.attrs["layer"], model.attrs["factor"]
     now = factor.now
     batch, backprop_rows = transformer(docs, is_train and now != 0)
@@ -122,12 +150,12 @@ def _forward_vectors(
 
 def independent_copy(
     transformer: Model[list[Doc], FullTransformerBatch],
-    listener: Model[list[Doc], list[Floats2d]],
+    listener: TransformerListener,
     component: Any,
 ) -> Model[list[Doc], list[Floats2d]]:
     """Turn a copied shared model into one for a single task (for ``nlp.replace_listeners``)."""
     model = token_vector_model(
-        transformer, listener.layers[0], listener.attrs["factor"].now, listener.attrs["layer"]
+        transformer, listener.pooling, listener.attrs["factor"].now, listener.attrs["layer"]
     )
     model.set_dim("nO", transformer.get_dim("nO"))
     return model
@@ -137,7 +165,7 @@ def independent_config(
     transformer_config: dict[str, Any], listener_config: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the config that fits `independent_copy`."""
-    config = {key: value for key, value in transformer_config.items() if key != "layers"}
+    config = {key: value for key, value in transformer_config.items() if key not in ONLY_SHARED}
     config["@architectures"] = "trfnb.Tok2VecTransformer.v1"
     for key in ("grad_factor", "pooling", "layer"):
         if key in listener_config:

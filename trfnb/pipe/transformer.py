@@ -1,5 +1,6 @@
 """The component that runs one transformer for all who listen to it."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,13 +17,18 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from ..flow.listener import TransformerListener
+from ..flow.mixing import Layer
 from ..flow.weights import EncoderShim
 from .annotations import (
     AnnotationSetter,
-    FullTransformerBatch,
+    Storage,
+    checked_storage,
     install_extension,
     null_annotation_setter,
+    store,
 )
+from .data import FullTransformerBatch
+from .model import set_width
 from .shared import SharedBody
 
 # A stream is cut so that a batch's hidden states stay small beside the weights.
@@ -40,6 +46,9 @@ class Transformer(SharedBody, TrainablePipe):
         annotation_setter: Called with each batch of docs and its `FullTransformerBatch`.
         name: The component's name.
         max_batch_items: The most wordpieces of one forward pass, padding included.
+        storage: What stays on docs as `trf_data`: ``"keep"`` everything where it was computed,
+            ``"cpu"`` everything in main memory, ``"last"`` the last layer alone, ``"none"``
+            nothing once the listeners have read it, so that memory stays flat.
     """
 
     listener_type = TransformerListener
@@ -52,6 +61,7 @@ class Transformer(SharedBody, TrainablePipe):
         *,
         name: str = "transformer",
         max_batch_items: int = 4096,
+        storage: Storage = "keep",
     ) -> None:
         self.vocab = vocab
         self.model = model
@@ -60,6 +70,8 @@ class Transformer(SharedBody, TrainablePipe):
         self.listener_map = {}
         self.cfg: dict[str, Any] = {}
         self.max_batch_items = max_batch_items
+        self.storage = checked_storage(storage)
+        self._cut_docs = self._cut_wordpieces = 0
         install_extension()
         for node in self._encoder_layers():
             node.attrs["runtime"] = replace(node.attrs["runtime"], max_batch_items=max_batch_items)
@@ -98,9 +110,33 @@ class Transformer(SharedBody, TrainablePipe):
     def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
         """Store each doc's share on `doc._.trf_data` and call the annotation setter."""
         docs = list(docs)
-        for doc, data in zip(docs, predictions.doc_data, strict=True):
-            doc._.trf_data = data
         self.annotation_setter(docs, predictions)
+        store(docs, predictions.doc_data, self.storage, len(self.listeners))
+        self._report_truncation(predictions)
+
+    @property
+    def truncated(self) -> tuple[int, int]:
+        """Docs that were cut because the model reads no more, and their lost wordpieces."""
+        return self._cut_docs, self._cut_wordpieces
+
+    def _report_truncation(self, predictions: FullTransformerBatch) -> None:
+        """Count what was cut, and warn the first time."""
+        if not predictions.wordpieces.truncated.any():
+            return
+        first_time = not self._cut_docs
+        lost = [int(data.wordpieces.truncated.sum()) for data in predictions.doc_data]
+        self._cut_docs += sum(n > 0 for n in lost)
+        self._cut_wordpieces += sum(lost)
+        if first_time:
+            docs, pieces = self.truncated
+            warnings.warn(
+                f"The transformer {self.name!r} reads fewer wordpieces at once than some texts "
+                f"have: {pieces} wordpieces of {docs} docs were cut in this batch, and their "
+                "tokens get zero vectors. Use the span getter trfnb.wordpiece_spans.v1; "
+                "`component.truncated` keeps the totals, "
+                "`doc._.trf_data.wordpieces.truncated` a doc's.",
+                stacklevel=3,
+            )
 
     # -- training ---------------------------------------------------------------------------
 
@@ -123,12 +159,13 @@ class Transformer(SharedBody, TrainablePipe):
 
     def _tell_width(self) -> None:
         if self.model.has_dim("nO"):
+            n_layers = max((shim.n_layers for shim in self._encoders()), default=0)
             for listener in self.listeners:
-                listener.set_dim("nO", self.model.get_dim("nO"))
+                listener.listen_to(self.model.get_dim("nO"), n_layers)
 
-    def _keep_layer(self, layer: int) -> None:
+    def _keep_layer(self, layer: Layer) -> None:
         for node in self._encoder_layers():
-            node.attrs["layers"] = sorted({*node.attrs["layers"], layer})
+            node.attrs["layers"] = sorted({*node.attrs["layers"], layer}, key=str)
 
     def _encoder_layers(self) -> list[Model]:
         return [node for node in self.model.walk() if "runtime" in node.attrs]
@@ -140,6 +177,13 @@ class Transformer(SharedBody, TrainablePipe):
             for shim in node.shims
             if isinstance(shim, EncoderShim)
         ]
+
+    def _restored(self) -> None:
+        """Take the width from restored weights."""
+        if any(shim.tokenizer is not None for shim in self._encoders()):
+            if self._encoder_layers()[0] in self.model.layers:
+                set_width(self.model)
+            self._tell_width()
 
     # -- on disk ----------------------------------------------------------------------------
 
@@ -171,7 +215,7 @@ class Transformer(SharedBody, TrainablePipe):
                 directory = folder.parent / f"encoder{i or ''}"
                 if directory.exists():
                     shim.restore(directory)
-            self._tell_width()
+            self._restored()
 
         deserialize: dict[str, Any] = {
             "cfg": lambda p: self.cfg.update(srsly.read_json(p)),
@@ -179,6 +223,12 @@ class Transformer(SharedBody, TrainablePipe):
             "model": load_model,
         }
         util.from_disk(path, deserialize, exclude)
+        return self
+
+    def from_bytes(self, bytes_data: bytes, *, exclude: Sequence[str] = ()) -> "Transformer":
+        """Load what `to_bytes` returned."""
+        super().from_bytes(bytes_data, exclude=exclude)
+        self._restored()
         return self
 
 

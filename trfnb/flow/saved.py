@@ -1,0 +1,91 @@
+"""Weights on disk and in bytes: safetensors and tokenizer files, nothing pickled."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import srsly
+import torch
+from safetensors.torch import save as save_safetensors
+
+
+def from_spacy_transformers(saved: dict[str, Any]) -> dict[str, Any]:
+    """Read what spacy-transformers 1.1 to 1.4 saved, without unpickling anything but tensors."""
+    if not saved["config"]:
+        return {}
+    files = {name: content for name, content in saved["tokenizer"].items() if name != "kwargs"}
+    files["config.json"] = srsly.json_dumps(saved["config"]).encode("utf8")
+    state = torch.load(BytesIO(saved["state"]), map_location="cpu", weights_only=True)
+    state = {name: tensor.clone().contiguous() for name, tensor in state.items()}
+    return {"files": files, "weights": save_safetensors(state)}
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Hide the bars for reading and writing local files; a second is too short for one."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def tied(body: torch.nn.Module) -> set[str]:
+    """Return the names of tensors that an earlier name has too."""
+    owners: dict[int, str] = {}
+    tied = set()
+    for name, tensor in body.state_dict().items():
+        if owners.setdefault(tensor.data_ptr(), name) != name:
+            tied.add(name)
+    return tied
+
+
+def unique_tensors(body: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Name each tensor once, also where two names share its memory."""
+    seen: set[int] = set()
+    unique = {}
+    for name, tensor in body.state_dict().items():
+        if tensor.data_ptr() not in seen or not tensor.numel():
+            seen.add(tensor.data_ptr())
+            unique[name] = tensor.detach().cpu().contiguous()
+    return unique
+
+
+def fill(body: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Load saved weights into a model that was built from their config.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    missing, unexpected = body.load_state_dict(weights, strict=False)
+    # A tensor with two names was saved under the first alone.
+    absent = [name for name in missing if name not in tied(body)]
+    # Older versions saved these constants with the weights.
+    unknown = [name for name in unexpected if not name.endswith(".position_ids")]
+    if absent or unknown:
+        raise ValueError(
+            f"The saved weights do not fit {type(body).__name__}: missing {absent}, unexpected "
+            f"{unknown}. The files were written by another version or were changed; save the "
+            "pipeline again."
+        )
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Return the content of a folder's files by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+@contextmanager
+def as_folder(files: dict[str, bytes]) -> Iterator[Path]:
+    """Lay files out in a temporary folder."""
+    with tempfile.TemporaryDirectory() as name:
+        for file, content in files.items():
+            (Path(name) / file).write_bytes(content)
+        yield Path(name)

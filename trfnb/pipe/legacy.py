@@ -1,0 +1,208 @@
+"""spacy-transformers' names and files, where spacy-transformers itself is not installed.
+
+Each model has the same tree of nodes as there, because Thinc loads saved weights node by node.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from spacy.tokens import Doc
+from thinc.api import Model, chain
+from thinc.types import Floats2d, Ragged
+
+from ..flow.encoder import Runtime
+from ..flow.listener import TransformerListener
+from ..flow.spans import SpanGetter
+from ..flow.weights import EncoderShim
+from .architectures import (
+    configure_doc_spans,
+    configure_null_annotation_setter,
+    configure_sent_spans,
+    configure_strided_spans,
+)
+from .data import FullTransformerBatch
+from .model import independent_copy, token_vector_model, transformer_model
+from .registries import registry
+
+PREFIX = "spacy-transformers"
+
+
+def transformer_as_there(
+    name: str,
+    get_spans: SpanGetter,
+    tokenizer_config: dict[str, Any] = {},  # noqa: B006
+    transformer_config: dict[str, Any] = {},  # noqa: B006
+    mixed_precision: bool = False,
+    grad_scaler_config: dict[str, Any] = {},  # noqa: B006
+) -> Model[list[Doc], FullTransformerBatch]:
+    """Build spacy-transformers' ``TransformerModel``.
+
+    Args:
+        name: Hub name or local directory.
+        get_spans: What the encoder reads of each doc.
+        tokenizer_config: Passed to the tokenizer.
+        transformer_config: Passed to the configuration.
+        mixed_precision: Run matrix products in half precision.
+        grad_scaler_config: Not needed: bf16 has the range of fp32.
+    """
+    shim = EncoderShim(name, tokenizer_config, transformer_config)
+    runtime = Runtime("bf16" if mixed_precision else "fp32")
+    model = transformer_model(shim, get_spans, runtime, keep_end=False)
+    model.attrs["replace_listener"] = _independent_copy
+    model.attrs["replace_listener_cfg"] = _independent_config
+    return model
+
+
+def transformer_v1(
+    name: str,
+    get_spans: SpanGetter,
+    tokenizer_config: dict[str, Any] = {},  # noqa: B006
+) -> Model[list[Doc], FullTransformerBatch]:
+    """Build the first version of `transformer_as_there`."""
+    return transformer_as_there(name, get_spans, tokenizer_config)
+
+
+def transformer_v2(
+    name: str,
+    get_spans: SpanGetter,
+    tokenizer_config: dict[str, Any] = {},  # noqa: B006
+    transformer_config: dict[str, Any] = {},  # noqa: B006
+) -> Model[list[Doc], FullTransformerBatch]:
+    """Build the second version of `transformer_as_there`."""
+    return transformer_as_there(name, get_spans, tokenizer_config, transformer_config)
+
+
+def listener_as_there(
+    pooling: Model[Ragged, Floats2d],
+    grad_factor: float | Iterable[float] = 1.0,
+    upstream: str = "*",
+) -> Model[list[Doc], list[Floats2d]]:
+    """Build spacy-transformers' ``TransformerListener``.
+
+    Args:
+        pooling: Reduces a token's rows to its vector.
+        grad_factor: What the gradient into the transformer is multiplied by.
+        upstream: Name of the component, or ``"*"`` for any.
+    """
+    inner = TransformerListener(upstream, grad_factor, pooling, layers=[])
+    model: Model[list[Doc], list[Floats2d]] = chain(inner, _placeholder("trfs2arrays", [pooling]))
+    model.set_ref("listener", inner)
+    return model
+
+
+def independent_as_there(
+    name: str,
+    get_spans: SpanGetter,
+    tokenizer_config: dict[str, Any],
+    pooling: Model[Ragged, Floats2d],
+    grad_factor: float = 1.0,
+    transformer_config: dict[str, Any] = {},  # noqa: B006
+    mixed_precision: bool = False,
+    grad_scaler_config: dict[str, Any] = {},  # noqa: B006
+) -> Model[list[Doc], list[Floats2d]]:
+    """Build spacy-transformers' ``Tok2VecTransformer``, third version.
+
+    Args:
+        name: As for `transformer_as_there`, as are the settings of the same names.
+        get_spans: What the encoder reads of each doc.
+        tokenizer_config: Passed to the tokenizer.
+        pooling: Reduces a token's rows to its vector.
+        grad_factor: What the gradient into the transformer is multiplied by.
+        transformer_config: Passed to the configuration.
+        mixed_precision: Run matrix products in half precision.
+        grad_scaler_config: Not needed.
+    """
+    transformer = transformer_as_there(
+        name, get_spans, tokenizer_config, transformer_config, mixed_precision
+    )
+    return _nested(transformer, pooling, grad_factor)
+
+
+def independent_v2(
+    name: str,
+    get_spans: SpanGetter,
+    tokenizer_config: dict[str, Any],
+    pooling: Model[Ragged, Floats2d],
+    grad_factor: float = 1.0,
+    transformer_config: dict[str, Any] = {},  # noqa: B006
+) -> Model[list[Doc], list[Floats2d]]:
+    """Build the second version of `independent_as_there`."""
+    transformer = transformer_as_there(name, get_spans, tokenizer_config, transformer_config)
+    layers = [transformer, _placeholder("split_trf_batch"), _placeholder("trfs2arrays", [pooling])]
+    return token_vector_model(transformer, pooling, grad_factor, layers=layers)
+
+
+def independent_v1(
+    name: str,
+    get_spans: SpanGetter,
+    tokenizer_config: dict[str, Any],
+    pooling: Model[Ragged, Floats2d],
+    grad_factor: float = 1.0,
+) -> Model[list[Doc], list[Floats2d]]:
+    """Build the first version of `independent_as_there`."""
+    return independent_v2(name, get_spans, tokenizer_config, pooling, grad_factor)
+
+
+def _nested(
+    transformer: Model, pooling: Model[Ragged, Floats2d], grad_factor: float | Iterable[float]
+) -> Model[list[Doc], list[Floats2d]]:
+    inner = _placeholder("transformer>>split_trf_batch", [transformer, _placeholder("split")])
+    layers = [inner, _placeholder("trfs2arrays", [pooling])]
+    return token_vector_model(transformer, pooling, grad_factor, layers=layers)
+
+
+def _placeholder(name: str, layers: Sequence[Model] = ()) -> Model[Any, Any]:
+    """Make a node that hands on what it gets: its work is done by its neighbour."""
+    return Model(name, lambda model, X, is_train: (X, lambda dX: dX), layers=list(layers))
+
+
+def _independent_copy(transformer: Model, listener: TransformerListener, component: Any) -> Model:
+    alone = independent_copy(transformer, listener, component)
+    if listener.layers:  # trfnb's own listener
+        return alone
+    # Only the listener is replaced: the node that holds the pooling stays where it is.
+    layers, factor = [transformer, _placeholder("split_trf_batch")], alone.attrs["factor"].now
+    model = token_vector_model(transformer, listener.pooling, factor, layers=layers)
+    model.set_dim("nO", transformer.get_dim("nO"))
+    return model
+
+
+def _independent_config(
+    transformer_config: dict[str, Any], listener_config: dict[str, Any]
+) -> dict[str, Any]:
+    config = {key: value for key, value in transformer_config.items() if key != "@architectures"}
+    known = {"tokenizer_config": {}, "transformer_config": {}, "mixed_precision": False}
+    config = {**known, "grad_scaler_config": {}, **config}
+    config["@architectures"] = f"{PREFIX}.Tok2VecTransformer.v3"
+    for key in ("grad_factor", "pooling"):
+        if key in listener_config:
+            config[key] = listener_config[key]
+    return config
+
+
+def register() -> None:
+    """Register spacy-transformers' names."""
+    architectures = {
+        "TransformerModel.v1": transformer_v1,
+        "TransformerModel.v2": transformer_v2,
+        "TransformerModel.v3": transformer_as_there,
+        "TransformerListener.v1": listener_as_there,
+        "Tok2VecListener.v1": listener_as_there,
+        "Tok2VecTransformer.v1": independent_v1,
+        "Tok2VecTransformer.v2": independent_v2,
+        "Tok2VecTransformer.v3": independent_as_there,
+    }
+    for name, function in architectures.items():
+        registry.architectures.register(f"{PREFIX}.{name}", func=function)
+    span_getters = {
+        "doc_spans.v1": configure_doc_spans,
+        "sent_spans.v1": configure_sent_spans,
+        "strided_spans.v1": configure_strided_spans,
+    }
+    for name, function in span_getters.items():
+        # The guide's first edition names them without the prefix.
+        registry.span_getters.register(name, func=function)
+        registry.span_getters.register(f"{PREFIX}.{name}", func=function)
+    registry.annotation_setters.register(
+        f"{PREFIX}.null_annotation_setter.v1", func=configure_null_annotation_setter
+    )

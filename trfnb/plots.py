@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def costs(
         labels: the costs' units, as in `trfnb.experiments.measures.UNITS`.
     """
     metrics, settings = _unique(table["metric"]), _unique(table[by])
-    figure = Figure(figsize=(2.4 * len(metrics), 3.2), layout="constrained")
+    figure = _empty(2.4 * len(metrics), 3.2)
     for axes, metric in zip(
         figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True
     ):
@@ -157,10 +158,17 @@ def interval_lines(
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = _empty(width, height)
     axes = figure.subplots()
     _tidy(axes)
     return figure, axes
+
+
+def _empty(width: float, height: float) -> Figure:
+    """Make a figure that notebooks show where it is named, and pyplot does not keep."""
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    plt.close(figure)
+    return figure
 
 
 def _tidy(axes: Axes) -> None:

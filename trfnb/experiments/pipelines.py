@@ -37,7 +37,7 @@ def build_config(
     accumulate_gradient: int = 1,
     learn_rate: Rate | None = None,
     encoder_factor: float = 0.05,
-    warmup_steps: int = 20,
+    warmup_steps: int | None = None,
     max_epochs: int = 0,
     max_steps: int = 2000,
     patience: int = 600,
@@ -65,13 +65,13 @@ def build_config(
         tokenizer_config: for the HuggingFace tokenizer.
         transformer_config: for the HuggingFace model.
         dropout: of the task models and the small body.
-        batch_words: words an update, as a target; 500 for the small body, 300 for a transformer.
+        batch_words: words an update, as a target; 500 for the small body, 100 for a transformer.
         accumulate_gradient: parts that an update's batch is split into.
         learn_rate: a number or a schedule block, of the task models and the small body. Left out:
             0.001, or beside a transformer a linear warm-up to 0.002 and a decay to 0 at
             ``max_steps``, where that is set.
         encoder_factor: what a transformer's own rate is multiplied by.
-        warmup_steps: of that schedule.
+        warmup_steps: of that schedule; a tenth of ``max_steps`` if left out.
         max_epochs: passes over the train split; 0 sets no limit.
         max_steps: updates; 0 sets no limit.
         patience: updates without a better score before the training ends; 0 never ends it.
@@ -117,7 +117,7 @@ def build_config(
         "annotating_components": frozen,
         "batcher": {
             "@batchers": "spacy.batch_by_words.v1",
-            "size": batch_words if batch_words else (300 if encoder.is_transformer else 500),
+            "size": batch_words if batch_words else (100 if encoder.is_transformer else 500),
             "tolerance": 0.2,
             "discard_oversize": False,
         },
@@ -160,7 +160,7 @@ def task_factor(grad_factor: GradFactor, task: str) -> float | dict[str, Any]:
 
 
 def _rate(
-    given: Rate | None, transformer: bool, warmup_steps: int, max_steps: int
+    given: Rate | None, transformer: bool, warmup_steps: int | None, max_steps: int
 ) -> float | dict[str, Any]:
     if given is not None:
         return dict(given) if isinstance(given, Mapping) else float(given)
@@ -170,7 +170,7 @@ def _rate(
         return 0.002
     return {
         "@schedules": "warmup_linear.v1",
-        "warmup_steps": warmup_steps,
+        "warmup_steps": max(1, max_steps // 10) if warmup_steps is None else warmup_steps,
         "total_steps": max_steps,
         "initial_rate": 0.002,
     }

@@ -21,6 +21,14 @@ with open(pathlib.Path({home!r}) / f"finished-{{seed}}", "a") as stream:
 trfnb.record("score", float(seed))"""
 
 
+DEAF = """import time
+while True:
+    try:
+        time.sleep(30)
+    except BaseException:
+        pass"""
+
+
 def start(file: Path, *options: str) -> "subprocess.Popen[bytes]":
     source = str(Path(trfnb.__file__).parents[1])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
@@ -108,8 +116,7 @@ def test_ctrl_c_stops_cleanly_and_the_next_call_resumes(make_notebook, tmp_path:
 
 
 def test_a_second_ctrl_c_stops_at_once(make_notebook, tmp_path: Path) -> None:
-    deaf = "import time\nwhile True:\n    try:\n        time.sleep(30)\n    except BaseException:\n        pass"
-    make_notebook(deaf)
+    make_notebook(DEAF)
     file = tmp_path / "night.yml"
     file.write_text("notebook: tiny.ipynb\n")
     folder = tmp_path / "papermill_runs" / "night"

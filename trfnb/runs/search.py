@@ -146,14 +146,19 @@ def open_study(about: Mapping[str, Any], *, create: bool = False) -> "optuna.Stu
     pruner = _made(optuna.pruners, "Pruner", PRUNERS, about["pruner"])
     if not create:
         return optuna.load_study(study_name=about["study"], storage=storage, pruner=pruner)
-    return optuna.create_study(
+    study = optuna.create_study(
         study_name=about["study"],
         storage=storage,
-        sampler=_made(optuna.samplers, "Sampler", SAMPLERS, about["sampler"]),
         pruner=pruner,
         direction=about["direction"],
         load_if_exists=True,
     )
+    sampler = about["sampler"]
+    if isinstance(sampler, Mapping) and isinstance(sampler.get("seed"), int):
+        # taken up again with the same seed, it would propose the same runs again
+        sampler = {**sampler, "seed": sampler["seed"] + len(study.get_trials(deepcopy=False))}
+    study.sampler = _made(optuna.samplers, "Sampler", SAMPLERS, sampler)
+    return study
 
 
 def _made(module: Any, suffix: str, names: Mapping[str, str], choice: Any) -> Any:

@@ -1,6 +1,6 @@
 """What a sweep costs beyond its notebooks' own time, and what a second job gives.
 
-    python benchmarks/sweep_overhead.py [--runs 8]
+    python benchmarks/sweep_overhead.py [--runs 8] [--million 120]
 
 Own time is what the cells took, by papermill's own clock. Prints one JSON object.
 """
@@ -19,7 +19,7 @@ from trfnb.runs.specification import Sweep
 from trfnb.runs.sweep import run_sweep
 
 IDLE = "import time\ntime.sleep(1)"
-BUSY = "total = 0\nfor number in range(40_000_000):\n    total += number * number % 7"
+BUSY = "total = 0\nfor number in range({million}_000_000):\n    total += number * number % 7"
 
 
 def notebook(folder: Path, source: str) -> Path:
@@ -52,11 +52,13 @@ def sweep_seconds(source: str, runs: int, jobs: int) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=8)
-    runs = parser.parse_args().runs
+    parser.add_argument("--million", type=int, default=120, help="steps of a busy notebook")
+    given = parser.parse_args()
+    runs, busy = given.runs, BUSY.format(million=given.million)
     start = Path.cwd()
     wall, own = sweep_seconds(IDLE, runs, 1)
-    one, _ = sweep_seconds(BUSY, runs, 1)
-    two, _ = sweep_seconds(BUSY, runs, 2)
+    one, _ = sweep_seconds(busy, runs, 1)
+    two, _ = sweep_seconds(busy, runs, 2)
     os.chdir(start)
     found = {
         "overhead_seconds_a_run_at_one_job": round((wall - own) / runs, 2),

@@ -78,10 +78,15 @@ def overrides_of(arguments: argparse.Namespace) -> dict[str, str]:
 
 def do_run(arguments: argparse.Namespace) -> int:
     """Run one notebook once."""
+    from trfnb.runs.notebook import read_parameters
+    from trfnb.runs.parameters import from_text
     from trfnb.runs.specification import Sweep
 
     sweep = Sweep(arguments.notebook)
-    return _run(sweep, arguments)
+    declared = read_parameters(sweep.notebook)
+    given = overrides_of(arguments)
+    sweep.runs = [{name: from_text(text, declared.get(name)) for name, text in given.items()}]
+    return _run(sweep, arguments, {})
 
 
 def do_sweep(arguments: argparse.Namespace) -> int:
@@ -92,20 +97,20 @@ def do_sweep(arguments: argparse.Namespace) -> int:
         raise ValueError("--out: expected one sweep with it, got several files.")
     worst = OK
     for sweep in [load_sweep(path) for path in arguments.file]:
-        code = _run(sweep, arguments)
+        code = _run(sweep, arguments, overrides_of(arguments))
         worst = max(worst, code)
         if code == INTERRUPTED:
             break
     return worst
 
 
-def _run(sweep: "Sweep", arguments: argparse.Namespace) -> int:
+def _run(sweep: "Sweep", arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from trfnb.runs.sweep import prepare, run_sweep
 
     _limit(sweep, arguments)
     shared = {
         "out": arguments.out,
-        "overrides": overrides_of(arguments),
+        "overrides": overrides,
         "smoke": arguments.smoke,
     }
     if getattr(arguments, "dry_run", False):

@@ -22,7 +22,7 @@ from trfnb.runs.outcome import Outcome, classify
 from trfnb.runs.processes import MARK, adopt_orphans, descendants, kill, marked, oom_kills
 from trfnb.runs.reserve import release, set_aside
 from trfnb.runs.status import State, Status, read_status
-from trfnb.runs.watchdog import Watchdog
+from trfnb.runs.watchdog import Reason, Watchdog
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -63,7 +63,16 @@ def execute(job: Job, lifeline: int | None = None) -> Status | None:
     status.host, status.pid = os.uname().nodename, os.getpid()
     status.environment = job.environment | of_this_process(job.threads)
     status.cause, status.error, status.metrics, status.latest = "", {}, {}, {}
-    watchdog = Watchdog(job, status, lifeline)
+
+    def abandon(reason: Reason) -> None:
+        status.state, status.cause = reason.state, reason.cause
+        status.ended = status.heartbeat = time.time()
+        release(folder)
+        status.write(folder)
+        _clean(folder, temporary)
+        os._exit(0)
+
+    watchdog = Watchdog(job, status, lifeline, abandon)
     watchdog.beat()
     watchdog.start()
     _obey_signals(watchdog)
@@ -77,18 +86,20 @@ def execute(job: Job, lifeline: int | None = None) -> Status | None:
     except Exception as raised:
         error = raised
         cells = getattr(raised, "cells", [])
+    watchdog.finish()
     exit_code = process.poll() if manager else None
     outcome = classify(error, watchdog.reason, exit_code, oom_kills() > killed_before)
     with contextlib.suppress(Exception):
         if manager:
             kernel.stop(manager)
-    watchdog.finish()
     _clean(folder, temporary)
     return _conclude(job, status, outcome, cells, watchdog)
 
 
 def _run_cells(job: Job, manager: Any, watchdog: Watchdog) -> list[dict[str, Any]]:
-    # imported while the kernel boots: each takes about a second
+    # papermill imports jsonschema, which would spend 0.7 s on a grammar of addresses
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    # imported while the kernel boots: each takes half a second
     from papermill import execute_notebook
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
@@ -97,7 +108,9 @@ def _run_cells(job: Job, manager: Any, watchdog: Watchdog) -> list[dict[str, Any
 
     output = Path(job.folder) / jobs.NOTEBOOK
     # parameters are checked long since; papermill would warn of those it can't parse
-    notebook = parameterize_notebook(load_notebook_node(job.notebook), job.parameters)
+    notebook = parameterize_notebook(
+        load_notebook_node(job.notebook), job.parameters, kernel_name="python3", language="python"
+    )
     try:
         execute_notebook(
             notebook,

@@ -1,14 +1,13 @@
 """From a sweep's specification to its list of runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
-from typing import Any
 
 from trfnb.runs.conditions import compile_condition
 from trfnb.runs.distributions import Distribution, sample
 from trfnb.runs.identity import digest_of, resolved
 from trfnb.runs.notebook import Parameter, read_parameters
-from trfnb.runs.parameters import ParameterError, faults_of, from_text
+from trfnb.runs.parameters import ParameterError, faults_of, from_text, normalised
 from trfnb.runs.specification import Row, Sweep
 
 
@@ -44,12 +43,15 @@ def expand(
     rows: dict[str, Row] = {}
     conditions = [compile_condition(condition) for condition in sweep.where]
     for row in combinations(sweep) if not sweep.search else _corners(sweep):
-        given = sweep.fixed | row | over
+        given = {
+            name: normalised(value, declared[name].kind) if name in declared else value
+            for name, value in (sweep.fixed | row | over).items()
+        }
         wrong = faults_of(given, declared)
         faults |= dict.fromkeys(wrong)
         if not wrong:
             full = resolved(given, declared)
-            if all(_holds(condition, full) for condition in conditions):
+            if all(condition(full) for condition in conditions):
                 rows.setdefault(digest_of(full), full)
     if faults:
         raise ParameterError(sweep.notebook, faults)
@@ -69,7 +71,3 @@ def _corners(sweep: Sweep) -> list[Row]:
     space = {n: Distribution.read(n, d).examples() for n, d in sweep.search["space"].items()}
     first = {name: values[0] for name, values in space.items()}
     return [first | {name: value} for name, values in space.items() for value in values]
-
-
-def _holds(condition: Callable[[Mapping[str, Any]], bool], row: Row) -> bool:
-    return bool(condition(row))

@@ -48,7 +48,7 @@ def data_digest(value: Any) -> str | None:
     if path.exists():
         return path_digest(path)
     package = Path(trfnb.__file__).parent
-    for home in (package / "data", package.parent / "data"):
+    for home in (package / "corpora", package / "data", package.parent / "data"):
         embedded = sorted(home.glob(f"{value}*")) if Path(value).name == value else []
         if embedded:
             return digest_of([path_digest(found) for found in embedded])

@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,26 @@ class Plan:
     statuses: list[Status]
     new: int
     outdated: list[tuple[Status, str]]
+
+    def describe(self, lost: Sequence[Status] = ()) -> list[str]:
+        """Return in words what there is to do, and what has changed since.
+
+        Args:
+            lost: runs that an earlier sweep left under way.
+        """
+        lines = []
+        if lost:
+            lines.append(f"{len(lost)} runs were under way when the last sweep died; run again.")
+        for why, count in Counter(why for _, why in self.outdated).items():
+            lines.append(f"{count} earlier runs are left out: {why}.")
+        if self.statuses:
+            todo = sum(not status.state.final for status in self.statuses)
+            again = todo - self.new
+            parts = [f"{self.new} new"] * bool(self.new) + [f"{again} again"] * bool(again)
+            done = len(self.statuses) - todo
+            text = f"{len(self.statuses)} runs: {done} done, {todo} to do"
+            lines.append(text + (f" ({', '.join(parts)})." if parts and done else "."))
+        return lines
 
 
 class Ledger:

@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from trfnb.runs.engines import Engine
+from trfnb.runs.engines import Ended, Engine
 from trfnb.runs.job import Job
 from trfnb.runs.ledger import Ledger
 from trfnb.runs.sources import Source
@@ -46,48 +47,65 @@ class Loop:
         self.stops = 0
         self._tried: Counter[tuple[str, str]] = Counter()
         self._cancelled = 0
+        self._elsewhere: set[str] = set()
 
     def run(self) -> bool:
         """Run until nothing is left; return whether it was interrupted."""
         shown = 0.0
         with self._signals():
-            while self._start() or self.running:
-                for name, lost in self.engine.ended().items():
-                    self._settle(self.running.pop(name), lost)
+            self._start()
+            while self.running:
+                for name, over in self.engine.ended().items():
+                    self._settle(self.running.pop(name), over)
+                self._settle_elsewhere()
                 self._stop()
                 if time.monotonic() - shown > REFRESH:
                     shown = time.monotonic()
                     self._refresh()
                     self.show(self.running, self.settled)
                 time.sleep(TICK)
+                self._start()
         self.show(self.running, self.settled)
         return self.stops > 0
 
-    def _start(self) -> bool:
+    def _start(self) -> None:
         while not self.stops and len(self.running) < self.engine.slots:
             status = self.source.next()
             if status is None:
-                return False
-            self.ledger.take_up(status)
+                return
             self.running[status.run] = status
-            self.engine.start(self.job_of(status))
-        return False
+            if self.ledger.elsewhere(status):
+                self._elsewhere.add(status.run)
+                continue
+            self.ledger.take_up(status)
+            job = replace(self.job_of(status), variables=self.source.variables(status))
+            self.engine.start(job)
 
-    def _settle(self, started: Status, lost: str) -> None:
+    def _settle(self, started: Status, over: Ended) -> None:
         home = self.ledger.home(started)
         status = read_status(home) or started
         if status.state in {State.WAITING, State.RUNNING}:
-            cause = lost or "its process ended without a word; see log.txt"
-            status.state, status.cause, status.ended = State.KILLED, cause, time.time()
+            status.state, status.cause, status.ended = over.state, over.cause, time.time()
             status.write(home)
-        limit = MOVES if lost else self.retry.get(status.state, 0)
-        key = (status.run, "lost" if lost else status.state)
+        limit = MOVES if over.lost else self.retry.get(status.state, 0)
+        key = (status.run, "lost" if over.lost else status.state)
+        if status.state.final:
+            limit = 0
         if not self.stops and self._tried[key] < limit:
             self._tried[key] += 1
             self.source.again(status)
             return
         self.source.settle(status)
         self.settled.append(status)
+
+    def _settle_elsewhere(self) -> None:
+        """Wait for runs that an earlier sweep left to a batch system, rather than doubling them."""
+        for name in list(self._elsewhere):
+            status = read_status(self.ledger.home(self.running[name]))
+            if status is None or not self.ledger.elsewhere(status) or self.stops:
+                self._elsewhere.remove(name)
+                lost = "the machine it ran on sends no heartbeat any more"
+                self._settle(self.running.pop(name), Ended(lost, lost=True))
 
     def _refresh(self) -> None:
         for name in self.running:

@@ -34,6 +34,8 @@ class Progress(AbstractContextManager["Progress"]):
     """Shows where a sweep is.
 
     Args:
+        before: the runs asked for, as the folder holds them.
+        opening: lines to begin with.
         quiet: show nothing.
         console: where to; standard output by default.
     """
@@ -45,10 +47,12 @@ class Progress(AbstractContextManager["Progress"]):
         slots: int,
         source: Source,
         *,
+        opening: Sequence[str] = (),
         quiet: bool = False,
         console: Console | None = None,
     ):
         self.sweep, self.slots, self.source, self.quiet = sweep, slots, source, quiet
+        self.opening = opening
         self.console = console or Console()
         self.before = [status for status in before if status.state.final]
         self.varied = sweep.varied
@@ -57,6 +61,8 @@ class Progress(AbstractContextManager["Progress"]):
         self._live: Live | None = None
 
     def __enter__(self) -> "Progress":
+        for line in self.opening if not self.quiet else ():
+            self.console.print(line, soft_wrap=True, highlight=False)
         if not self.quiet and (self.console.is_terminal or self.console.is_jupyter):
             self._live = Live(console=self.console, refresh_per_second=4, transient=True)
             self._live.start()
@@ -109,8 +115,9 @@ class Progress(AbstractContextManager["Progress"]):
 
 def label(status: Status, varied: Sequence[str]) -> str:
     """Return what tells a run from the others: its varied parameters."""
-    shown = [f"{k}={status.parameters[k]}" for k in varied if k in status.parameters]
-    return " ".join(shown) or status.run
+    shown = {k: status.parameters[k] for k in varied if k in status.parameters}
+    parts = (f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in shown.items())
+    return " ".join(parts) or status.run
 
 
 def scores(status: Status, wanted: Sequence[str]) -> str:

@@ -15,6 +15,9 @@ class Source(Protocol):
     def next(self) -> Status | None:
         """Return the next run to start; None when there is none for now."""
 
+    def variables(self, status: Status) -> dict[str, str]:
+        """Return environment variables that a run needs for this source."""
+
     def settle(self, status: Status) -> None:
         """Take note of how a run ended."""
 
@@ -32,6 +35,10 @@ class Listed:
     def next(self) -> Status | None:
         """Return the first run that waits."""
         return self._waiting.popleft() if self._waiting else None
+
+    def variables(self, status: Status) -> dict[str, str]:
+        """Return nothing: a listed run needs to know of no other."""
+        return {}
 
     def settle(self, status: Status) -> None:
         """Do nothing: a list stays as it is."""

@@ -1,6 +1,6 @@
 """A sweep as data: which runs of which notebook, and under which limits."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from trfnb.runs.durations import megabytes, seconds
+from trfnb.runs.search_options import check_search
 from trfnb.runs.status import State
 
 RETRIABLE = tuple(s.value for s in State if s.bad)
@@ -60,7 +61,7 @@ class Sweep:
     runs: list[Row] = field(default_factory=list)
     random: dict[str, Any] = field(default_factory=dict)
     seeds: int | list[int] | None = None
-    where: list[str | Callable[[Row], bool]] = field(default_factory=list)
+    where: Any = field(default_factory=list)
     smoke: Row = field(default_factory=lambda: {"smoke": True})
     search: dict[str, Any] = field(default_factory=dict)
     timeout: float | str | None = None
@@ -70,7 +71,7 @@ class Sweep:
     jobs: int | None = None
     threads: int | None = None
     gpus: int | None = None
-    data: list[str] = field(default_factory=lambda: ["corpus", "vectors"])
+    data: list[str] = field(default_factory=lambda: ["corpus", "layers", "vectors"])
     metrics: list[str] = field(default_factory=list)
     bounds: dict[str, list[float]] = field(default_factory=dict)
     smoke_bounds: dict[str, list[float]] = field(default_factory=dict)
@@ -122,6 +123,11 @@ class Sweep:
             if state not in RETRIABLE or not isinstance(times, int) or times < 1:
                 options = ", ".join(RETRIABLE)
                 faults.append(f"`retry.{state}`: expected a count for one of {options}.")
+        if self.search:
+            faults += check_search(self.search)
+            others = [k for k in ("grid", "zip", "runs", "random", "seeds") if getattr(self, k)]
+            if others:
+                faults.append(f"`search`: expected no other list of runs beside it, got {others}.")
         for key in ("bounds", "smoke_bounds"):
             for name, bound in getattr(self, key).items():
                 if not isinstance(bound, list | tuple) or len(bound) != 2:

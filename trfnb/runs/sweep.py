@@ -95,20 +95,25 @@ def run_sweep(
     """
     checked = prepare(sweep, out=out, overrides=overrides, smoke=smoke)
     engine = make_engine(sweep.engine, jobs=sweep.jobs, threads=sweep.threads, gpus=sweep.gpus)
+    if sweep.search and sweep.jobs:
+        engine.slots = min(engine.slots, sweep.jobs)  # a queue full of proposals learns nothing
     ledger = checked.ledger
     try:
         with ledger.locked():
-            ledger.repair()
+            lost = ledger.repair()
             rows = [status.parameters for status in checked.plan.statuses]
             plan = ledger.plan(rows, checked.identities, sweep.varied)  # after repairs
             snapshot = _snapshot(sweep.notebook, ledger.folder, checked.identities)
             _describe(checked, plan)
             source: Source = Listed(plan.statuses)
+            opening = plan.describe(lost)
             if sweep.search:
                 from trfnb.runs.search import Search
 
                 source = Search(checked)
-            with Progress(sweep, plan.statuses, engine.slots, source, quiet=quiet) as progress:
+            with Progress(
+                sweep, plan.statuses, engine.slots, source, opening=opening, quiet=quiet
+            ) as progress:
                 loop = Loop(
                     ledger,
                     engine,
@@ -121,7 +126,7 @@ def run_sweep(
             statuses = gather(ledger.folder).current
             write_tables(ledger.folder, statuses)
             asked = {status.identity for status in plan.statuses}
-            mine = [s for s in statuses if s.identity in asked] if asked else statuses
+            mine = [s for s in statuses if s.identity in asked or s.trial is not None]
             if sweep.mlflow:
                 from trfnb.runs.tracking import log_to_mlflow
 

@@ -7,6 +7,7 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ TICK = 0.1
 HEARTBEAT = 2.0
 GRACE = 5.0
 """Seconds between asking a kernel to stop and killing it."""
+STUCK = 15.0
+"""Seconds after which an executor that has not noticed its kernel's death is left behind."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,15 @@ class Watchdog(threading.Thread):
         job: the run and its limits.
         status: its record, kept up to date at every heartbeat.
         lifeline: a pipe that closes when whoever started the run is gone; None without.
+        abandon: ends the process when its main thread doesn't notice the kernel's death.
     """
 
-    def __init__(self, job: Job, status: Status, lifeline: int | None):
+    def __init__(
+        self, job: Job, status: Status, lifeline: int | None, abandon: Callable[[Reason], None]
+    ):
         super().__init__(name="watchdog", daemon=True)
         self.job, self.status, self.lifeline = job, status, lifeline
+        self._abandon, self._patience = abandon, STUCK
         self.reason: Reason | None = None
         self.kernel: int | None = None
         self.cell_started = time.time()
@@ -62,20 +69,24 @@ class Watchdog(threading.Thread):
         self._kill_at = min(self._kill_at or float("inf"), time.time() + grace)
 
     def finish(self) -> None:
-        """Stop watching."""
-        self._finished.set()
+        """Stop watching: from here on the main thread says how the run ended."""
+        with self.write_lock:
+            self._finished.set()
 
     def run(self) -> None:
         """Watch until the run is finished."""
         beat = 0.0
         while not self._finished.is_set():
             if self._lost():
-                self.lifeline = None
+                self.lifeline, self._patience = None, 0.5
                 self.trip(State.KILLED, "the sweep that started it ended", grace=0)
             now = time.time()
             self._check(now)
             if self._kill_at is not None and now >= self._kill_at:
                 self._kill()
+                self._finished.wait(0.2)
+                if self.reason and now >= self._kill_at + self._patience:
+                    self._leave(self.reason)
             if now - beat >= HEARTBEAT:
                 beat = now
                 self.beat()
@@ -103,6 +114,11 @@ class Watchdog(threading.Thread):
 
     def _kill(self) -> None:
         kill([*descendants(os.getpid()), *marked(self.job.folder)], patience=1.0)
+
+    def _leave(self, reason: Reason) -> None:
+        with self.write_lock:
+            if not self._finished.is_set():
+                self._abandon(reason)
 
     def beat(self) -> None:
         """Write the status with the time, the memory and the latest reported values."""

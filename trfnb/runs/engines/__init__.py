@@ -1,9 +1,26 @@
 """Where runs execute. One small seam, and a choice of what stands behind it."""
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
 
 from trfnb.runs.job import Job
+from trfnb.runs.status import State
+
+
+@dataclass(frozen=True)
+class Ended:
+    """That a job is over. How it went is in its status, where it could still write one.
+
+    Attributes:
+        cause: in words, for a job that couldn't.
+        state: the state of such a job.
+        lost: the worker or machine under it is gone; the run may be started elsewhere.
+    """
+
+    cause: str = "its process ended without a word; see log.txt"
+    state: State = State.KILLED
+    lost: bool = False
 
 
 class Engine(Protocol):
@@ -17,12 +34,8 @@ class Engine(Protocol):
     def start(self, job: Job) -> None:
         """Start a job; it must run :mod:`trfnb.runs.execute` and die with its starter."""
 
-    def ended(self) -> dict[str, str]:
-        """Return the jobs that ended since the last call, with a cause if they were lost.
-
-        Empty means that the job's own process came to an end; text, that the machine or worker
-        under it is gone and it may be run again elsewhere.
-        """
+    def ended(self) -> dict[str, Ended]:
+        """Return the jobs that ended since the last call, by name."""
 
     def cancel(self, name: str, *, now: bool) -> None:
         """Ask a job to stop, or (``now``) stop it at once."""
@@ -44,7 +57,7 @@ def make_engine(
 
     Raises:
         ValueError: no such engine, or an option it doesn't know.
-        ModuleNotFoundError: the extra that brings it is missing.
+            Also when the extra that brings it is missing.
     """
     options = dict(choice) if isinstance(choice, dict) else {"name": choice}
     name = str(options.pop("name", "local"))
@@ -63,6 +76,10 @@ def make_engine(
                 from trfnb.runs.engines.slurm import SlurmEngine
 
                 return SlurmEngine(**common, **options)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"Engine {name!r} needs {error.name}: run `pip install 'trfnb[{name}]'`."
+        ) from None
     except TypeError as error:
         raise ValueError(f"Engine {name!r}: {error}; got the options {options}.") from None
     near = get_close_matches(name, ["local", "ray", "slurm"], n=1)

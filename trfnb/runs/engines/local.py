@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from trfnb.runs.engines import Ended
 from trfnb.runs.environment import cores, visible_gpus
 from trfnb.runs.job import LOG, Job
 from trfnb.runs.processes import MARK, descendants, kill, marked
@@ -66,9 +67,9 @@ class LocalEngine:
         process = launch(replace(job, threads=self.threads), **variables)
         self._running[job.name] = (process, job, device)
 
-    def ended(self) -> dict[str, str]:
+    def ended(self) -> dict[str, Ended]:
         """Return the jobs whose process has ended."""
-        over = {}
+        over: dict[str, Ended] = {}
         for name, (process, job, device) in list(self._running.items()):
             if process.poll() is None:
                 continue
@@ -79,7 +80,7 @@ class LocalEngine:
             if device:
                 self._free.append(device)
             del self._running[name]
-            over[name] = ""
+            over[name] = Ended()
         return over
 
     def cancel(self, name: str, *, now: bool) -> None:

@@ -1,0 +1,154 @@
+"""A sweep whose parent is killed at random moments and called again each time."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import trfnb
+from trfnb.runs.processes import marked
+
+NOTEBOOK = """import pathlib, time, trfnb
+time.sleep(0.5)
+with open(pathlib.Path({home!r}) / f"finished-{{seed}}", "a") as stream:
+    stream.write("x")
+trfnb.record("score", float(seed))"""
+
+
+DEAF = """import time
+while True:
+    try:
+        time.sleep(30)
+    except BaseException:
+        pass"""
+
+
+def start(file: Path, *options: str) -> "subprocess.Popen[bytes]":
+    source = str(Path(trfnb.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "trfnb", "sweep", str(file), "--no-report", *options]
+    return subprocess.Popen(
+        command,
+        cwd=file.parent,
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def statuses(folder: Path) -> dict[str, dict[str, object]]:
+    found = {}
+    for path in folder.glob("runs/*/status.json"):
+        found[path.parent.name] = json.loads(path.read_text())  # whole at every moment
+    return found
+
+
+def survive(make_notebook, home: Path, runs: int, kills: int, seed: int) -> list[float]:
+    """Sweep with ``kills`` killings; return how long each one's processes lived on."""
+    make_notebook(NOTEBOOK.format(home=str(home)))
+    file = home / "night.yml"
+    file.write_text(f"notebook: tiny.ipynb\nseeds: {runs}\njobs: 2\n")
+    folder, source, linger = home / "papermill_runs" / "night", random.Random(seed), []
+    for _ in range(kills):
+        before = statuses(folder)
+        sweep = start(file)
+        time.sleep(source.uniform(0.3, 5.0))
+        sweep.send_signal(signal.SIGKILL)
+        sweep.wait()
+        died = time.time()
+        while marked(folder):
+            assert time.time() - died < 10, "orphans"
+            time.sleep(0.05)
+        linger.append(time.time() - died)
+        after = statuses(folder)
+        for name, status in before.items():
+            if status["state"] == "done":
+                assert after[name] == status, "a run that was done was touched again"
+    sweep = start(file)
+    output = sweep.communicate()[0].decode()
+    assert sweep.returncode == 0, output
+    assert not marked(folder)
+    final = statuses(folder)
+    assert len(final) == runs
+    assert {str(s["state"]) for s in final.values()} == {"done"}
+    assert sorted(s["metrics"]["score"] for s in final.values()) == list(range(runs))
+    rows = (folder / "results.csv").read_text().splitlines()
+    assert len(rows) == runs + 1
+    # the last cell's own effect: once a run, but for a kill between it and the status
+    effects = [len((home / f"finished-{seed}").read_text()) for seed in range(runs)]
+    print("lingered", [round(x, 2) for x in linger], "effects", effects)
+    return linger
+
+
+def test_one_killing_loses_and_doubles_nothing(make_notebook, tmp_path: Path) -> None:
+    survive(make_notebook, tmp_path, runs=4, kills=1, seed=3)
+
+
+@pytest.mark.slow
+def test_ten_killings_among_24_runs(make_notebook, tmp_path: Path) -> None:
+    survive(make_notebook, tmp_path, runs=24, kills=10, seed=0)
+
+
+def test_ctrl_c_stops_cleanly_and_the_next_call_resumes(make_notebook, tmp_path: Path) -> None:
+    make_notebook("import time, trfnb\ntrfnb.record('begun', 1)\ntime.sleep(30 * (seed == 1))")
+    file = tmp_path / "night.yml"
+    file.write_text("notebook: tiny.ipynb\nseeds: 2\njobs: 2\n")
+    folder = tmp_path / "papermill_runs" / "night"
+    sweep = start(file)
+    wait_for(lambda: any(s["state"] == "done" for s in statuses(folder).values()))
+    wait_for(lambda: any(s["latest"] for s in statuses(folder).values() if s["state"] == "running"))
+    sweep.send_signal(signal.SIGINT)
+    output = sweep.communicate(timeout=20)[0].decode()
+    assert sweep.returncode == 130, output
+    assert "takes up what is missing" in output
+    (stopped,) = [s for s in statuses(folder).values() if s["state"] != "done"]
+    assert stopped["state"] == "killed"
+    assert "interrupted" in str(stopped["cause"])
+    assert stopped["metrics"] == {"begun": 1}
+    assert (folder / "runs" / str(stopped["run"]) / "notebook.ipynb").exists()
+    assert not marked(folder)
+
+
+def test_a_second_ctrl_c_stops_at_once(make_notebook, tmp_path: Path) -> None:
+    make_notebook(DEAF)
+    file = tmp_path / "night.yml"
+    file.write_text("notebook: tiny.ipynb\n")
+    folder = tmp_path / "papermill_runs" / "night"
+    sweep = start(file)
+    wait_for(lambda: any(s["cell"] == 3 for s in statuses(folder).values()))
+    sweep.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    begun = time.time()
+    sweep.send_signal(signal.SIGINT)
+    sweep.communicate(timeout=20)
+    assert time.time() - begun < 3
+    assert not marked(folder)
+    assert {s["state"] for s in statuses(folder).values()} == {"killed"}
+
+
+def wait_for(holds, seconds: float = 20.0) -> None:
+    end = time.time() + seconds
+    while not holds():
+        assert time.time() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def test_two_sweeps_on_one_folder_lock_each_other_out(make_notebook, tmp_path: Path) -> None:
+    make_notebook("import time\ntime.sleep(5)")
+    file = tmp_path / "night.yml"
+    file.write_text("notebook: tiny.ipynb\n")
+    first = start(file)
+    wait_for(lambda: (tmp_path / "papermill_runs" / "night" / "sweep.json").exists())
+    second = start(file)
+    output = second.communicate(timeout=20)[0].decode()
+    assert second.returncode == 2
+    assert f"process {first.pid}" in output
+    assert "--out" in output
+    first.kill()
+    first.wait()

@@ -1,0 +1,118 @@
+"""The command line as a person uses it; nothing here imports torch or spaCy."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.runs.conftest import TINY, write_notebook
+from trfnb.cli import main
+
+CELL = "import trfnb\ntrfnb.record('f1', rate)"
+SWEEP = """notebook: tiny.ipynb
+grid: {rate: [0.1, 0.2]}
+bounds: {f1: [0.1, 0.2]}
+smoke_bounds: {f1: [0.5, 0.6], speed: [1, 2]}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_notebook(tmp_path / "tiny.ipynb", TINY, CELL)
+    (tmp_path / "night.yml").write_text(SWEEP)
+    return tmp_path / "night.yml"
+
+
+def test_sweep_ends_with_a_table_and_a_report(sweep: Path, capsys) -> None:
+    assert main(["sweep", "night.yml", "--dry-run"]) == 0
+    assert "2 runs, 0 done, 2 to do; no earlier runs" in capsys.readouterr().out
+    assert main(["sweep", "night.yml", "--jobs", "2", "--check"]) == 0
+    said = capsys.readouterr().out
+    assert "[2/2] done" in said
+    assert "report: papermill_runs/night/report.html" in said
+    assert Path("papermill_runs/night/report.html").exists()
+    assert main(["sweep", "night.yml", "--dry-run"]) == 0
+    assert "2 runs, 2 done, 0 to do." in capsys.readouterr().out
+    assert main(["sweep", "night.yml", "--set", "rate=0.3", "--dry-run"]) == 0
+    assert "by the mean of 2 earlier runs" in capsys.readouterr().out
+    assert main(["status", "papermill_runs/night"]) == 0
+    assert "2 done · no sweep at work" in capsys.readouterr().out
+
+
+def test_check_holds_metrics_to_bounds(sweep: Path, capsys) -> None:
+    code = main(["sweep", "night.yml", "--smoke", "--check", "--no-report", "-q", "-j", "2"])
+    assert code == 1
+    said = capsys.readouterr().out
+    assert "f1: expected 0.5 to 0.6, got 0.15 (mean of 2 runs)." in said
+    assert "speed: expected 1 to 2, but no run recorded it." in said
+
+
+def test_run_takes_parameters_that_never_reach_a_shell(sweep: Path, capsys) -> None:
+    odd = "$(touch pwned); `touch pwned` '\" {x} \\"
+    assert main(["run", "tiny.ipynb", "-p", "corpus", odd, "--no-report", "-q"]) == 0
+    assert not Path("pwned").exists()
+    (folder,) = Path("papermill_runs/tiny/runs").iterdir()
+    assert folder.name.startswith("corpus-_touch_pwned")
+    assert folder.resolve().is_relative_to(Path.cwd() / "papermill_runs/tiny/runs")
+
+
+def test_wrong_parameters_are_refused_before_any_kernel_starts(sweep: Path, capsys) -> None:
+    assert main(["run", "tiny.ipynb", "-p", "sed", "1", "-p", "mode", "z"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean `seed`?" in said
+    assert "expected one of 'a', 'b'" in said
+    assert not Path("papermill_runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep", "none.yml"], "no such file"),
+        (["run", "none.ipynb"], "No notebook at none.ipynb"),
+        (["report", "."], "holds no sweep"),
+        (["status", "."], "holds no sweep"),
+        (["sweep", "night.yml", "--set", "rate"], "expected NAME=VALUE"),
+        (["sweep", "night.yml", "--timeout", "soon"], "expected a duration"),
+        (["sweep", "night.yml", "--retry", "tired"], "retry.tired"),
+        (["sweep", "night.yml", "night.yml", "--out", "x"], "expected one sweep"),
+    ],
+)
+def test_errors_are_a_line_and_exit_code_2(sweep: Path, capsys, arguments, message) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_parent_of_a_sweep_stays_light(sweep: Path) -> None:
+    code = (
+        "import sys; from trfnb.cli import main; code = main(['sweep', 'night.yml', '--no-report',"
+        " '-q']); heavy = {'torch', 'spacy', 'thinc', 'transformers', 'papermill', 'ipywidgets',"
+        " 'ray', 'optuna', 'matplotlib'} & set(sys.modules); print('heavy', heavy);"
+        " sys.exit(code)"
+    )
+    source = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "heavy set()" in done.stdout
+
+
+def test_a_module_answers_for_the_command() -> None:
+    source = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "trfnb", "--help"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": source},
+        check=True,
+    )
+    for command in ("run", "sweep", "report", "status"):
+        assert command in done.stdout

@@ -254,9 +254,13 @@ class EncoderShim(PyTorchShim):
         for name, parameter in self.loaded().named_parameters():
             if parameter.grad is None:
                 continue
+            gradient = cast(FloatsXd, torch2xp(parameter.grad))
             value = cast(FloatsXd, torch2xp(parameter.data))
-            updated, _ = optimizer((self.id, name), value, cast(FloatsXd, torch2xp(parameter.grad)))
-            parameter.data = xp2torch(updated, requires_grad=True, device=parameter.device)
+            stepped = xp2torch(optimizer((self.id, name), value, gradient)[0])
+            # The optimizer works in place; a new tensor around the same memory each step would
+            # hold on to the one before it.
+            if stepped.data_ptr() != parameter.data_ptr():
+                parameter.data.copy_(stepped)
             # None, not zero: a later step without a gradient must not move it by momentum.
             parameter.grad = None
         self.has_gradient = False

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs.small_notebooks import TINY, write_notebook
 
-from tests.runs.conftest import TINY, write_notebook
 from trfnb.cli import main
 
 CELL = "import trfnb\ntrfnb.record('f1', rate)"

@@ -22,7 +22,7 @@ class DeadKernelError(RuntimeError):
         (RaisedError("KeyError", "'x'"), None, False, State.FAILED, "KeyError: 'x'"),
         (RaisedError("Pruned", "f1"), None, False, State.PRUNED, "f1"),
         (RaisedError("MemoryError"), None, False, State.OUT_OF_MEMORY, "MemoryError"),
-        (RaisedError("RuntimeError", "CUDA out of memory"), None, False, State.OUT_OF_MEMORY, "CUDA"),
+        (RaisedError("AcceleratorError", "out of memory"), None, 0, State.OUT_OF_MEMORY, "memory"),
         (RaisedError("OSError", "No space left on device"), None, False, State.FAILED, "disk"),
         (DeadKernelError("Kernel died"), -9, False, State.KILLED, "SIGKILL"),
         (DeadKernelError("Kernel died"), -9, True, State.OUT_OF_MEMORY, "system"),

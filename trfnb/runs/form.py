@@ -1,5 +1,6 @@
 """A form for a sweep, in a notebook: choose values, see what would run, run it."""
 
+import html
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ class SweepForm(widgets.VBox):
             count = len(expand(self.sweep))
             self.said.value = f"{count} run{'s' if count > 1 else ''}"
         except ValueError as error:
-            lines = "".join(f"<li>{line}</li>" for line in getattr(error, "faults", [str(error)]))
+            faults = getattr(error, "faults", [str(error)])
+            lines = "".join(f"<li>{html.escape(fault)}</li>" for fault in faults)
             self.said.value = f"<ul style='color:#b42318'>{lines}</ul>"
 
 

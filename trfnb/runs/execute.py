@@ -161,6 +161,8 @@ def _obey_signals(watchdog: Watchdog) -> None:
     def interrupt(number: int, _: Any) -> None:
         watchdog.trip(State.KILLED, f"interrupted ({signal.Signals(number).name})")
 
+    # a starter such as a Ray worker may hand down a mask that blocks them
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to pass on
 

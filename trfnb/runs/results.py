@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trfnb.runs.record import Pruned, record
+from trfnb.runs.recording import Pruned, record
 
 if TYPE_CHECKING:
     import pandas

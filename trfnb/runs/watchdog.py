@@ -15,7 +15,7 @@ from typing import Any
 from trfnb.runs.durations import clock
 from trfnb.runs.job import Job
 from trfnb.runs.processes import descendants, kill, marked, memory_of
-from trfnb.runs.record import PROGRESS
+from trfnb.runs.recording import PROGRESS
 from trfnb.runs.status import State, Status
 
 TICK = 0.1

@@ -149,7 +149,7 @@ def _conclude(sweep: "Sweep", outcome: "Outcome", arguments: argparse.Namespace)
     from trfnb.runs.summary import summary
 
     console = plain_console()
-    console.print(summary(outcome.statuses, sweep.varied, sweep.metrics))
+    console.print(summary(outcome.statuses, sweep.varied, sweep.metrics, console.width))
     code = OK if outcome.complete else UNFINISHED
     if getattr(arguments, "check", False):
         from trfnb.runs.bounds import outside

@@ -28,6 +28,7 @@ COLOURS = {
     State.KILLED: "yellow",
 }
 SCORES = 3
+WIDE = 160
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -147,5 +148,5 @@ def eta(
 
 
 def plain_console() -> Console:
-    """Return a console for standard output that leaves lines whole when it is a file."""
-    return Console(soft_wrap=not sys.stdout.isatty())
+    """Return a console for standard output, wide where that is a file."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDE, soft_wrap=True)

@@ -9,32 +9,55 @@ from trfnb.runs.progress import COLOURS, label
 from trfnb.runs.status import Status
 from trfnb.runs.table import flat
 
-COLUMNS = 6
+GAP = 2
 
 
-def summary(statuses: Sequence[Status], varied: Sequence[str], wanted: Sequence[str]) -> Table:
-    """Return all runs as a table: parameters that vary, state, time, the main metrics."""
-    metrics = [flat(status.metrics) for status in statuses]
-    numbers = [n for m in metrics for n, v in m.items() if isinstance(v, int | float)]
-    names = list(dict.fromkeys([*(w for w in wanted if w in numbers), *numbers]))
-    names = names[: max(COLUMNS, len(wanted))]
-    table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
-    differ = [v for v in varied if any(v in s.parameters for s in statuses)]
-    for column in [*differ, *([] if differ else ["run"]), "status", "time"]:
-        table.add_column(column)
-    for name in names:
-        table.add_column(name, justify="right")
-    order = sorted(range(len(statuses)), key=lambda i: not statuses[i].state.bad)
-    for index in order:
-        status = statuses[index]
-        about = [str(status.parameters.get(name, "")) for name in differ] or [label(status, [])]
-        state = f"[{COLOURS.get(status.state, '')}]{status.state}[/]"
-        values = [_number(metrics[index].get(name)) for name in names]
-        table.add_row(*about, state, clock(status.seconds), *values)
+def summary(
+    statuses: Sequence[Status], varied: Sequence[str], wanted: Sequence[str], width: int
+) -> Table:
+    """Return all runs as a table: parameters that vary, state, time, and metrics.
+
+    Args:
+        statuses: the runs.
+        varied: parameters that tell them apart.
+        wanted: metrics that come first and stay whatever the width.
+        width: characters that there is room for; further metrics are left to ``results.csv``.
+    """
+    ordered = sorted(statuses, key=lambda status: not status.state.bad)
+    differ = [name for name in varied if any(name in s.parameters for s in ordered)]
+    columns: dict[str, list[str]] = {
+        name: [_short(status.parameters.get(name, "")) for status in ordered] for name in differ
+    }
+    if not differ:
+        columns["run"] = [label(status, []) for status in ordered]
+    columns["status"] = [str(status.state) for status in ordered]
+    columns["time"] = [clock(status.seconds) for status in ordered]
+    metrics = [flat(status.metrics) for status in ordered]
+    numbers = dict.fromkeys(n for m in metrics for n, v in m.items() if isinstance(v, int | float))
+    room = width - sum(_width(name, cells) for name, cells in columns.items())
+    shown = {}
+    for name in dict.fromkeys([*(w for w in wanted if w in numbers), *numbers]):
+        cells = [_short(values.get(name, "")) for values in metrics]
+        room -= _width(name, cells)
+        if room >= 0 or name in wanted:
+            shown[name] = cells
+    table = Table(header_style="bold", box=None, padding=(0, GAP, 0, 0))
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    for name in shown:
+        table.add_column(name, justify="right", overflow="fold")
+    rows = zip(*columns.values(), *shown.values(), strict=True)
+    for status, row in zip(ordered, rows, strict=True):
+        colour = COLOURS.get(status.state, "default")
+        cells = list(row)
+        cells[len(columns) - 2] = f"[{colour}]{status.state}[/]"
+        table.add_row(*cells)
     return table
 
 
-def _number(value: object) -> str:
-    if isinstance(value, bool) or value is None:
-        return "" if value is None else str(value)
-    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+def _width(name: str, cells: Sequence[str]) -> int:
+    return max([len(name), *map(len, cells)]) + GAP
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

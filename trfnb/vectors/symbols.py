@@ -57,7 +57,10 @@ class Skeleton:
         self.lang, self.directory = lang, directory
         self._process: subprocess.Popen[str] | None = None
         if "spacy" in sys.modules:
-            write_skeleton(lang, directory)
+            try:
+                write_skeleton(lang, directory)
+            except ImportError as problem:
+                raise self._unknown(str(problem)) from problem
         else:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "trfnb.vectors.symbols", lang, str(directory)],
@@ -75,13 +78,16 @@ class Skeleton:
             _, errors = self._process.communicate()
             if self._process.returncode:
                 tail = errors.strip().splitlines()[-1:] or ["no message"]
-                raise VectorsError(
-                    f"An empty {self.lang!r} pipeline could not be made: {tail[0]}. Give a "
-                    "language code that spaCy knows, for example lang='en' or 'xx'."
-                )
+                raise self._unknown(tail[0])
             self._process = None
         found: dict[str, int] = json.loads((self.directory / _SYMBOLS).read_text("utf8"))
         return found
+
+    def _unknown(self, why: str) -> VectorsError:
+        return VectorsError(
+            f"An empty pipeline for lang={self.lang!r} could not be made: {why}. Give a language "
+            "code that spaCy knows, for example lang='en' or 'xx'."
+        )
 
     def finish(self) -> None:
         """Take away what only the conversion needed."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -57,7 +58,7 @@ def read_array(path: Path, report: Report, keys: KeysLike | None) -> Source:
     """
     try:
         data = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as problem:
+    except (ValueError, EOFError, OSError, SyntaxError, TokenError) as problem:
         raise VectorsError(f"{path}: expected a .npy array, got {problem}.") from problem
     packed = load_keys(keys if keys is not None else _beside(path))
     return from_array(data, packed, report, str(path), ".npy")

@@ -139,6 +139,7 @@ def read_fasttext(stream: Stream, report: Report) -> Source:
     floret = None
     if by_floret and values[11] == 2:
         floret = FloretSettings(values[9], values[10], values[12], _FLORET_SEED, "<", ">")
+        # floret's own table of a model leaves the words' rows out, too.
         matrix = matrix[rows - values[8] :]
     model = Model(words, matrix, values[9], values[10], min(values[8], rows - n_words), floret)
     if floret:

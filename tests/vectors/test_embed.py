@@ -247,6 +247,7 @@ def test_in_a_component_by_config(name, tmp_path):
         gold = Doc(nlp.vocab, words=text.split(), tags=tags)
         examples.append(Example(Doc(nlp.vocab, words=text.split()), gold))
     optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.01
     losses = []
     for _ in range(25):
         step: dict[str, float] = {}

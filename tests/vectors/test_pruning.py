@@ -15,6 +15,8 @@ def _vectors(rows=300, width=20, seed=0):
     data = np.random.default_rng(seed).normal(size=(rows, width)).astype("f4")
     nlp = spacy.blank("en")
     words = [f"w{i}" for i in range(rows)]
+    for word in words:
+        nlp.vocab.strings.add(word)
     return Vectors(strings=nlp.vocab.strings, data=data, keys=words), words, nlp
 
 
@@ -22,8 +24,6 @@ def test_same_as_spacys():
     vectors, words, nlp = _vectors()
     pruned = prune(vectors, 60)
     nlp.vocab.vectors = vectors
-    for word in words:
-        nlp.vocab.strings.add(word)
     theirs = nlp.vocab.prune_vectors(60)
     assert {w: o for w, (o, _) in pruned.remapped.items()} == {w: o for w, (o, _) in theirs.items()}
     ours = nlp.vocab.vectors
@@ -53,7 +53,7 @@ def test_priority_aliases_and_limits():
 
 
 @pytest.mark.parametrize("rounded", [True, False])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     rows=st.integers(1, 130), queries=st.integers(0, 40), width=st.integers(1, 24),
     seed=st.integers(0, 99),

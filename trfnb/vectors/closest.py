@@ -89,7 +89,9 @@ class _Rounded:
         """Return codes, and the length of each row's rounding error."""
         steps = (rows @ self.rotation) / self.scale
         codes = steps.round().clamp_(-127, 127)
-        return codes.to(torch.int8), torch.linalg.vector_norm(steps - codes, dim=1) * self.scale
+        # The product of very narrow int8 matrices comes out wrong in some versions: widen them.
+        filled = torch.nn.functional.pad(codes, (0, -codes.shape[1] % 16))
+        return filled.to(torch.int8), torch.linalg.vector_norm(steps - codes, dim=1) * self.scale
 
     def closest(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each unit query's nearest row and its cosine."""

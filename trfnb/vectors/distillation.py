@@ -176,7 +176,7 @@ def distill(
         moments = Moments(teacher.shape[1])
         moments.add(teacher)
         mean, components, kept = moments.components(width)
-        student = (teacher - mean) @ components
+        student = np.asarray((teacher - mean) @ components, dtype=np.float32)
         measures["variance_kept"] = kept
         measures |= agreement(teacher - mean, student)
     else:

@@ -23,8 +23,9 @@ from trfnb import corpora
 WIDTH, DEPTH = 96, 2
 # Fewer passes over more sentences; the same for every embedding.
 EPOCHS = {500: 10, 2000: 5, 0: 1}
-HASHED = {"@architectures": "spacy.MultiHashEmbed.v2", "attrs": ["NORM", "PREFIX", "SUFFIX", "SHAPE"],
-          "rows": [5000, 2500, 2500, 2500], "include_static_vectors": False}  # fmt: skip
+HASHED = {"@architectures": "spacy.MultiHashEmbed.v2", "include_static_vectors": False,
+          "attrs": ["NORM", "PREFIX", "SUFFIX", "SHAPE"],
+          "rows": [5000, 2500, 2500, 2500]}  # fmt: skip
 EMBEDDINGS = {
     "none": (None, HASHED),
     "static": ("md", {"@architectures": "trfnb.StaticVectors.v1"}),

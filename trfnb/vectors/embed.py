@@ -112,7 +112,8 @@ def added(*layers: Embedding) -> Embedding:
         for layer in model.layers:
             layer.initialize(X=X)
 
-    dims: dict[str, int | None] = {"nO": layers[0].get_dim("nO")}
+    width = layers[0].get_dim("nO") if layers[0].has_dim("nO") else None
+    dims: dict[str, int | None] = {"nO": width}
     return Model("added", forward, init=init, layers=list(layers), dims=dims)
 
 

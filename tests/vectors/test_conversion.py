@@ -1,0 +1,320 @@
+"""Options, reports, broken files, what is left behind."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import spacy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trfnb.vectors import VectorsError, convert, fingerprint, load
+from trfnb.vectors.readers import rows as row_reader
+from trfnb.vectors.readers.rows import parse
+
+from . import tables
+from .tables import WIDTH, WORDS, table, write_text
+
+
+def _read(path):
+    return np.load(path / "vocab" / "vectors")
+
+
+# -- exactness ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(allow_nan=False, allow_infinity=False, width=32).map(repr),
+            st.floats(-1e30, 1e30).map(lambda v: f"{v:.5f}"),
+            st.floats(-1e30, 1e30).map(lambda v: f"{v:.17e}"),
+            st.from_regex(
+                r"[-+]?[0-9]{1,25}(\.[0-9]{0,30})?([eE][-+]?[0-9]{1,2})?", fullmatch=True
+            ),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_numbers_are_read_as_python_reads_them(texts):
+    with np.errstate(over="ignore"):
+        expected = np.array([float(text) for text in texts]).astype(np.float32)
+    rows = parse(f"key {' '.join(texts)}\n".encode(), 1, len(texts))
+    if np.isfinite(expected).all():
+        assert rows.blocks[0].vectors[0].tobytes() == expected.tobytes()
+    else:
+        assert rows.problems[0][0] == "a value is not a finite float32"
+
+
+def test_with_and_without_arrow(monkeypatch):
+    data = tables.lines(WORDS, table()).encode() * 3
+    fast = parse(data, 1, WIDTH)
+    monkeypatch.setattr(row_reader, "pa", None)
+    slow = parse(data, 1, WIDTH)
+    assert fast.lines == slow.lines == 3 * len(WORDS)
+    for name in ("vectors", "lines"):
+        a, b = (np.concatenate([getattr(x, name) for x in r.blocks]) for r in (fast, slow))
+        assert a.tobytes() == b.tobytes()
+
+
+# -- robustness --------------------------------------------------------------------------------
+
+BROKEN = {
+    "short": ("bad 1 2\n", "too few values"),
+    "long": ("bad 1 2 3 4\n", "too many values"),
+    "word": ("bad 1 x 3\n", "a value is not a number"),
+    "underscore": ("bad 1 1_0 3\n", "a value is not a number"),
+    "nan": ("bad 1 nan 3\n", "a value is not a finite float32"),
+    "overflow": ("bad 1 1e39 3\n", "a value is not a finite float32"),
+    "empty line": ("\n", "empty line"),
+    "empty key": (" 1 2 3\n", "empty key"),
+    "duplicate": ("a 7 8 9\n", "the key is a duplicate"),
+}
+
+
+@pytest.mark.parametrize("form", BROKEN)
+def test_a_broken_row_is_skipped_by_line(form, tmp_path):
+    line, reason = BROKEN[form]
+    path = tmp_path / "v.vec"
+    path.write_text(f"5 3\na 1 2 3\nb 4 5 6\n{line}c d 7 8 9\n\u00a0e 1 1 1\n", "utf8")
+    report = convert(path, tmp_path / "out")
+    assert {k: (v.count, v.lines) for k, v in report.skipped.items()} == {reason: (1, [4])}
+    assert _read(tmp_path / "out").tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 1, 1]]
+    assert "c d" in load(tmp_path / "out").strings
+    assert json.loads((tmp_path / "out" / "conversion.json").read_text())["skipped"]
+    assert "line 4" in str(report)
+    with pytest.raises(VectorsError, match=f"line 4: {reason}"):
+        convert(path, tmp_path / "strict", strict=True)
+    assert not (tmp_path / "strict").exists()
+
+
+def test_broken_utf8_is_skipped_by_line(tmp_path):
+    path = tmp_path / "v.vec"
+    path.write_bytes(b"a 1 2\n\xc3 3 4\n\xa9 5 6\nb 7 8\n")
+    report = convert(path, tmp_path / "out")
+    assert report.skipped["key is not UTF-8"].lines == [2, 3]
+    assert _read(tmp_path / "out").tolist() == [[1, 2], [7, 8]]
+
+
+@pytest.mark.parametrize(
+    ("header", "note"),
+    [("7 3", "header says 7 rows, the file has 2"), ("2 50", "header says width 50")],
+)
+def test_a_wrong_header_is_noted(header, note, tmp_path):
+    path = tmp_path / "v.vec"
+    path.write_text(f"{header}\na 1 2 3\nb 4 5 6\n")
+    report = convert(path, tmp_path / "out")
+    assert note in report.notes[0]
+    assert _read(tmp_path / "out").tolist() == [[1, 2, 3], [4, 5, 6]]
+    with pytest.raises(VectorsError, match="header says"):
+        convert(path, tmp_path / "strict", strict=True)
+
+
+def test_keys_with_spaces_without_a_header(tmp_path):
+    path = tmp_path / "glove.txt"
+    path.write_text("the 1 2 3\n. . . 4 5 6\nat name@x.org 7 8 9\nlast 1 1 1\n")
+    convert(path, tmp_path / "out")
+    got = load(tmp_path / "out")
+    assert got[". . ."].tolist() == [4, 5, 6]
+    assert got["at name@x.org"].tolist() == [7, 8, 9]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"3 0\n", b"word\n", b"\0" * 50, b"2 2\nx y\n"])
+def test_nothing_usable_is_a_clear_error(content, tmp_path):
+    path = tmp_path / "v.vec"
+    path.write_bytes(content)
+    with pytest.raises(VectorsError):
+        convert(path, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("how", ["gz", "xz", "bz2"])
+def test_a_truncated_archive_keeps_what_came_before(how, tmp_path):
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(40_000)]
+    data = rng.normal(size=(len(words), 4)).astype("f4")
+    whole = tables.packed(write_text(tmp_path / "v.vec", words, data), how)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    report = convert(whole, tmp_path / "out")
+    assert "truncated" in report.notes[0]
+    assert 0 < report.rows < len(words)
+    assert _read(tmp_path / "out").tobytes() == data[: report.rows].tobytes()
+    with pytest.raises(VectorsError, match="truncated"):
+        convert(whole, tmp_path / "strict", strict=True)
+
+
+def test_truncated_binaries(tmp_path):
+    word2vec = tables.write_word2vec(tmp_path / "v.bin")
+    word2vec.write_bytes(word2vec.read_bytes()[:-20])
+    report = convert(word2vec, tmp_path / "out")
+    assert report.rows == len(WORDS) - 1
+    assert f"ends after {len(WORDS) - 1}" in report.notes[0]
+    whole = tables.write_fasttext(tmp_path / "m.bin").read_bytes()
+    for cut in (5, 60, 120, 200, len(whole) - 9):
+        (tmp_path / "m.bin").write_bytes(whole[:cut])
+        with pytest.raises(VectorsError):
+            convert(tmp_path / "m.bin", tmp_path / "out2", form="fasttext")
+    assert not (tmp_path / "out2").exists()
+    zipped = tables.packed(write_text(tmp_path / "v.vec"), "zip")
+    zipped.write_bytes(zipped.read_bytes()[:-40])
+    with pytest.raises(VectorsError, match="zip"):
+        convert(zipped, tmp_path / "out3")
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), form=st.sampled_from(["text", "word2vec", "fasttext", "npy", "safetensors"]))
+def test_damage_never_crashes(data, form, tmp_path_factory):
+    """Bytes changed, cut or put in anywhere give a table or a VectorsError, nothing else."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    make = getattr(tables, f"write_{form}")
+    path = make(folder / f"v.{form if form != 'text' else 'vec'}")
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content)))
+        junk = data.draw(st.binary(max_size=6))
+        content[place : place + data.draw(st.integers(0, 8))] = junk
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        report = convert(path, folder / "out")
+    except VectorsError:
+        assert not (folder / "out").exists()
+    else:
+        assert len(load(folder / "out")) == report.rows
+    assert not list(folder.glob(".*"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(content=st.binary(max_size=300))
+def test_any_bytes_as_a_file(content, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "v").write_bytes(content)
+    try:
+        convert(folder / "v", folder / "out")
+    except VectorsError:
+        assert not (folder / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+    """A limit on file size stands in for the disk: the system refuses the write all the same."""
+    path = write_text(tmp_path / "v.vec", [f"w{i}" for i in range(5000)], table(5000, 20))
+    code = (
+        "import resource, signal, sys, spacy\n"
+        "from trfnb.vectors import convert\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "convert(sys.argv[1], sys.argv[2])\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+    )
+    assert "could not be written" in run.stderr
+    assert "Nothing was left behind" in run.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_existing_table_stays_unless_overwritten(tmp_path):
+    path = write_text(tmp_path / "v.vec")
+    convert(path, tmp_path / "out")
+    with pytest.raises(VectorsError, match="already there"):
+        convert(path, tmp_path / "out")
+    (tmp_path / "bad.vec").write_text("")
+    with pytest.raises(VectorsError):
+        convert(tmp_path / "bad.vec", tmp_path / "out", overwrite=True)
+    assert len(load(tmp_path / "out")) == len(WORDS)
+
+
+# -- options -----------------------------------------------------------------------------------
+
+
+def test_limit_words_and_corpus(tmp_path):
+    path = write_text(tmp_path / "v.vec")
+    assert convert(path, tmp_path / "a", limit=3).rows == 3
+    report = convert(path, tmp_path / "b", words=["café", "missing", "1999"])
+    assert (report.rows, report.missing) == (2, 1)
+    (tmp_path / "words.txt").write_text("café\n1999\n", "utf8")
+    assert convert(path, tmp_path / "c", words=tmp_path / "words.txt").rows == 2
+    docs = [spacy.blank("en")("the café of 1999"), ["the", "missing", "naïve"]]
+    report = convert(path, tmp_path / "d", corpus=docs)
+    assert (report.rows, report.missing) == (5, 1)
+    assert np.array_equal(_read(tmp_path / "a"), table()[:3])
+
+
+def test_lower_keeps_the_first_spelling(tmp_path):
+    path = write_text(tmp_path / "v.vec", ["The", "the", "OF", "ÜBER"], table(4))
+    report = convert(path, tmp_path / "out", lower=True, attr="lower", strict=True)
+    assert report.rows == 3
+    assert np.array_equal(_read(tmp_path / "out"), table(4)[[0, 2, 3]])
+    nlp = spacy.load(tmp_path / "out")
+    assert nlp("THE über")[1].vector.tobytes() == table(4)[3].tobytes()
+    nlp.to_disk(tmp_path / "again")
+    assert spacy.load(tmp_path / "again")("THE")[0].has_vector
+
+
+def test_normalise_and_reduce(tmp_path):
+    rng = np.random.default_rng(0)
+    data = (rng.normal(size=(200, 3)) @ rng.normal(size=(3, 20)) + 1).astype("f4")
+    path = write_text(tmp_path / "v.vec", [f"w{i}" for i in range(200)], data)
+    convert(path, tmp_path / "unit", normalise=True)
+    np.testing.assert_allclose(np.linalg.norm(_read(tmp_path / "unit"), axis=1), 1, rtol=1e-6)
+    report = convert(path, tmp_path / "slim", width=3)
+    slim = _read(tmp_path / "slim")
+    assert slim.shape == (200, 3)
+    assert report.measures["variance_kept"] == pytest.approx(1, abs=1e-5)
+    centred = data - data.mean(axis=0)
+    np.testing.assert_allclose(slim @ slim.T, centred @ centred.T, atol=1e-2)
+    assert load(tmp_path / "slim").shape == (200, 3)
+    with pytest.raises(VectorsError, match="from 1 to 19"):
+        convert(path, tmp_path / "wide", width=20)
+
+
+def test_all_wrong_options_at_once(tmp_path):
+    with pytest.raises(VectorsError, match=r"dtype.*limit.*width.*attr"):
+        convert("x", tmp_path, dtype="int4", limit=0, width=0, attr="FOO")
+    with pytest.raises(VectorsError, match="lang"):
+        convert(write_text(tmp_path / "v.vec"), tmp_path / "out", lang="qq")
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("float16", None), ("int8", None), ("int8", 4)])
+def test_smaller_numbers(dtype, width, tmp_path):
+    data = np.random.default_rng(0).normal(size=(300, 12)).astype("f4")
+    words = [f"w{i}" for i in range(300)]
+    path = write_text(tmp_path / "v.vec", words, data)
+    report = convert(path, tmp_path / "out", dtype=dtype, width=width)
+    plain = convert(path, tmp_path / "plain", width=width)
+    vectors = load(tmp_path / "out")
+    expected = _read(tmp_path / "plain")
+    got = np.stack([vectors[word] for word in words])
+    assert got.dtype == np.float32
+    error = np.abs(got - expected).max()
+    assert error == pytest.approx(report.measures["rounding_largest_error"])
+    assert error <= (2e-3 if dtype == "float16" else np.abs(expected).max() / 127)
+    assert report.measures["rounding_mean_cosine"] > 0.999
+    assert report.fingerprint == fingerprint(vectors) != plain.fingerprint
+    small = (tmp_path / "out" / "vocab" / "vectors").stat().st_size
+    assert small < 0.6 * (tmp_path / "plain" / "vocab" / "vectors").stat().st_size
+
+
+def test_numbers_beyond_float16_stay_finite(tmp_path):
+    path = write_text(tmp_path / "v.vec", ["a"], np.array([[1e6, -1e6]], dtype="f4"))
+    convert(path, tmp_path / "out", dtype="float16")
+    assert load(tmp_path / "out")["a"].tolist() == [65504, -65504]
+
+
+def test_conversion_loads_neither_spacy_nor_torch(tmp_path):
+    path = write_text(tmp_path / "v.vec")
+    code = (
+        "import sys; from trfnb.vectors import convert; convert(sys.argv[1], sys.argv[2])\n"
+        "assert not {'spacy', 'torch', 'thinc'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path / "out")], check=True)
+    nlp = spacy.load(tmp_path / "out")
+    assert [t.text for t in nlp("It isn't café.")] == ["It", "is", "n't", "café", "."]
+    assert nlp.vocab["nsubj"].vector.tobytes() == table()[WORDS.index("nsubj")].tobytes()

@@ -1,0 +1,56 @@
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from trfnb.vectors import VectorsError, distill, load
+from trfnb.vectors.distillation import agreement, embed_words, frequency_weights, wordpiece_words
+
+
+def test_a_word_is_the_mean_of_its_pieces(tiny):
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny), AutoModel.from_pretrained(tiny).eval()
+    words = ["paris", "unable", "a", "bank"]
+    got = embed_words(words, model, tokenizer)
+    for word, row in zip(words, got, strict=True):
+        with torch.inference_mode():
+            states = model(**tokenizer(word, return_tensors="pt")).last_hidden_state[0]
+        np.testing.assert_allclose(row, states[1:-1].mean(dim=0).numpy(), atol=1e-5)
+
+
+def test_vocabulary_leaves_pieces_and_marks_out(tiny):
+    from transformers import AutoTokenizer
+
+    words = wordpiece_words(AutoTokenizer.from_pretrained(tiny))
+    assert "paris" in words
+    assert not any(word.startswith(("##", "[CLS")) for word in words)
+
+
+def test_distilled_table(tiny, tmp_path):
+    docs = [["the", "unusual", "bank", "in", "paris"]] * 3
+    report = distill(tiny, tmp_path / "out", corpus=docs, width=12)
+    vectors = load(tmp_path / "out")
+    assert vectors.shape == (report.rows, 12)
+    assert {"unusual", "paris"} <= {vectors.strings[key] for key in vectors.key2row}
+    assert 0.5 < report.measures["variance_kept"] < 1
+    assert 0.8 < report.measures["cosine_correlation"] < 1
+    exact = distill(tiny, tmp_path / "exact", width=None, weight=False)
+    assert exact.measures["cosine_mean_error"] == pytest.approx(0, abs=1e-6)
+    assert exact.measures["neighbours_kept"] == 1
+    with pytest.raises(VectorsError, match="up to the model's 16"):
+        distill(tiny, tmp_path / "wide", width=99)
+    saved = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    assert saved["rows"] == report.rows
+
+
+def test_weights_and_agreement():
+    weights = frequency_weights(["the", "rare"], Counter({"the": 999, "rare": 1}))
+    assert weights[0] == pytest.approx(1e-3 / (1e-3 + 0.999))
+    assert weights[1] == pytest.approx(0.5)
+    assert (np.diff(frequency_weights(["a", "b", "c"], None)) > 0).all()
+    data = np.random.default_rng(0).normal(size=(60, 5)).astype("f4")
+    assert agreement(data, data * 3)["neighbours_kept"] == 1
+    assert agreement(data, data[::-1].copy())["neighbours_kept"] < 0.5

@@ -1,0 +1,262 @@
+"""Every embedding: config round trip, shapes, batches, gradients, saving, another table."""
+
+import numpy as np
+import pytest
+import spacy
+from spacy.tokens import Doc
+from spacy.training import Example
+from spacy.util import registry
+from spacy.vectors import Vectors
+from thinc.api import Config, fix_random_seed
+
+from trfnb.vectors import VectorsError, convert
+
+from .tables import write_text
+
+WIDTH = 8
+TEXTS = ["the cat sat on the Mat .", "dogs", "unheard things sat"]
+KNOWN = ["the", "cat", "sat", "on", "mat", ".", "dogs", "dog", "thing"]
+
+LAYERS = {
+    "static": {"@architectures": "trfnb.StaticVectors.v1"},
+    "mean": {"@architectures": "trfnb.StaticVectors.v1", "unknown": "mean"},
+    "lower": {"@architectures": "trfnb.StaticVectors.v1", "unknown": "lower"},
+    "learned": {"@architectures": "trfnb.StaticVectors.v1", "unknown": "learned"},
+    "added": {"@architectures": "trfnb.AddedVectors.v1", "rows": 5},
+    "concatenated": {"@architectures": "trfnb.ConcatenatedVectors.v1"},
+    "tuned": {"@architectures": "trfnb.TunedVectors.v1", "rows": 4, "unknown": "learned"},
+    "subword": {"@architectures": "trfnb.SubwordVectors.v1", "buckets": 50},
+    "multi hash": {
+        "@architectures": "trfnb.MultiHashEmbed.v1",
+        "rows": 50,
+        "also_use_static_vectors": True,
+    },
+}
+
+
+def vocabulary(seed: int = 0):
+    nlp = spacy.blank("en")
+    data = np.random.default_rng(seed).normal(size=(len(KNOWN), 6)).astype("f4")
+    for word in KNOWN:
+        nlp.vocab.strings.add(word)
+    nlp.vocab.vectors = Vectors(strings=nlp.vocab.strings, data=data, keys=KNOWN)
+    return nlp
+
+
+def build(name):
+    fix_random_seed(0)
+    config = Config({"layer": {**LAYERS[name], "width": WIDTH}})
+    again = Config().from_str(config.to_str())
+    return registry.resolve(again)["layer"]
+
+
+@pytest.fixture
+def nlp():
+    return vocabulary()
+
+
+@pytest.fixture
+def docs(nlp):
+    return [Doc(nlp.vocab, words=text.split()) for text in TEXTS]
+
+
+def test_every_registered_layer_is_listed():
+    ours = {name for name in registry.architectures.get_all() if name.startswith("trfnb.")}
+    vectors = {name for name in ours if "Vectors" in name or "HashEmbed" in name}
+    assert vectors == {layer["@architectures"] for layer in LAYERS.values()}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_shapes_batches_and_empty_docs(name, nlp, docs):
+    layer = build(name).initialize(X=docs)
+    assert layer.get_dim("nO") == WIDTH
+    together = layer.predict(docs)
+    assert [Y.shape for Y in together] == [(len(doc), WIDTH) for doc in docs]
+    assert all(Y.dtype == np.float32 for Y in together)
+    for doc, Y in zip(docs, together, strict=True):
+        np.testing.assert_allclose(layer.predict([doc])[0], Y, atol=1e-6)
+    empty = layer.predict([Doc(nlp.vocab), docs[0]])
+    assert [len(Y) for Y in empty] == [0, len(docs[0])]
+
+
+# "multi hash" is spaCy's own layer under other arguments: its gradients are spaCy's to check.
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "multi hash"])
+def test_gradients_by_finite_differences(name, docs):
+    layer = build(name).initialize(X=docs)
+    rng = np.random.default_rng(0)
+    for node in layer.walk():
+        for param in node.param_names:
+            if node.has_param(param) and not (node.name == "static_rows" and param == "buckets"):
+                values = node.get_param(param)
+                node.set_param(param, rng.normal(0, 0.3, values.shape).astype("f4"))
+    weights = [rng.normal(size=Y.shape).astype("f4") for Y in layer.predict(docs)]
+
+    def loss() -> float:
+        return sum(
+            float((Y.astype("f8") * w).sum())
+            for Y, w in zip(layer.predict(docs), weights, strict=True)
+        )
+
+    _, backprop = layer.begin_update(docs)
+    given = [w.copy() for w in weights]
+    backprop(given)
+    for before, after in zip(weights, given, strict=True):
+        assert np.array_equal(before, after)
+    checked = 0
+    for node in layer.walk():
+        for param in node.param_names:
+            if not node.has_param(param) or not node.has_grad(param):
+                continue
+            if node.name in ("maxout", "hashembed"):
+                continue  # Thinc's own; a maxout has kinks that differences trip over
+            values, gradient = node.get_param(param), node.get_grad(param)
+            places = np.argsort(-np.abs(gradient).reshape(-1))[:5]
+            for place in [*places.tolist(), int(rng.integers(values.size))]:
+                index = np.unravel_index(place, values.shape)
+                old, step = values[index], 1e-2
+                values[index] = old + step
+                upper = loss()
+                values[index] = old - step
+                lower = loss()
+                values[index] = old
+                numeric = (upper - lower) / (2 * step)
+                assert numeric == pytest.approx(gradient[index], rel=3e-2, abs=3e-3), (
+                    node.name,
+                    param,
+                )
+                checked += 1
+    assert checked
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_survives_bytes(name, docs):
+    layer = build(name).initialize(X=docs)
+    again = build(name).from_bytes(layer.to_bytes())
+    for Y, Z in zip(layer.predict(docs), again.predict(docs), strict=True):
+        assert Y.tobytes() == Z.tobytes()
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "multi hash"])
+def test_another_table_is_an_error(name, docs):
+    layer = build(name).initialize(X=docs)
+    other = vocabulary(seed=1)
+    with pytest.raises(VectorsError, match="was trained with the vector table"):
+        layer.predict([Doc(other.vocab, words=["the"])])
+    docs[0].vocab.vectors = other.vocab.vectors
+    with pytest.raises(VectorsError, match="train it again"):
+        layer.predict(docs)
+
+
+def test_no_table_is_a_clear_error():
+    doc = Doc(spacy.blank("en").vocab, words=["the"])
+    with pytest.raises(VectorsError, match=r"\[initialize\] vectors"):
+        build("static").initialize(X=[doc])
+    with pytest.raises(VectorsError, match="zeros, mean"):
+        registry.architectures.get("trfnb.StaticVectors.v1")(8, unknown="nothing")
+
+
+def test_unknown_word_policies(nlp):
+    doc = Doc(nlp.vocab, words=["cat", "Cat", "dogsx"])
+    table = nlp.vocab.vectors
+    mean = np.asarray(table.data).mean(0)
+
+    def rows(policy):
+        from trfnb.vectors.lookup import static_rows
+
+        return (
+            static_rows(policy, minn=3, maxn=3, buckets=100_003)
+            .initialize(X=[doc])
+            .predict([doc])[0]
+        )
+
+    for policy in ("zeros", "mean", "lower", "learned", "subwords"):
+        assert np.array_equal(rows(policy)[0], table["cat"])
+    assert not rows("zeros")[1:].any()
+    np.testing.assert_allclose(rows("mean")[1:], [mean, mean], rtol=1e-5)
+    assert np.array_equal(rows("lower")[1], table["cat"])
+    assert not rows("lower")[2].any()
+    # `<dogsx>` shares `<do`, `dog` with dog and dogs, `ogs` with dogs; the other two with none.
+    both = (table["dog"] + table["dogs"]) / 2
+    expected = (2 * both + table["dogs"]) / 5
+    np.testing.assert_allclose(rows("subwords")[2], expected, atol=1e-5)
+
+
+def test_static_vectors_match_spacys(nlp, docs):
+    """By hand: the same matrix gives what spaCy's own layer gives."""
+    from spacy.ml.staticvectors import StaticVectors
+
+    ours = build("static").initialize(X=docs)
+    theirs = StaticVectors(nO=WIDTH).initialize(X=docs)
+    (projection,) = [node for node in ours.walk() if node.has_param("W")]
+    theirs.set_param("W", projection.get_param("W"))
+    np.testing.assert_allclose(
+        np.concatenate(ours.predict(docs)), theirs.predict(docs).data, atol=1e-6
+    )
+
+
+def test_key_map_counts_a_corpus(nlp, docs):
+    from trfnb.vectors.keymap import key_map, map_from
+
+    found = map_from(None, docs, nlp.vocab, 3)
+    assert found == {nlp.vocab.strings["the"]: 1, nlp.vocab.strings["sat"]: 2}
+    from collections import Counter
+
+    lowered = key_map(Counter({"Mat": 2, "mat": 2, "cat": 3}), nlp.vocab, 2, attr="LOWER")
+    assert lowered == {nlp.vocab.strings["mat"]: 1}
+
+
+def test_tuned_starts_static_and_moves_only_mapped_words(docs):
+    layer = build("tuned").initialize(X=docs)
+    static = build("static").initialize(X=docs)
+    (a,), (b,) = ([n for n in m.walk() if n.name == "project"] for m in (layer, static))
+    b.set_param("W", a.get_param("W"))
+    for Y, Z in zip(layer.predict(docs), static.predict(docs), strict=True):
+        np.testing.assert_allclose(Y, Z, atol=1e-6)
+    (tuned,) = [n for n in layer.walk() if n.name == "tuned_rows"]
+    mapped = {docs[0].vocab.strings[key] for key in tuned.attrs["key2row"]}
+    assert mapped >= {"the", "sat"}
+    tuned.set_param("E", tuned.get_param("E") + 1)
+    changed = [
+        not np.allclose(y, z)
+        for Y, Z in zip(layer.predict(docs), static.predict(docs), strict=True)
+        for y, z in zip(Y, Z, strict=True)
+    ]
+    assert changed == [token.text in mapped for doc in docs for token in doc]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_in_a_component_by_config(name, tmp_path):
+    """Trained, saved and opened again, on a memory-mapped table."""
+    table = np.random.default_rng(0).normal(size=(len(KNOWN), 6)).astype("f4")
+    convert(write_text(tmp_path / "v.vec", KNOWN, table), tmp_path / "table")
+    tok2vec = {
+        "@architectures": "spacy.Tok2Vec.v2",
+        "embed": {**LAYERS[name], "width": WIDTH},
+        "encode": {
+            "@architectures": "spacy.MaxoutWindowEncoder.v2",
+            "width": WIDTH, "depth": 1, "window_size": 1, "maxout_pieces": 2,
+        },
+    }  # fmt: skip
+    nlp = spacy.blank("en", config={"nlp": {"vectors": {"@vectors": "trfnb.Vectors.v1"}}})
+    nlp.config["initialize"]["vectors"] = str(tmp_path / "table")
+    model = {"@architectures": "spacy.Tagger.v2", "tok2vec": tok2vec}
+    nlp.add_pipe("tagger", config={"model": model})
+    examples = []
+    for text in TEXTS:
+        tags = ["T" if len(word) > 3 else "S" for word in text.split()]
+        gold = Doc(nlp.vocab, words=text.split(), tags=tags)
+        examples.append(Example(Doc(nlp.vocab, words=text.split()), gold))
+    optimizer = nlp.initialize(lambda: examples)
+    optimizer.learn_rate = 0.01
+    losses = []
+    for _ in range(25):
+        step: dict[str, float] = {}
+        nlp.update(examples, sgd=optimizer, losses=step)
+        losses.append(step["tagger"])
+    assert losses[-1] < 0.6 * losses[0]
+    nlp.to_disk(tmp_path / "pipeline")
+    again = spacy.load(tmp_path / "pipeline")
+    for text in TEXTS:
+        ours, theirs = nlp(text), again(text)
+        assert [t.tag_ for t in ours] == [t.tag_ for t in theirs]
+    assert again("the dogs")[1].has_vector

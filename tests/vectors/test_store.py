@@ -1,0 +1,147 @@
+"""Memory-mapped tables behave as spaCy's own."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import spacy
+from spacy.ml.staticvectors import StaticVectors
+from spacy.tokens import Doc
+from spacy.vectors import Vectors
+from thinc.api import fix_random_seed
+
+from trfnb.vectors import VectorsError, convert, fingerprint, load
+from trfnb.vectors.store import CompactRows
+
+from .tables import WORDS, table, write_text
+
+
+@pytest.fixture(params=["float32", "float16", "int8"])
+def converted(request, tmp_path):
+    path = write_text(tmp_path / "v.vec", data=table() / np.abs(table()).max(1, keepdims=True))
+    convert(path, tmp_path / "out", dtype=request.param)
+    return tmp_path / "out"
+
+
+def test_is_mapped_and_ordinary(converted):
+    nlp = spacy.load(converted)
+    vectors = nlp.vocab.vectors
+    assert isinstance(vectors, Vectors)
+    base = vectors.data
+    while not isinstance(base, np.memmap):
+        base = base.base
+    assert vectors.data[[0, 1]].dtype == np.float32
+    assert vectors.get_batch(WORDS[:3]).shape == (3, 7)
+    keys, _, scores = vectors.most_similar(vectors.data[:2], n=3)
+    assert [nlp.vocab.strings[k] for k in keys[:, 0]] == WORDS[:2]
+    assert scores[0, 0] == 1
+    assert nlp("the café").vector.shape == (7,)
+
+
+def test_static_vectors_and_round_trips(converted, tmp_path):
+    nlp = spacy.load(converted)
+    doc = Doc(nlp.vocab, words=["the", "café", "unseen"])
+    fix_random_seed(0)
+    layer = StaticVectors(nO=4).initialize([doc])
+    before = layer.predict([doc]).data
+    seen = fingerprint(nlp.vocab.vectors)
+    nlp.to_disk(tmp_path / "saved")
+    nlp.to_disk(converted)  # over the very file that is mapped
+    for again in (spacy.load(tmp_path / "saved"), spacy.load(converted)):
+        doc2 = Doc(again.vocab, words=[t.text for t in doc])
+        assert layer.predict([doc2]).data.tobytes() == before.tobytes()
+        assert fingerprint(again.vocab.vectors) == seen
+    plain = spacy.blank("en").from_bytes(nlp.to_bytes())
+    assert fingerprint(plain.vocab.vectors) == seen
+
+
+def test_multi_hash_embed_and_initialize_vectors(converted):
+    config = {
+        "tagger": {
+            "model": {
+                "@architectures": "spacy.Tagger.v2",
+                "tok2vec": {
+                    "@architectures": "spacy.Tok2Vec.v2",
+                    "embed": {
+                        "@architectures": "spacy.MultiHashEmbed.v1",
+                        "width": 16,
+                        "attrs": ["NORM", "SHAPE"],
+                        "rows": [50, 50],
+                        "include_static_vectors": True,
+                    },
+                    "encode": {
+                        "@architectures": "spacy.MaxoutWindowEncoder.v2",
+                        "width": 16, "depth": 1, "window_size": 1, "maxout_pieces": 2,
+                    },
+                },
+            }
+        }
+    }  # fmt: skip
+    nlp = spacy.blank("en", config={"nlp": {"vectors": {"@vectors": "trfnb.Vectors.v1"}}})
+    nlp.config["initialize"]["vectors"] = str(converted)
+    tagger = nlp.add_pipe("tagger", config=config["tagger"])
+    tagger.add_label("X")
+    nlp.initialize()
+    assert nlp("the café")[0].has_vector
+    assert nlp.vocab.vectors.data.base is not None
+
+
+def test_plain_spacy_vectors_read_float32(tmp_path):
+    convert(write_text(tmp_path / "v.vec"), tmp_path / "out")
+    nlp = spacy.blank("en")
+    nlp.config["initialize"]["vectors"] = str(tmp_path / "out")
+    nlp.initialize()
+    assert type(nlp.vocab.vectors) is Vectors
+    assert nlp.vocab["café"].vector.tobytes() == table()[WORDS.index("café")].tobytes()
+
+
+def test_a_vector_may_be_set_and_the_file_stays(tmp_path):
+    convert(write_text(tmp_path / "v.vec"), tmp_path / "out")
+    before = (tmp_path / "out" / "vocab" / "vectors").read_bytes()
+    nlp = spacy.load(tmp_path / "out")
+    nlp.vocab.set_vector("the", np.ones(7, dtype="f4"))
+    assert nlp.vocab["the"].vector.tolist() == [1] * 7
+    assert (tmp_path / "out" / "vocab" / "vectors").read_bytes() == before
+
+
+def test_compact_rows_calculate_in_float32():
+    data = np.random.default_rng(0).normal(size=(5, 4)).astype("f2")
+    rows = CompactRows.of(data)
+    expected = data.astype("f4")
+    assert np.array_equal(rows * 2, expected * 2)
+    assert np.array_equal(np.linalg.norm(rows, axis=1), np.linalg.norm(expected, axis=1))
+    assert np.array_equal(rows[1], expected[1])
+    assert np.array_equal(rows[1:3, :2], expected[1:3, :2])
+    assert np.array_equal(rows[np.array([True, False, True, False, False])], expected[[0, 2]])
+    with pytest.raises(TypeError, match="read-only"):
+        rows[0] = 1
+
+
+def test_processes_share_one_copy(tmp_path):
+    """Reading the whole table leaves a process with next to no memory of its own."""
+    rows = 5000
+    data = np.random.default_rng(0).normal(size=(rows, 2000)).astype("f4")
+    np.save(tmp_path / "v.npy", data)
+    convert(tmp_path / "v.npy", tmp_path / "out", keys=[f"w{i}" for i in range(rows)])
+    convert(tmp_path / "v.npy", tmp_path / "one", keys=["w0"])
+    code = (
+        "import sys; from trfnb.vectors import load\n"
+        "def private(): return sum(int(l.split()[1]) for l in open('/proc/self/smaps_rollup')"
+        " if l.startswith('Anonymous:'))\n"
+        "load(sys.argv[2]).data.sum()\n"
+        "before = private(); vectors = load(sys.argv[1]); total = float(vectors.data.sum())\n"
+        "print(private() - before)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out"), str(tmp_path / "one")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(run.stdout) * 1024 < 0.2 * data.nbytes
+
+
+def test_no_table_there(tmp_path):
+    with pytest.raises(VectorsError, match="found none"):
+        load(tmp_path)

@@ -1,0 +1,98 @@
+"""``trfnb vectors convert | inspect | distill``."""
+
+import argparse
+import json
+from typing import Any
+
+from trfnb.vectors.quantise import DTYPES
+from trfnb.vectors.report import VectorsError
+
+
+def add_vectors_commands(subparsers: Any) -> None:
+    """Add ``vectors`` and its commands to a parser's subparsers."""
+    vectors = subparsers.add_parser("vectors", help="convert, inspect and distil word vectors")
+    commands = vectors.add_subparsers(required=True, metavar="COMMAND")
+    _add_convert(commands)
+    _add_inspect(commands)
+    _add_distill(commands)
+
+
+def _add_convert(commands: Any) -> None:
+    parser = commands.add_parser("convert", help="make a spaCy table of vectors in any format")
+    parser.add_argument("source", help="file, pipeline, package, or - for standard input")
+    parser.add_argument("path", help="the directory to make")
+    parser.add_argument("--format", dest="form", default="auto", help="where the file misleads")
+    parser.add_argument("--keys", help="keys of an .npy or safetensors table")
+    parser.add_argument("--limit", type=int, help="keep the first rows, this many")
+    parser.add_argument("--words", help="keep the words of this file (one a line)")
+    parser.add_argument("--corpus", help="keep the words of this corpus (a name or a path)")
+    parser.add_argument("--lower", action="store_true", help="lower-case the keys")
+    parser.add_argument("--normalise", action="store_true", help="make rows' length one")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--width", type=int, help="reduce to so many dimensions (PCA)")
+    parser.add_argument("--attr", default="ORTH", help="token attribute of the keys")
+    parser.add_argument("--lang", default="en")
+    parser.add_argument("--name", default="trfnb.vectors")
+    parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
+    parser.add_argument("--overwrite", action="store_true")
+    parser.set_defaults(run=_convert)
+
+
+def _add_inspect(commands: Any) -> None:
+    parser = commands.add_parser("inspect", help="size, norms, duplicates, coverage, neighbours")
+    parser.add_argument("table", help="a converted table, a pipeline or its package")
+    parser.add_argument("--corpus", help="count coverage of this corpus (a name or a path)")
+    parser.add_argument("--words", nargs="*", default=[], help="show these words' neighbours")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_inspect)
+
+
+def _add_distill(commands: Any) -> None:
+    parser = commands.add_parser(
+        "distill", help="make a table of what a transformer knows of words"
+    )
+    parser.add_argument("model", help="a local path or hub name; minilm is the packaged one")
+    parser.add_argument("path", help="the directory to make")
+    parser.add_argument("--corpus", help="embed this corpus's words beside the wordpieces")
+    parser.add_argument("--words", help="embed the words of this file (one a line)")
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--lang", default="en")
+    parser.add_argument("--overwrite", action="store_true")
+    parser.set_defaults(run=_distill)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from trfnb.vectors import convert
+
+    options = _options(arguments, "source", "path")
+    return _tell(lambda: convert(arguments.source, arguments.path, **options))
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from trfnb.vectors import inspect
+
+    def look() -> Any:
+        found = inspect(arguments.table, corpus=arguments.corpus, words=arguments.words)
+        return json.dumps(found.to_dict(), indent=1) if arguments.json else found
+
+    return _tell(look)
+
+
+def _distill(arguments: argparse.Namespace) -> int:
+    from trfnb.vectors import distill
+
+    options = _options(arguments, "model", "path")
+    return _tell(lambda: distill(arguments.model, arguments.path, **options))
+
+
+def _options(arguments: argparse.Namespace, *positional: str) -> dict[str, Any]:
+    return {k: v for k, v in vars(arguments).items() if k not in {"run", "command", *positional}}
+
+
+def _tell(work: Any) -> int:
+    try:
+        print(work())  # noqa: T201
+    except VectorsError as problem:
+        raise SystemExit(f"trfnb vectors: {problem}") from None
+    return 0

@@ -1,0 +1,122 @@
+"""Keep a table's first rows; words of the others get their nearest kept row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from spacy.vectors import Vectors
+from thinc.backends import get_array_ops
+
+from trfnb.vectors.blocks import Floats
+from trfnb.vectors.closest import closest
+from trfnb.vectors.report import VectorsError
+
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A smaller table and what it cost.
+
+    Attributes:
+        vectors: the table, with every key of the larger one.
+        cosines: for each key that lost its row, the cosine to the row it has now.
+        remapped: ``key: (key whose row it has now, cosine)``, as spaCy's own pruning returns it.
+        harmed: the remapped words with the lowest cosine, worst first: word, stand-in, cosine.
+    """
+
+    vectors: Vectors
+    cosines: Floats
+    remapped: dict[str, tuple[str, float]] = field(repr=False)
+    harmed: list[tuple[str, str, float]]
+
+    def quantiles(
+        self, at: Sequence[float] = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
+    ) -> dict[str, float]:
+        """Return quantiles of the cosines, and their mean."""
+        if not len(self.cosines):
+            return {"mean": 1.0} | {f"{q:g}": 1.0 for q in at}
+        values = np.quantile(self.cosines, at)
+        named = {f"{q:g}": float(value) for q, value in zip(at, values, strict=True)}
+        return {"mean": float(self.cosines.mean())} | named
+
+
+def prune(vectors: Any, rows: int, *, priority: Sequence[str] = (), harmed: int = 20) -> Pruned:
+    """Shrink a table to ``rows`` rows.
+
+    The rows of the words in ``priority`` are kept first, then the others in the table's order
+    (which for most tables is by frequency). A batch of cosines is in memory at a time, and no
+    more.
+
+    Args:
+        vectors: spaCy `Vectors` in default mode; it is left as it is.
+        rows: how many rows to keep.
+        priority: words to keep before others.
+        harmed: how many of the worst served words to name.
+
+    Raises:
+        VectorsError: the table is floret's (its rows are shared by all words), or ``rows`` is not
+            from 1 to the table's own number.
+    """
+    if vectors.mode != "default":
+        raise VectorsError(
+            "A floret table has no row a word and cannot be pruned. Convert it with words= to "
+            "make an ordinary table of them first."
+        )
+    if not 0 < rows <= vectors.shape[0]:
+        raise VectorsError(f"Expected to keep from 1 to {vectors.shape[0]} rows, got {rows}.")
+    keys = np.fromiter(vectors.key2row.keys(), np.uint64, len(vectors.key2row))
+    owned = np.fromiter(vectors.key2row.values(), np.int64, len(vectors.key2row))
+    first = vectors.find(keys=list(priority)) if len(priority) else np.empty(0, np.int64)
+    # Row numbers in the order of their worth; rows without a key are worth nothing.
+    order = np.concatenate([np.asarray(first, dtype=np.int64), np.unique(owned)])
+    _, place = np.unique(order[order >= 0], return_index=True)
+    order = order[order >= 0][np.sort(place)]
+    keep, toss = np.sort(order[:rows]), np.sort(order[rows:])
+    ops = get_array_ops(vectors.data)
+    kept: Floats = np.ascontiguousarray(ops.to_numpy(vectors.data[ops.asarray(keep)]), dtype="f4")
+    new_row = np.full(vectors.shape[0], -1, dtype=np.int64)
+    new_row[keep] = np.arange(len(keep))
+    cosine_of = np.ones(vectors.shape[0], dtype=np.float32)
+    if len(toss):
+        new_row[toss], cosine_of[toss] = closest(_Rows(vectors.data, toss, ops), kept)
+    smaller = Vectors(strings=vectors.strings, data=ops.asarray(kept), name=vectors.name,
+                      attr=vectors.attr)  # fmt: skip
+    smaller.key2row = dict(zip(keys.tolist(), new_row[owned].tolist(), strict=True))
+    smaller._sync_unset()
+    lost = np.flatnonzero(np.isin(owned, toss))
+    stand_in = np.zeros(len(keep), dtype=np.uint64)
+    stays = np.flatnonzero(~np.isin(owned, toss))[::-1]
+    stand_in[new_row[owned[stays]]] = keys[stays]
+    lost_cosines = cosine_of[owned[lost]]
+    named = [
+        (_text(vectors, key), _text(vectors, other), cosine)
+        for key, other, cosine in zip(
+            keys[lost].tolist(),
+            stand_in[new_row[owned[lost]]].tolist(),
+            lost_cosines.tolist(),
+            strict=True,
+        )
+    ]
+    worst = [named[i] for i in np.argsort(lost_cosines, kind="stable")[:harmed].tolist()]
+    remapped = {word: (other, cosine) for word, other, cosine in named}
+    return Pruned(smaller, lost_cosines, remapped, worst)
+
+
+def _text(vectors: Any, key: int) -> str:
+    return vectors.strings[key] if key in vectors.strings else str(key)
+
+
+class _Rows:
+    """Some rows of a table, fetched when asked for."""
+
+    def __init__(self, data: Any, rows: Any, ops: Any) -> None:
+        self._data, self._rows, self._ops = data, rows, ops
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, part: slice) -> Floats:
+        fetched: Floats = self._ops.to_numpy(self._data[self._ops.asarray(self._rows[part])])
+        return fetched

@@ -1,0 +1,179 @@
+"""Open a file, an archive or a stream as one stream of bytes."""
+
+import bz2
+import gzip
+import io
+import lzma
+import sys
+import tempfile
+import zipfile
+import zlib
+from os import PathLike
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from trfnb.vectors.report import Report, VectorsError
+
+_CHUNK = 1 << 20
+BROKEN = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)
+
+
+class Stream:
+    """Bytes read once, from the front, with a look ahead.
+
+    A truncated or broken archive ends the stream and is noted in the report; what came before it
+    is kept.
+    """
+
+    def __init__(
+        self,
+        raw: BinaryIO | IO[bytes],
+        name: str,
+        report: Report,
+        *,
+        owned: bool = True,
+        inner: "Stream | None" = None,
+    ) -> None:
+        self.raw, self.name, self.report = raw, name, report
+        self._owned, self._inner = owned, inner
+        self._ahead = b""
+        self._ended = False
+
+    def _pull(self, size: int) -> bytes:
+        if self._ended:
+            return b""
+        try:
+            data = self.raw.read(size)
+        except (*BROKEN, OSError) as problem:
+            # bz2 tells of broken data by a bare OSError; one with an errno is the disk's.
+            if isinstance(problem, OSError) and problem.errno is not None:
+                raise
+            self._ended = True
+            self.report.note(f"the archive is truncated or broken ({problem}); rows before it kept")
+            return b""
+        if not isinstance(data, bytes):
+            raise VectorsError(f"{self.name}: expected a stream of bytes, got text. Open it 'rb'.")
+        self._ended = not data
+        return data
+
+    def peek(self, size: int) -> bytes:
+        """Return up to ``size`` bytes without consuming them."""
+        while len(self._ahead) < size:
+            data = self._pull(max(size - len(self._ahead), 1 << 16))
+            if not data:
+                break
+            self._ahead += data
+        return self._ahead[:size]
+
+    def read(self, size: int) -> bytes:
+        """Return exactly ``size`` bytes, or fewer at the end."""
+        parts = [self._ahead[:size]]
+        self._ahead = self._ahead[size:]
+        have = len(parts[0])
+        while have < size:
+            data = self._pull(min(size - have, 4 * _CHUNK))
+            if not data:
+                break
+            if len(data) > size - have:
+                data, self._ahead = data[: size - have], data[size - have :]
+            parts.append(data)
+            have += len(data)
+        return b"".join(parts)
+
+    def unread(self, data: bytes) -> None:
+        """Put bytes back in front."""
+        self._ahead = data + self._ahead
+
+    def tell(self) -> int | None:
+        """Say how far a plain file has been read; None for archives and streams."""
+        if self._inner is not None or not self._owned:
+            return None
+        return self.raw.tell() - len(self._ahead)
+
+    def close(self) -> None:
+        """Close what was opened here; a caller's own stream stays open."""
+        if self._owned:
+            self.raw.close()
+        if self._inner is not None:
+            self._inner.close()
+
+
+def open_stream(source: str | PathLike[str] | BinaryIO | IO[bytes], report: Report) -> Stream:
+    """Open ``source`` for reading, unpacking gzip, zip, xz and bzip2 by their first bytes.
+
+    Args:
+        source: a path, ``"-"`` for standard input, or an open binary file.
+        report: takes note of a truncated archive.
+
+    Raises:
+        VectorsError: no such file, or a zip archive without exactly one table to read.
+    """
+    owned = False
+    if isinstance(source, str) and source == "-":
+        raw: BinaryIO | IO[bytes] = sys.stdin.buffer
+        name = "standard input"
+    elif isinstance(source, (str, PathLike)):
+        path = Path(source)
+        if not path.is_file():
+            raise VectorsError(f"{path}: expected a file with vectors, found none there.")
+        raw, name, owned = path.open("rb"), str(path), True
+    else:
+        raw, name = source, str(getattr(source, "name", "stream"))
+    stream = Stream(raw, name, report, owned=owned)
+    head = stream.peek(6)
+    opened: BinaryIO | IO[bytes]
+    if head[:2] == b"\x1f\x8b":
+        opened = cast(BinaryIO, gzip.GzipFile(fileobj=_buffered(stream)))
+    elif head[:6] == b"\xfd7zXZ\x00":
+        opened = cast(BinaryIO, lzma.LZMAFile(_buffered(stream)))  # noqa: SIM115
+    elif head[:3] == b"BZh":
+        opened = cast(BinaryIO, bz2.BZ2File(_buffered(stream)))
+    elif head[:4] == b"PK\x03\x04":
+        opened = _zip_member(stream)
+    else:
+        return stream
+    return Stream(opened, name, report, inner=stream)
+
+
+def _buffered(stream: Stream) -> io.BufferedReader:
+    return io.BufferedReader(_Joined(stream), _CHUNK)
+
+
+class _Joined(io.RawIOBase):
+    """A `Stream` as a file object, for the standard library's decompressors."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        data = self._stream.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+def _zip_member(stream: Stream) -> IO[bytes]:
+    # A zip archive's directory is at its end: a stream that cannot seek goes to disk first.
+    raw = stream.raw
+    if raw.seekable():
+        raw.seek(0)
+    else:
+        raw = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
+        while data := stream.read(_CHUNK):
+            raw.write(data)
+    try:
+        archive = zipfile.ZipFile(raw)
+        names = [n for n in archive.namelist() if not n.endswith("/") and "__MACOSX" not in n]
+        if len(names) != 1:
+            raise VectorsError(
+                f"{stream.name}: expected one table in the zip archive, found {len(names)}: "
+                f"{', '.join(names[:10])}. Unpack it and give the file wanted."
+            )
+        return archive.open(names[0])
+    except zipfile.BadZipFile as problem:
+        raise VectorsError(
+            f"{stream.name}: the zip archive is truncated or broken ({problem}). Fetch it again."
+        ) from problem

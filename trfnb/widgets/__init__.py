@@ -3,9 +3,14 @@
 from importlib import import_module
 from typing import Any
 
-_HOME = {"GradFactorTuner": "trfnb.widgets.grad_factor"}
+_HOME = {
+    "AlignmentExplorer": "trfnb.widgets.runtime",
+    "GradFactorTuner": "trfnb.widgets.grad_factor",
+    "Neighbours": "trfnb.widgets.neighbours",
+    "SpanStepper": "trfnb.widgets.runtime",
+}
 
-__all__ = ["GradFactorTuner"]
+__all__ = ["AlignmentExplorer", "GradFactorTuner", "Neighbours", "SpanStepper"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import spacy
-from conftest import examples, initialized
+from small_pipelines import examples, initialized
 from thinc.api import Adam
 
 OURS = "trfnb.Tok2VecListener.v1"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import LISTENER, examples, initialized, transformer_pipeline
+from small_pipelines import LISTENER, examples, initialized, transformer_pipeline
 from spacy.training import Example
 from thinc.api import Adam, fix_random_seed
 

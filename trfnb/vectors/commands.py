@@ -56,6 +56,9 @@ def _add_distill(commands: Any) -> None:
     parser.add_argument("--corpus", help="embed this corpus's words beside the wordpieces")
     parser.add_argument("--words", help="embed the words of this file (one a line)")
     parser.add_argument("--width", type=int, default=256)
+    parser.add_argument(
+        "--no-weight", dest="weight", action="store_false", help="no frequency weights"
+    )
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--lang", default="en")
     parser.add_argument("--overwrite", action="store_true")

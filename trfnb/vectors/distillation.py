@@ -40,7 +40,7 @@ def wordpiece_words(tokenizer: Any) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def embed_words(words: Sequence[str], model: Any, tokenizer: Any) -> Floats:
+def embed_words(words: Sequence[str], model: Any, tokenizer: Any, *, longest: int = 32) -> Floats:
     """Embed each word alone: the mean of its wordpieces' last hidden states.
 
     Special tokens are seen by the model and left out of the mean. Words are batched by length.
@@ -49,13 +49,14 @@ def embed_words(words: Sequence[str], model: Any, tokenizer: Any) -> Floats:
         words: the words.
         model: a HuggingFace encoder in evaluation mode.
         tokenizer: its tokenizer.
+        longest: cut after so many wordpieces.
 
     Returns:
         (words, model width) float32; zeros for a word without a wordpiece.
     """
     import torch
 
-    encoded = tokenizer(list(words), add_special_tokens=True, truncation=True, max_length=32)
+    encoded = tokenizer(list(words), add_special_tokens=True, truncation=True, max_length=longest)
     ids = encoded["input_ids"]
     order = sorted(range(len(words)), key=lambda i: len(ids[i]))
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
@@ -128,6 +129,7 @@ def distill(
     words: Words | None = None,
     width: int | None = 256,
     weight: bool = True,
+    wordpieces: bool = True,
     dtype: str = "float32",
     lang: str = "en",
     overwrite: bool = False,
@@ -142,6 +144,7 @@ def distill(
         words: embed these words too (a list, or a file with one a line).
         width: dimensions to keep by principal components; None keeps the model's.
         weight: scale each vector by its word's weight, see `frequency_weights`.
+        wordpieces: embed the tokenizer's own words too.
         dtype: as in `convert`.
         lang: the language of the pipeline that carries the table.
         overwrite: replace what is at ``path``.
@@ -162,7 +165,11 @@ def distill(
     teacher_model = AutoModel.from_pretrained(name).eval()
     counts = corpus_words(corpus) if corpus is not None else None
     vocabulary = [*(counts or ()), *(load_words(words) if words is not None else ())]
-    vocabulary = list(dict.fromkeys([*wordpiece_words(tokenizer), *vocabulary]))
+    vocabulary = list(
+        dict.fromkeys([*(wordpiece_words(tokenizer) if wordpieces else ()), *vocabulary])
+    )
+    if not vocabulary:
+        raise VectorsError("Expected words to embed: give words or a corpus, or wordpieces=True.")
     if counts is not None:
         vocabulary.sort(key=lambda word: -counts[word])
     teacher = embed_words(vocabulary, teacher_model, tokenizer)

@@ -13,6 +13,7 @@ import pytest
 
 import trfnb
 from trfnb.runs.processes import marked
+from trfnb.runs.watchdog import GRACE
 
 NOTEBOOK = """import pathlib, time, trfnb
 time.sleep(0.5)
@@ -104,7 +105,7 @@ def test_ctrl_c_stops_cleanly_and_the_next_call_resumes(make_notebook, tmp_path:
     wait_for(lambda: any(s["state"] == "done" for s in statuses(folder).values()))
     wait_for(lambda: any(s["latest"] for s in statuses(folder).values() if s["state"] == "running"))
     sweep.send_signal(signal.SIGINT)
-    output = sweep.communicate(timeout=20)[0].decode()
+    output = sweep.communicate(timeout=60)[0].decode()
     assert sweep.returncode == 130, output
     assert "takes up what is missing" in output
     (stopped,) = [s for s in statuses(folder).values() if s["state"] != "done"]
@@ -124,15 +125,13 @@ def test_a_second_ctrl_c_stops_at_once(make_notebook, tmp_path: Path) -> None:
     wait_for(lambda: any(s["cell"] == 3 for s in statuses(folder).values()))
     sweep.send_signal(signal.SIGINT)
     time.sleep(0.5)
-    begun = time.time()
     sweep.send_signal(signal.SIGINT)
-    sweep.communicate(timeout=20)
-    assert time.time() - begun < 3
-    assert not marked(folder)
+    wait_for(lambda: not marked(folder), GRACE - 0.5)  # the first alone would take longer
+    sweep.communicate(timeout=60)
     assert {s["state"] for s in statuses(folder).values()} == {"killed"}
 
 
-def wait_for(holds, seconds: float = 20.0) -> None:
+def wait_for(holds, seconds: float = 60.0) -> None:
     end = time.time() + seconds
     while not holds():
         assert time.time() < end, "waited too long"
@@ -146,7 +145,7 @@ def test_two_sweeps_on_one_folder_lock_each_other_out(make_notebook, tmp_path: P
     first = start(file)
     wait_for(lambda: (tmp_path / "papermill_runs" / "night" / "sweep.json").exists())
     second = start(file)
-    output = second.communicate(timeout=20)[0].decode()
+    output = second.communicate(timeout=60)[0].decode()
     assert second.returncode == 2
     assert f"process {first.pid}" in output
     assert "--out" in output

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import examples, initialized
+from small_pipelines import examples, initialized
 from thinc.api import Adam
 
 from trfnb.flow.measurement import ABSENT, AT_ZERO, MEASURED

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import spacy
-from conftest import transformer_pipeline
+from small_pipelines import transformer_pipeline
 from thinc.types import Ragged
 
 from trfnb.drawings import readings

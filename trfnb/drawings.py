@@ -10,10 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Patch
-<<<<<<< HEAD
-=======
 from matplotlib.ticker import MaxNLocator
->>>>>>> nb06
 from spacy.tokens import Doc, Span
 from thinc.types import Ragged
 
@@ -126,14 +123,6 @@ def readings(doc: Doc, read: Mapping[str, tuple[Sequence[Span], Wordpieces]]) ->
             stop = span.start_char + int(pieces.part(i, i + 1).offsets.max(initial=0))
             end = next((t.i for t in span if t.idx >= stop), span.end)
             axes.broken_barh([(span.start, end - span.start)], (i - 0.4, 0.8), color=COLOURS[0])
-<<<<<<< HEAD
-            axes.broken_barh([(end, span.end - end)], (i - 0.4, 0.8), color=COLOURS[1])
-            without[span.start : end] = False
-        title = f"{name}: {len(its_spans)} spans, {len(pieces.ids)} wordpieces"
-        axes.set_title(f"{title}\n{int(without.sum())} tokens not read", loc="left", fontsize=9)
-        axes.set(xlim=(0, max(len(doc), 1)), ylim=(len(its_spans) - 0.4, -0.6), ylabel="span")
-        axes.yaxis.get_major_locator().set_params(integer=True)
-=======
             if end < span.end:  # a bar of no length would still have an edge
                 axes.broken_barh([(end, span.end - end)], (i - 0.4, 0.8), color=COLOURS[1])
             without[span.start : end] = False
@@ -142,7 +131,6 @@ def readings(doc: Doc, read: Mapping[str, tuple[Sequence[Span], Wordpieces]]) ->
         axes.set_title(f"{title}\n{int(without.sum())} tokens not read", loc="left", fontsize=9)
         axes.set(xlim=(0, max(len(doc), 1)), ylim=(len(its_spans) - 0.4, -0.6), ylabel="span")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
->>>>>>> nb06
         axes.set_xlabel("token of the doc")
     for axes in panels[len(read) :]:
         axes.axis("off")

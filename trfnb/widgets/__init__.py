@@ -1,6 +1,5 @@
 """Widgets that show and select; they never compute."""
 
-<<<<<<< HEAD
 from importlib import import_module
 from typing import Any
 
@@ -19,8 +18,3 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'trfnb.widgets' has no attribute {name!r}")
-=======
-from .runtime import AlignmentExplorer, SpanStepper
-
-__all__ = ["AlignmentExplorer", "SpanStepper"]
->>>>>>> nb06

@@ -57,7 +57,7 @@ class Neighbours:
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        display(self.widget)  # type: ignore[no-untyped-call]
+        display(self.widget)
 
 
 def _column(name: str, word: str, near: list[tuple[str, float]]) -> str:

@@ -20,7 +20,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A room may import the rooms that stand before it.
 FLOW = ["spans", "wordpieces", "batching", "mixing", "freezing", "saved",
         "adapters", "weights", "encoder",
-        "alignment", "windows", "pooling", "gradients", "listener"]  # fmt: skip
+        "alignment", "windows", "pooling",
+        "measurement", "balancing", "schedules", "gradients", "listener"]  # fmt: skip
 ROOMS = {
     "runs": set(),
     "corpora": set(),

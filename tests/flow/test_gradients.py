@@ -58,7 +58,7 @@ def test_not_finite(value):
 def test_gradients_are_summed_by_their_factor():
     docs = [nlp("a b")]
     sent = []
-    junction = Junction(docs, None, sent.append, expected=[1, 2])
+    junction = Junction(docs, None, sent.append, {1: 0.5, 2: -1.0})
     first, second = np.ones((2, 3), "f"), np.full((2, 3), 2.0, "f")
     junction.add(1, 0.5, {0: first})
     junction.add(2, -1.0, {0: second, 1: first})
@@ -83,7 +83,7 @@ def test_other_docs_and_another_order_are_errors():
 
 def test_complete_once_all_expected_have_come():
     calls = []
-    junction = Junction([], None, lambda parts: None, expected=[1, 2])
+    junction = Junction([], None, lambda parts: None, {1: 1.0, 2: 1.0, 3: 0.0})
     junction.when_complete = lambda: calls.append(1)
     junction.add(1, 1.0, {})
     assert not calls

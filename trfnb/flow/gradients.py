@@ -6,11 +6,15 @@ from itertools import tee
 from numbers import Real
 from typing import Any
 
+import numpy as np
 from spacy.tokens import Doc
-from thinc.types import Floats2d
 
-Parts = dict[int, Floats2d]
-"""Gradients of a shared output: layer number -> (rows, width)."""
+from .balancing import Balance
+from .measurement import Parts, gram
+
+AUTO = "auto"
+
+__all__ = ["AUTO", "GradFactor", "Junction", "Parts"]
 
 
 class GradFactor:
@@ -19,19 +23,27 @@ class GradFactor:
     Args:
         value: A finite number, or a Thinc schedule (an iterable of them; when it ends, its last
             value stays). 0 stops the gradient; a negative one reverses it, as in adversarial
-            training (Ganin and Lempitsky, 2015, https://arxiv.org/abs/1409.7495).
+            training (Ganin and Lempitsky, 2015, https://arxiv.org/abs/1409.7495). ``"auto"``
+            leaves it to the balancing policy of the shared component.
+
+    Attributes:
+        now: The factor of the present step; 1 where a policy decides.
+        auto: Whether a policy decides.
 
     Raises:
         TypeError: the value is neither a number nor an iterable of numbers.
         ValueError: a number is NaN or infinite.
     """
 
-    def __init__(self, value: "float | Iterable[float] | GradFactor") -> None:
+    def __init__(self, value: "float | str | Iterable[float] | GradFactor") -> None:
         if isinstance(value, GradFactor):
             value = value.value
-        self.value: float | Iterable[float] = value
+        self.value: float | str | Iterable[float] = value
+        self.auto = isinstance(value, str) and value == AUTO
         self._schedule: Iterator[float] | None = None
-        if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        if self.auto:
+            self.now = 1.0
+        elif isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
             self._schedule = iter(value)
             self.now = math.nan
             self.step()
@@ -48,7 +60,7 @@ class GradFactor:
                 raise ValueError("grad_factor expected a schedule with at least one value.")
 
     def __deepcopy__(self, memo: Mapping[int, Any]) -> "GradFactor":
-        copied = GradFactor(self.now)
+        copied = GradFactor(AUTO if self.auto else self.now)
         if self._schedule is not None:
             # A generator cannot be copied, but what it yields can go to both.
             self._schedule, copied._schedule = tee(self._schedule)
@@ -59,7 +71,8 @@ def _checked(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
             "grad_factor expected a finite number or a schedule of them, e.g. 0.5 or "
-            f'{{"@schedules": "warmup_linear.v1", …}}; got {value!r} ({type(value).__name__}).'
+            f'{{"@schedules": "trfnb.thaw.v1", …}}, or "{AUTO}"; '
+            f"got {value!r} ({type(value).__name__})."
         )
     if not math.isfinite(value):
         raise ValueError(f"grad_factor expected a finite number, got {value}.")
@@ -76,7 +89,15 @@ class Junction:
         docs: The docs of the batch, in order.
         outputs: What the shared layer computed for them.
         backprop: The shared layer's callback; None where no gradient is wanted.
-        expected: The listeners whose gradients will come.
+        asked: Each listener's factor for this batch; a gradient comes from all but those at 0.
+        balance: Chooses the factors of some listeners.
+        pairs: Whether to measure what two gradients have in common, beside their norms.
+
+    Attributes:
+        contributions: (listener, factor, gradient before the factor), in order of arrival.
+        read: Whether a listener has taken its input from here.
+        products: Once settled, the inner products of those gradients (see `measurement.gram`).
+        factors: Once settled, each listener's effective factor.
     """
 
     def __init__(
@@ -84,17 +105,25 @@ class Junction:
         docs: Sequence[Doc],
         outputs: Any,
         backprop: Callable[[Parts], Any] | None,
-        expected: Iterable[int] = (),
+        asked: Mapping[int, float] | None = None,
+        *,
+        balance: Balance | None = None,
+        pairs: bool = True,
     ) -> None:
         self.docs = list(docs)
         self.outputs = outputs
-        self.expected = frozenset(expected)
+        self.asked = dict(asked or {})
+        self.read = False
         self.contributions: list[tuple[int, float, Parts]] = []
         self.when_complete: Callable[[], None] | None = None
+        self.products = np.zeros((0, 0))
+        self.factors: dict[int, float] = {}
         self._backprop = backprop
+        self._balance = balance
+        self._pairs = pairs
 
     def check(self, docs: Sequence[Doc], listener: str) -> None:
-        """Make sure that a listener was given the batch that the shared layer read.
+        """Make sure that a listener that reads was given the batch that the shared layer read.
 
         Raises:
             ValueError: the docs differ, or come in another order.
@@ -102,6 +131,7 @@ class Junction:
         if len(docs) == len(self.docs) and all(
             mine is theirs for mine, theirs in zip(self.docs, docs, strict=True)
         ):
+            self.read = True
             return
         same = {id(doc) for doc in docs} == {id(doc) for doc in self.docs}
         raise ValueError(
@@ -112,8 +142,19 @@ class Junction:
 
     def add(self, listener: int, factor: float, parts: Parts) -> None:
         """Take a listener's gradient, before its factor."""
-        self.contributions.append((listener, factor, parts))
-        if self.when_complete and self.expected <= {one for one, _, _ in self.contributions}:
+        for i, (one, first_factor, first) in enumerate(self.contributions):
+            if one == listener:  # a model that calls its listener twice
+                self.contributions[i] = (
+                    one,
+                    first_factor,
+                    _sum(first, parts, factor / first_factor),
+                )
+                break
+        else:
+            self.contributions.append((listener, factor, parts))
+        missing = {one for one, factor in self.asked.items() if factor != 0}
+        missing -= {one for one, _, _ in self.contributions}
+        if self.when_complete and not missing:
             self.when_complete()
 
     def settle(self) -> float:
@@ -126,12 +167,22 @@ class Junction:
         backprop, self._backprop = self._backprop, None
         if not contributions or backprop is None:
             return 0.0
+        pairs = self._pairs or self._balance is not None
+        self.products = gram([parts for _, _, parts in contributions], pairs=pairs)
+        self.factors = {listener: factor for listener, factor, _ in contributions}
+        if self._balance is not None:
+            self.factors |= self._balance(list(self.factors), self.products)
         total: Parts = {}
-        squares = 0.0
-        for _, factor, parts in contributions:
-            for layer, gradient in parts.items():
-                weighted = gradient * factor
-                squares += float((weighted**2).sum(axis=(0, 1)))
-                total[layer] = total[layer] + weighted if layer in total else weighted
+        for listener, _, parts in contributions:
+            total = _sum(total, parts, self.factors[listener])
         backprop(total)
-        return squares
+        squares = self.products.diagonal() * np.square(list(self.factors.values()))
+        return float(squares.sum())
+
+
+def _sum(total: Parts, parts: Parts, factor: float) -> Parts:
+    summed = dict(total)
+    for layer, gradient in parts.items():
+        weighted = gradient * factor  # a listener's own array stays as it is
+        summed[layer] = summed[layer] + weighted if layer in summed else weighted
+    return summed

@@ -30,7 +30,7 @@ class TransformerListener(Model):
     def __init__(
         self,
         upstream: str,
-        grad_factor: float | Iterable[float],
+        grad_factor: float | str | Iterable[float],
         pooling: Pooling,
         layer: Layer = -1,
         layers: Sequence[Model] | None = None,
@@ -52,11 +52,11 @@ class TransformerListener(Model):
 
     @property
     def grad_factor(self) -> float:
-        """The factor of the present step."""
+        """The factor of the present step; 1 where a policy decides ("auto")."""
         return self.attrs["factor"].now
 
     @grad_factor.setter
-    def grad_factor(self, value: float | Iterable[float]) -> None:
+    def grad_factor(self, value: float | str | Iterable[float]) -> None:
         self.attrs["factor"] = GradFactor(value)
 
     def listen_to(self, width: int, n_layers: int) -> None:
@@ -96,7 +96,7 @@ def _from_junction(
     batch = junction.outputs
     rows, backprop_rows = chosen(model, batch)
     vectors, backprop_pool = pool(model.pooling, rows, batch.align, is_train=True)
-    factor = model.grad_factor
+    factor = junction.asked.get(model.id, model.grad_factor)
 
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
         if factor != 0 or model.attrs["layer"] == "mix":

@@ -1,7 +1,7 @@
 """The functions that a config names: models, listeners, span getters, annotation setters."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from spacy.tokens import Doc
 from thinc.api import Model, reduce_mean
@@ -26,7 +26,7 @@ from .listener import Tok2VecListener
 from .model import token_vector_model, transformer_model
 from .registries import registry
 
-GradFactorSetting = float | Iterable[float]
+GradFactorSetting = float | Literal["auto"] | Iterable[float]
 
 
 @registry.architectures("trfnb.TransformerModel.v1")
@@ -118,7 +118,7 @@ def listener(
 
     Args:
         grad_factor: What the gradient into the transformer is multiplied by: a number, or a Thinc
-            schedule, stepped once a training step.
+            schedule, stepped once a training step, or ``"auto"``: the component's policy decides.
         pooling: Reduces a token's rows to its vector; the mean by default.
         upstream: Name of the component, or ``"*"`` for any.
         layer: The layer to listen to; 0 is the embeddings' output, -1 the last layer; ``"mix"``
@@ -135,7 +135,8 @@ def tok2vec_listener(
 
     Args:
         width: Numbers a vector of the upstream component.
-        grad_factor: What the gradient into the upstream component is multiplied by.
+        grad_factor: What the gradient into the upstream component is multiplied by; as for a
+            listener to a transformer.
         upstream: Name of the component, or ``"*"`` for any.
     """
     return Tok2VecListener(upstream, width, grad_factor)

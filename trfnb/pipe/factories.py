@@ -9,7 +9,8 @@ from spacy.tokens import Doc
 from thinc.api import Config, Model
 from thinc.types import Floats2d
 
-from . import architectures, legacy  # noqa: F401  the defaults below name them
+from ..flow.balancing import Policy
+from . import architectures, balancers, legacy  # noqa: F401  configs name what they hold
 from .annotations import AnnotationSetter, Storage
 from .data import FullTransformerBatch
 from .tok2vec import Tok2Vec
@@ -22,6 +23,7 @@ _TRANSFORMER = f"""
 max_batch_items = 4096
 storage = "keep"
 set_extra_annotations = null
+balance = null
 [transformer.annotation_setter]
 @annotation_setters = "trfnb.null_annotation_setter.v1"
 [transformer.model]
@@ -41,6 +43,7 @@ attentions = false
 
 _TOK2VEC = """
 [tok2vec]
+balance = null
 [tok2vec.model]
 @architectures = "spacy.HashEmbedCNN.v2"
 pretrained_vectors = null
@@ -61,12 +64,13 @@ def make_transformer(
     max_batch_items: int,
     storage: Storage,
     set_extra_annotations: AnnotationSetter | None = None,
+    balance: Policy | None = None,
 ) -> Pipe:
     """Make a `Transformer` component.
 
     The annotation setter may come under its later name, which then counts.
     """
-    return Transformer(
+    pipe = Transformer(
         nlp.vocab,
         model,
         set_extra_annotations or annotation_setter,
@@ -74,11 +78,20 @@ def make_transformer(
         max_batch_items=max_batch_items,
         storage=storage,
     )
+    pipe.balance = balance
+    return pipe
 
 
-def make_tok2vec(nlp: Language, name: str, model: Model[list[Doc], list[Floats2d]]) -> Pipe:
+def make_tok2vec(
+    nlp: Language,
+    name: str,
+    model: Model[list[Doc], list[Floats2d]],
+    balance: Policy | None = None,
+) -> Pipe:
     """Make a `Tok2Vec` component."""
-    return Tok2Vec(nlp.vocab, model, name)
+    pipe = Tok2Vec(nlp.vocab, model, name)
+    pipe.balance = balance
+    return pipe
 
 
 def register() -> None:

@@ -25,7 +25,7 @@ class Tok2VecListener(SpacyListener):
     """
 
     def __init__(
-        self, upstream: str, width: int, grad_factor: float | Iterable[float] = 1.0
+        self, upstream: str, width: int, grad_factor: float | str | Iterable[float] = 1.0
     ) -> None:
         super().__init__(upstream, width)
         self._func = forward
@@ -34,11 +34,11 @@ class Tok2VecListener(SpacyListener):
 
     @property
     def grad_factor(self) -> float:
-        """The factor of the present step."""
+        """The factor of the present step; 1 where a policy decides ("auto")."""
         return self.attrs["factor"].now
 
     @grad_factor.setter
-    def grad_factor(self, value: float | Iterable[float]) -> None:
+    def grad_factor(self, value: float | str | Iterable[float]) -> None:
         self.attrs["factor"] = GradFactor(value)
 
     def connect(self, junction: Junction | None) -> None:
@@ -54,11 +54,11 @@ def forward(
     model: Tok2VecListener, docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
     """Hand on the shared vectors of a batch."""
-    factor = model.grad_factor
     if not is_train or model.junction is None:
-        return _as_in_spacy(model, docs, is_train, factor)
+        return _as_in_spacy(model, docs, is_train, model.grad_factor)
     junction = model.junction
     junction.check(docs, model.upstream_name)
+    factor = junction.asked.get(model.id, model.grad_factor)
 
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
         if factor != 0:

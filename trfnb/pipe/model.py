@@ -98,7 +98,7 @@ def _shim(model: Model[list[Doc], FullTransformerBatch]) -> EncoderShim:
 def token_vector_model(
     transformer: Model[list[Doc], FullTransformerBatch],
     pooling: Pooling,
-    grad_factor: float | Iterable[float] = 1.0,
+    grad_factor: float | str | Iterable[float] = 1.0,
     layer: int = -1,
     layers: Sequence[Model] | None = None,
 ) -> Model[list[Doc], list[Floats2d]]:

@@ -63,7 +63,7 @@ class Body:
             return {"factory": LARGE_FACTORY, "model": model}
         return {"factory": SMALL_FACTORY, "model": self._cnn()}
 
-    def listener(self, grad_factor: float | Mapping[str, Any]) -> Block:
+    def listener(self, grad_factor: float | str | Mapping[str, Any]) -> Block:
         """Return the layer that reads the shared component from inside a task's model."""
         if self.is_transformer:
             return {
@@ -80,7 +80,7 @@ class Body:
             "upstream": self.name,
         }
 
-    def inside(self, grad_factor: float | Mapping[str, Any]) -> Block:
+    def inside(self, grad_factor: float | str | Mapping[str, Any]) -> Block:
         """Return a body of the task's own, to stand where a listener would."""
         if not self.is_transformer:
             return self._cnn()

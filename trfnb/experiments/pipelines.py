@@ -12,7 +12,7 @@ from trfnb.experiments.heads import HEADS, TASKS, component, score_weights
 
 Sharing = Literal["shared", "independent", "frozen"]
 SHARINGS: tuple[str, ...] = get_args(Sharing)
-GradFactor = float | Mapping[str, Any]
+GradFactor = float | str | Mapping[str, Any]
 Rate = float | Mapping[str, Any]
 
 
@@ -26,6 +26,7 @@ def build_config(
     depth: int = 4,
     embed_rows: int = 2000,
     grad_factor: GradFactor = 1.0,
+    balance: str | Mapping[str, Any] | None = None,
     layer: int = -1,
     pooling: str = "reduce_mean.v1",
     get_spans: SpanChoice = "doc",
@@ -56,8 +57,11 @@ def build_config(
         width: of the small body's vectors; more in `trfnb.experiments.bodies.Body`.
         depth: the small body's layers.
         embed_rows: rows of its hash tables.
-        grad_factor: a number, a schedule block (``{"@schedules": …}``), or one of these a task;
-            tasks left out have 1.0.
+        grad_factor: a number, a schedule block (``{"@schedules": …}``), ``"auto"``, or one of
+            these a task; tasks left out have 1.0.
+        balance: the policy that chooses the factors of tasks set to ``"auto"``: its short name,
+            such as ``"equal_norms"`` or ``"upgrad"``, or its block (``{"@balancers": …}``). All
+            tasks are "auto" if ``grad_factor`` is left out.
         layer: the hidden layer of a transformer that tasks read.
         pooling: from a token's wordpieces to its vector.
         get_spans: how documents are cut for a transformer.
@@ -82,7 +86,9 @@ def build_config(
         ValueError: names every unknown task, way of sharing and misplaced option at once.
     """
     tasks = tuple(tasks)
-    problems = _problems(tasks, body, sharing, grad_factor)
+    if balance is not None and grad_factor == 1.0:
+        grad_factor = "auto"
+    problems = _problems(tasks, body, sharing, grad_factor, balance)
     if problems:
         raise ValueError("Cannot build this pipeline:\n- " + "\n- ".join(problems))
     encoder = Body(
@@ -99,7 +105,7 @@ def build_config(
     )
     components: dict[str, Any] = {}
     if sharing != "independent":
-        components[encoder.name] = encoder.component()
+        components[encoder.name] = {**encoder.component(), "balance": _policy(balance)}
     for task in tasks:
         factor = task_factor(grad_factor, task)
         tok2vec = encoder.inside(factor) if sharing == "independent" else encoder.listener(factor)
@@ -152,11 +158,19 @@ def complete(config: Config) -> Config:
     return nlp.config.copy()
 
 
-def task_factor(grad_factor: GradFactor, task: str) -> float | dict[str, Any]:
-    """Return one task's gradient factor: a number or a schedule block."""
+def task_factor(grad_factor: GradFactor, task: str) -> float | str | dict[str, Any]:
+    """Return one task's gradient factor: a number, a schedule block or "auto"."""
     if isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor:
         grad_factor = grad_factor.get(task, 1.0)
-    return dict(grad_factor) if isinstance(grad_factor, Mapping) else float(grad_factor)
+    if isinstance(grad_factor, Mapping):
+        return dict(grad_factor)
+    return grad_factor if isinstance(grad_factor, str) else float(grad_factor)
+
+
+def _policy(balance: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if isinstance(balance, str):
+        return {"@balancers": f"trfnb.{balance}.v1"}
+    return None if balance is None else dict(balance)
 
 
 def _rate(
@@ -181,7 +195,11 @@ def _before_init(frozen: list[str]) -> dict[str, Any] | None:
 
 
 def _problems(
-    tasks: tuple[str, ...], body: str, sharing: str, grad_factor: GradFactor
+    tasks: tuple[str, ...],
+    body: str,
+    sharing: str,
+    grad_factor: GradFactor,
+    balance: str | Mapping[str, Any] | None,
 ) -> list[str]:
     problems = []
     if unknown := [task for task in tasks if task not in HEADS]:
@@ -193,8 +211,10 @@ def _problems(
     by_task = isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor
     if by_task and (extra := sorted(set(grad_factor) - set(tasks))):  # type: ignore[arg-type]
         problems.append(f"grad_factor: tasks {extra} are not in {list(tasks)}")
+    if balance is not None and sharing != "shared":
+        problems.append(f"balance: nothing to balance where {body} is {sharing}; leave it out")
     no_listener = sharing == "frozen" or (sharing == "independent" and body == "tok2vec")
-    if no_listener and grad_factor != 1.0:
+    if no_listener and balance is None and grad_factor != 1.0:
         problems.append(
             f"grad_factor: nothing to scale where {body} is {sharing}; leave it out (1.0)"
         )

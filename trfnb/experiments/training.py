@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from trfnb.experiments.weights import Snapshot, restore, snapshot
 
 Split = Literal["train", "dev"]
+Best = tuple[float, int, Snapshot, dict[str, Any]]
 
 
 class HasExamples(Protocol):
@@ -73,6 +74,7 @@ def train(
     seed: int | None = None,
     progress: bool = True,
     on_step: Callable[[dict[str, Any]], None] | None = None,
+    before_step: Callable[[Language, int], bool] | None = None,
 ) -> Trained:
     """Train until the config's limits or its patience end; keep the best evaluation's weights.
 
@@ -84,6 +86,8 @@ def train(
         seed: replaces the config's.
         progress: show a bar of updates with the latest and the best score.
         on_step: called with each row of the history as it is made.
+        before_step: called before each update with the pipeline and the number of updates made;
+            False ends the training there, and what was reached is evaluated.
 
     Raises:
         ValueError: the train or dev split is empty, or nothing in the config ends the training.
@@ -100,7 +104,7 @@ def train(
     )
     _check(settings, dev)
     rows: list[dict[str, Any]] = []
-    best: tuple[float, int, Snapshot, dict[str, Any]] | None = None
+    best: Best | None = None
     dropouts = settings["dropout"]
     dropouts = repeat(dropouts) if isinstance(dropouts, float | int) else iter(dropouts)
     bar = tqdm(total=settings["max_steps"] or None, unit=" updates", disable=not progress)
@@ -109,6 +113,8 @@ def train(
     while upcoming is not None and not last:
         epoch, batch = upcoming
         step = len(rows) + 1
+        if before_step is not None and not before_step(nlp, len(rows)):
+            break
         if settings["before_update"]:
             settings["before_update"](nlp, {"step": step - 1, "epoch": epoch})
         row = update(nlp, batch, settings, next(dropouts))
@@ -116,22 +122,39 @@ def train(
         upcoming = next(batches, None)
         last = upcoming is None or step == settings["max_steps"]
         if last or step % settings["eval_frequency"] == 0:
-            with _averages(nlp, settings["optimizer"]):
-                score, scores = evaluate(nlp, dev, settings["score_weights"])
-                if best is None or score > best[0]:
-                    best = (score, step, snapshot(nlp), scores)
-            row |= {"score": score} | {k: v for k, v in scores.items() if _is_number(v)}
-            bar.set_postfix(score=f"{score:.3f}", best=f"{best[0]:.3f}")
+            best = _evaluated(row, nlp, dev, settings, best, bar)
             last |= 0 < settings["patience"] <= step - best[1]
         rows.append(row)
         bar.update()
         if on_step is not None:
             on_step(row)
+    if rows and "score" not in rows[-1]:  # ended from outside
+        best = _evaluated(rows[-1], nlp, dev, settings, best, bar)
     bar.close()
     if best is None:
-        raise ValueError("train: no update was made: the batcher gave no batch of the train split.")
+        raise ValueError(
+            "train: no update was made: the train split gave no batch, or the training was ended."
+        )
     restore(nlp, best[2])
     return Trained(nlp, pd.DataFrame(rows), best[1], best[0], best[3])
+
+
+def _evaluated(
+    row: dict[str, Any],
+    nlp: Language,
+    dev: list[Example],
+    settings: dict[str, Any],
+    best: Best | None,
+    bar: Any,
+) -> Best:
+    """Add the scores of now to a history's row; return the better of now and the best."""
+    with _averages(nlp, settings["optimizer"]):
+        score, scores = evaluate(nlp, dev, settings["score_weights"])
+        if best is None or score > best[0]:
+            best = (score, row["step"], snapshot(nlp), scores)
+    row |= {"score": score} | {k: v for k, v in scores.items() if _is_number(v)}
+    bar.set_postfix(score=f"{score:.3f}", best=f"{best[0]:.3f}")
+    return best
 
 
 def epochs(

@@ -1,11 +1,12 @@
 """All weights of a pipeline, wherever they live: Thinc parameters and torch modules."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import torch
 from spacy.language import Language
-from thinc.api import Model
+from thinc.api import Model, to_numpy
 
 Snapshot = dict[tuple[str, int, str], Any]
 
@@ -68,6 +69,20 @@ def restore(nlp: Language, saved: Snapshot) -> None:
                 value.copy_(saved[key])
             else:
                 value[...] = saved[key]
+
+
+def fingerprint(nlp: Language, component: str | None = None) -> str:
+    """Return the SHA-256 of all weights, of the pipeline or of one component.
+
+    Two pipelines of the same make have the same one if, and only if, all bits are the same.
+    """
+    digest = sha256()
+    for key, value in arrays(nlp):
+        if component is None or key[0] == component:
+            array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+            digest.update(f"{key[0]} {key[2]} {array.shape} {array.dtype}".encode())
+            digest.update(to_numpy(array).tobytes())
+    return digest.hexdigest()
 
 
 def count(nlp: Language) -> int:

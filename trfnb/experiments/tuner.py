@@ -50,7 +50,7 @@ class Tuner:
         state: Where it is.
         history: The rows of `trfnb.experiments.training.Trained.history` so far.
         moves: Every change, in order.
-        trained: The result, once ended.
+        trained: The result, once ended; None if it was stopped before the first update.
         error: What ended a failed training.
 
     Raises:
@@ -191,7 +191,10 @@ class Tuner:
             )
             self.state = "ended"
         except BaseException as error:
-            self.error, self.state = error, "failed"
+            if self._stop and not self.history:
+                self.state = "ended"  # stopped before anything was done
+            else:
+                self.error, self.state = error, "failed"
 
     def _apply(self, nlp: Language, made: int) -> None:
         """Make the moves that wait."""

@@ -95,7 +95,7 @@ class GradFactorTuner(VBox):
         self.start_button.disabled = tuner.state not in ("ready", "paused")
         self.pause_button.disabled = tuner.state != "running"
         self.stop_button.disabled = tuner.state not in ("running", "paused")
-        self.export_button.disabled = tuner.state != "ended"
+        self.export_button.disabled = tuner.state != "ended" or not made
         error = "" if tuner.error is None else f": {tuner.error}"
         self.status.value = f"{tuner.state}{error} · update {made} · {len(tuner.moves)} moves"
         self._show_factors()

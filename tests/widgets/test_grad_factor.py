@@ -98,7 +98,7 @@ def test_an_export_replays_to_equal_weights(view, corpus):
     config, parameters = view.exports / "tuned.cfg", view.exports / "tuned.yml"
     replayed = train(Config().from_disk(config), corpus, progress=False)
     assert fingerprint(replayed.nlp) == fingerprint(view.tuner.trained.nlp)
-    found = yaml.safe_load(parameters.read_text())
+    found = yaml.safe_load(parameters.read_text())["tuned"]
     assert found["updates"] == 12
     assert found["factors"]["tagger"]["factors"] == [-0.25]
 

@@ -49,7 +49,7 @@ class Tuner:
     Attributes:
         state: Where it is.
         history: The rows of `trfnb.experiments.training.Trained.history` so far.
-        moves: Every change, in order.
+        moves: Every change, in order; of several before one update the last acts.
         trained: The result, once ended; None if it was stopped before the first update.
         error: What ended a failed training.
 
@@ -69,7 +69,7 @@ class Tuner:
         self.trained: Trained | None = None
         self.error: BaseException | None = None
         self._log = GradientLog()
-        self._waiting: dict[str, Any] = {}
+        self._waiting: list[tuple[str, Any]] = []
         self._lock = threading.Lock()
         self._may_run = threading.Event()
         self._may_run.set()
@@ -108,7 +108,7 @@ class Tuner:
         elif value is not None:
             _resolved(value)
         with self._lock:
-            self._waiting[task] = value
+            self._waiting.append((task, value))
 
     def start(self) -> None:
         """Train in a thread of its own, or go on after a pause."""
@@ -164,8 +164,8 @@ class Tuner:
         return tuned_config(self.config, self.schedules(), len(self.log.steps))
 
     def export_parameters(self) -> dict[str, Any]:
-        """Return the notebook parameters that train this very run again."""
-        return {"factors": self.schedules(), "updates": len(self.log.steps)}
+        """Return the notebook parameters that train this very run again (see `tuned_config`)."""
+        return {"tuned": {"factors": self.schedules(), "updates": len(self.log.steps)}}
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -202,8 +202,8 @@ class Tuner:
         body: Any = nlp.get_pipe(upstream)
         self._log = body.gradient_log
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
-        for task, value in waiting.items():
+            waiting, self._waiting = self._waiting, []
+        for task, value in waiting:
             resolved = None if value is None else _resolved(value)
             if task == POLICY:
                 body.balance = resolved

@@ -82,7 +82,10 @@ class GradFactorTuner(VBox):
         self.tuner.export_config().to_disk(config)
         text = yaml.safe_dump(self.tuner.export_parameters(), sort_keys=False)
         parameters.write_text(text, encoding="utf8")
-        self.status.value = f"exported to {config} and {parameters}"
+        self.status.value = (
+            f"exported: train again with spacy train {config}, or run the notebook with the "
+            f"parameters in {parameters}"
+        )
         return config, parameters
 
     # -- live ---------------------------------------------------------------------------------
@@ -97,7 +100,7 @@ class GradFactorTuner(VBox):
         self.stop_button.disabled = tuner.state not in ("running", "paused")
         self.export_button.disabled = tuner.state != "ended" or not made
         error = "" if tuner.error is None else f": {tuner.error}"
-        self.status.value = f"{tuner.state}{error} · update {made} · {len(tuner.moves)} moves"
+        self.status.value = f"{tuner.state}{error} · update {made} · {_moves(tuner)}"
         self._show_factors()
         if self._drawn != (made, tuner.state):
             self._drawn = (made, tuner.state)
@@ -173,6 +176,16 @@ class GradFactorTuner(VBox):
         if not self._showing:
             self._follows.discard(task)
             self.tuner.set(task, round(value, 10))
+
+
+def _moves(tuner: Tuner) -> str:
+    if not tuner.moves:
+        return "no move"
+    last = tuner.moves[-1]
+    value = last.value
+    if isinstance(value, Mapping):
+        value = next(iter(value.values()))
+    return f"{len(tuner.moves)} moves; last: {last.task} → {value} after update {last.step}"
 
 
 def _button(text: str, icon: str, on_click: Any) -> Button:

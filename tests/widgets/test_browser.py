@@ -1,0 +1,171 @@
+"""The tuner in JupyterLab, in a real browser: a slider moved while the training runs."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not Path(CHROMIUM).exists(), reason="needs Debian's chromium: apt-get install chromium"
+    ),
+]
+
+CELLS = [
+    """
+from trfnb import corpora
+from trfnb.experiments.pipelines import build_config
+from trfnb.widgets import GradFactorTuner
+data = corpora.load("newsroom", limit=100, dev_limit=20)
+config = build_config(("tagger", "ner"), width=24, depth=1, embed_rows=200, batch_words=60,
+                      max_steps=0, max_epochs=100000, patience=0, eval_frequency=20)
+view = GradFactorTuner(config, data)
+view
+""",
+    """
+import json
+from trfnb.experiments.training import train
+from trfnb.experiments.weights import fingerprint
+view.tuner.join()
+again = train(view.tuner.export_config(), data, progress=False)
+table = view.tuner.log.table()
+json.dump({
+    "state": view.tuner.state,
+    "moves": [[m.step, m.task, m.value] for m in view.tuner.moves],
+    "factors": {name: list(rows["factor"]) for name, rows in table.groupby("listener")},
+    "tuned": fingerprint(view.tuner.trained.nlp), "again": fingerprint(again.nlp),
+}, open("found.json", "w"))
+print("all is written")
+""",
+]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Serve a folder with one notebook; return its address."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    nbformat.write(notebook, tmp_path / "tuner.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path / "home"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+    }
+    command = [
+        sys.executable, "-m", "jupyter", "lab", "--ip=127.0.0.1", f"--port={port}",
+        "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--allow-root", "--no-browser",
+        "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]  # fmt: skip
+    with (tmp_path / "lab.log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait_for_server(address, server, tmp_path / "lab.log")
+            yield address
+        finally:
+            server.terminate()
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait(5)
+
+
+def _wait_for_server(address, server, log):
+    end = time.monotonic() + 90
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/api/status", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+
+
+def test_a_slider_moved_during_training(lab, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    keep = Path(os.environ.get("TRFNB_SCREENSHOTS", tmp_path))
+    keep.mkdir(parents=True, exist_ok=True)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = browser.new_page(viewport={"width": 1280, "height": 1100})
+        page.set_default_timeout(90_000)
+        page.goto(f"{lab}/lab/tree/tuner.ipynb?reset")
+        page.locator(".jp-Notebook .jp-CodeCell").first.click()
+        page.keyboard.press("Escape")
+        page.keyboard.press("Shift+Enter")
+        view = page.locator(".trfnb-grad-factor")
+        view.get_by_role("button", name="Start").click()
+        status = view.get_by_text("running")
+        status.wait_for()
+        # The charts come by themselves, while the training goes on.
+        view.locator("svg polyline").first.wait_for()
+        handle = view.locator(".widget-slider").nth(1).locator(".noUi-handle")
+        handle.focus()
+        for _ in range(6):
+            page.keyboard.press("ArrowLeft")
+        view.get_by_text("ner → 0.7 after").wait_for()
+        made = int(re.search(r"update (\d+) ·", view.inner_text())[1])
+        page.wait_for_function(
+            "made => Number(document.querySelector('.trfnb-grad-factor').innerText"
+            ".match(/· update (\\d+)/)[1]) > made + 5",
+            arg=made,
+        )
+        page.screenshot(path=keep / "grad_factor_tuner.png")
+        view.get_by_role("button", name="Stop").click()
+        view.get_by_text("ended").wait_for()
+        page.locator(".jp-Notebook .jp-CodeCell").nth(1).click()
+        page.keyboard.press("Shift+Enter")
+        page.get_by_text("all is written", exact=True).wait_for()
+        page.screenshot(path=keep / "grad_factor_tuner_ended.png")
+        browser.close()
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["state"] == "ended"
+    steps, tasks, values = zip(*found["moves"], strict=True)
+    assert set(tasks) == {"ner"}
+    # A browser may leave out values that it could not send before the next.
+    assert values[-1] == 0.7
+    assert list(values) == sorted(values, reverse=True)
+    assert steps[0] > 0, "moved during the training, not before it"
+    factors = found["factors"]["ner"]
+    assert factors[: steps[0]] == [1.0] * steps[0]
+    assert factors[steps[0]] < 1.0, "it acts at the next update"
+    assert factors[steps[-1] :] == [values[-1]] * (len(factors) - steps[-1])
+    assert len(factors) > steps[-1] + 5
+    assert set(found["factors"]["tagger"]) == {1.0}
+    assert found["again"] == found["tuned"], "the export trains to the same weights"
+    assert (keep / "grad_factor_tuner.png").stat().st_size > 10_000

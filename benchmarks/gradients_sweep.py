@@ -37,6 +37,9 @@ def main():
     parser.add_argument("--dev-limit", type=int, default=250)
     parser.add_argument("--updates", type=int, default=150)
     parser.add_argument("--batch-words", type=int, default=200)
+    parser.add_argument(
+        "--runs", type=int, default=0, help="end after so many; 0: when all are done"
+    )
     given = parser.parse_args()
     corpus = corpora.load(
         given.corpus, layers=given.layer, limit=given.limit, dev_limit=given.dev_limit
@@ -49,6 +52,7 @@ def main():
     settings |= policies(["equal_norms", "uncertainty", "upgrad"])
     scores, pairs = RESULTS / f"factors_{name}.csv", RESULTS / f"conflicts_{name}.csv"
     forgot = RESULTS / f"forgetting_{name}.csv"
+    made = 0
     for seed in range(given.seeds):
         known = done(scores)
         missing = {k: v for k, v in settings.items()
@@ -60,6 +64,7 @@ def main():
             for task, means in table.mean().iterrows():
                 row |= {f"{task}.{column}": value for column, value in means.items()}
             add(scores, pd.DataFrame([{"corpus": name, **row}]))
+            made += 1
             print(name, row["setting"], seed, f"{row['score']:.3f}", f"{row['seconds']:.0f} s")
             cosines = log.conflicts()
             grouped = cosines.assign(bin=(cosines["step"] - 1) // 10 * 10 + 5).groupby(
@@ -68,12 +73,18 @@ def main():
             means = grouped.mean().reset_index().assign(setting=row["setting"], seed=seed)
             if row["setting"] in ("all × 1", "upgrad"):
                 add(pairs, means)
+            if made == given.runs:
+                return
         if not (forgot.exists() and seed in set(pd.read_csv(forgot)["seed"])):
             found = forgetting(
                 build_config(("tagger", "ner"), **options), corpus, first="tagger", second="ner",
                 updates=given.updates, seed=seed, progress=False,
             )  # fmt: skip
             add(forgot, found.assign(corpus=name))
+            made += 1
+            if made == given.runs:
+                return
+    print("all runs are there")
 
 
 if __name__ == "__main__":

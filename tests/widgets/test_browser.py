@@ -118,7 +118,7 @@ def _wait_for_server(address, server, log):
 
 def test_a_slider_moved_during_training(lab, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")
-    keep = Path(os.environ.get("TRFNB_SCREENSHOTS", tmp_path))
+    keep = ROOT / "papermill_runs" / "browser"  # ignored by git, and pytest does not clear it
     keep.mkdir(parents=True, exist_ok=True)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)

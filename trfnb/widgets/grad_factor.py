@@ -48,8 +48,9 @@ class GradFactorTuner(VBox):
         self.export_button = _button("Export", "download", lambda _: self.export())
         self.preset = Dropdown(options=["", *PRESETS], description="Preset")
         self.preset.observe(self._on_preset, names="value")
-        updates = int(config["training"]["max_steps"]) or 1
-        self.progress = IntProgress(max=updates, layout=Layout(width="260px"))
+        updates = int(config["training"]["max_steps"])
+        shown = Layout(width="260px", display="flex" if updates else "none")
+        self.progress = IntProgress(max=updates or 1, layout=shown)
         self.status = HTML()
         self.sliders = {task: self._slider(task, v) for task, v in self.tuner.start_values.items()}
         self.live = HTML()

@@ -42,6 +42,9 @@ def lines(title: str, series: Series, *, legend: bool = True) -> str:
             parts.append(
                 f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
             )
+            if len(x) == 1:
+                at = points.partition(",")
+                parts.append(f'<circle cx="{at[0]}" cy="{at[2]}" r="2" fill="{colour}"/>')
             if legend:
                 parts.append(_text(LEFT + 80 * place, HEIGHT - 5, name, 10, colour=colour))
     return (

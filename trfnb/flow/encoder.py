@@ -157,7 +157,10 @@ def _forward(
             shim.has_gradient = True
 
     hidden = Hidden({layer: cast(Floats2d, torch2xp(rows)) for layer, rows in out.items()})
-    hidden.attentions = [looks[text] for text in sorted(looks)] if runtime.attentions else None
+    if runtime.attentions:
+        shape = (shim.n_layers, int(shim.config.num_attention_heads), 0, 0)
+        nothing = cast(Floats3d, torch2xp(torch.zeros(shape, device=device)))
+        hidden.attentions = [looks.get(i, nothing) for i in range(len(wordpieces.lengths))]
     return hidden, backprop
 
 

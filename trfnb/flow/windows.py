@@ -65,6 +65,8 @@ class WordpieceSpans:
 
 def _wordpieces_a_token(docs: Sequence[Doc], tokenizer: Any) -> list[NDArray[np.int64]]:
     """Count each token's wordpieces; one that two tokens share counts for both."""
+    if not docs:
+        return []
     pieces = encode(tokenizer, [doc.text for doc in docs])
     lengths = np.asarray(align(docs, get_doc_spans(docs), pieces).lengths, dtype="int64")
     return np.split(lengths, np.cumsum([len(doc) for doc in docs])[:-1])

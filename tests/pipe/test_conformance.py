@@ -1,0 +1,335 @@
+"""One table of every function that trfnb.pipe registers: a missing row fails."""
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from conftest import SENTENCES, examples, initialized
+from spacy.tokens import Doc, Span
+from thinc.api import Config, Model
+
+import trfnb.registration  # noqa: F401  registers
+from trfnb.pipe.data import FullTransformerBatch
+from trfnb.pipe.registries import registry
+from trfnb.pipe.transformer import Transformer
+
+# Any text a user may have: parts of words, whitespace, nothing, more than one sentence.
+TEXTS = [SENTENCES[0][0], "the river", "", "  ", "unable plans . of the river bank ."]
+
+MODELS = {
+    "trfnb.TransformerModel.v1": [
+        {},
+        {"get_spans": {"@span_getters": "trfnb.strided_spans.v1", "window": 3, "stride": 2}},
+        {"layers": [0, 1]},
+        {"precision": "bf16"},
+        {"trainable_layers": 1},
+        {"attentions": True},
+    ],
+    "trfnb.Tok2VecTransformer.v1": [
+        {},
+        {"layer": 1, "grad_factor": 0.5},
+        {"pooling": {"@layers": "reduce_max.v1"}},
+        {"get_spans": {"@span_getters": "trfnb.wordpiece_spans.v1", "window": 6, "stride": 3}},
+    ],
+    "trfnb.TransformerListener.v1": [
+        {},
+        {"grad_factor": 0.5},
+        {"layer": 1},
+        {"layer": "mix"},
+        {"pooling": {"@layers": "reduce_last.v1"}, "upstream": "transformer"},
+        {"pooling": {"@layers": "reduce_sum.v1"}},
+        {"pooling": {"@layers": "reduce_first.v1"}},
+    ],
+    "trfnb.Tok2VecListener.v1": [{"width": 8}, {"width": 8, "grad_factor": 0.5}],
+}
+SPAN_GETTERS = {
+    "trfnb.doc_spans.v1": [{}],
+    "trfnb.sent_spans.v1": [{}],
+    "trfnb.strided_spans.v1": [{}, {"window": 3, "stride": 2}],
+    "trfnb.wordpiece_spans.v1": [{}, {"window": 6}, {"window": 6, "stride": 3}],
+}
+SETTERS = {
+    "trfnb.null_annotation_setter.v1": [{}],
+    "trfnb.tensor_setter.v1": [{}, {"layer": 1}],
+    "trfnb.vector_setter.v1": [{}, {"layer": 1}],
+    "trfnb.layers_setter.v1": [{"layers": [1, -1]}, {"layers": [1], "name": "one_layer"}],
+    "trfnb.attentions_setter.v1": [{}, {"name": "looks"}],
+}
+TABLES = {"architectures": MODELS, "span_getters": SPAN_GETTERS, "annotation_setters": SETTERS}
+
+
+def rows(kind, *names):
+    table = TABLES[kind]
+    return [
+        pytest.param(name, row, id=f"{name}-{i}")
+        for name in names or table
+        for i, row in enumerate(table[name])
+    ]
+
+
+def resolved(kind, name, settings):
+    """Build a registered function from a config that was written and read again."""
+    config = Config({"it": {f"@{kind}": name, **settings}})
+    again = Config().from_str(config.to_str())
+    assert again == config
+    return registry.resolve(again)["it"]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_function_has_a_row(kind):
+    ours = {
+        name
+        for name, function in getattr(registry, kind).get_all().items()
+        if name.startswith("trfnb.") and function.__module__.startswith("trfnb.pipe")
+    }
+    assert ours == set(TABLES[kind])
+
+
+def settings_of(tiny, name, row):
+    return row if "Listener" in name else {"name": tiny, **row}
+
+
+@pytest.mark.parametrize(("name", "row"), rows("architectures"))
+def test_architectures_from_config(tiny, name, row):
+    assert isinstance(resolved("architectures", name, settings_of(tiny, name, row)), Model)
+
+
+def made_docs(texts=TEXTS):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    return [nlp(text) for text in texts]
+
+
+@pytest.mark.parametrize(("name", "row"), rows("architectures", "trfnb.TransformerModel.v1"))
+def test_transformer_models(tiny, name, row):
+    model = resolved("architectures", name, {"name": tiny, **row})
+    model.initialize()
+    docs = made_docs()
+    batch = model.predict(docs)
+    assert isinstance(batch, FullTransformerBatch)
+    assert sorted(batch.rows) == sorted({*row.get("layers", []), 3})
+    tolerance = 0.2 if row.get("precision") == "bf16" else 1e-5
+    for doc, data in zip(docs, batch.doc_data, strict=True):
+        assert len(data.row_align.lengths) == len(doc)
+        assert data.layer(-1).shape == (data.wordpieces.lengths.sum(), 16)
+        assert data.layer(-1).dtype == np.float32
+        single = model.predict([doc]).doc_data[0]
+        np.testing.assert_allclose(single.layer(-1), data.layer(-1), atol=tolerance)
+        assert single.row_align.dataXd.tolist() == data.row_align.dataXd.tolist()
+    empty = model.predict([])
+    assert empty.doc_data == []
+    assert empty.layer(-1).shape == (0, 16)
+
+
+def independent(tiny, name, row):
+    model = resolved("architectures", name, {"name": tiny, **row})
+    model.initialize()
+    return model
+
+
+@pytest.mark.parametrize(("name", "row"), rows("architectures", "trfnb.Tok2VecTransformer.v1"))
+def test_independent_transformers(tiny, name, row):
+    model = independent(tiny, name, row)
+    docs = made_docs()
+    for doc, vectors in zip(docs, model.predict(docs), strict=True):
+        assert vectors.shape == (len(doc), model.get_dim("nO"))
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(model.predict([doc])[0], vectors, atol=1e-5)
+    assert model.predict([]) == []
+
+
+def shim_of(model):
+    return next(shim for node in model.walk() for shim in node.shims)
+
+
+def slopes(predict, weights, parameter, places, move=1e-2):
+    """Return how `weights · predict()` changes with entries of a parameter."""
+    found = []
+    for place in places:
+        ends = []
+        for step in (move, -move):
+            with torch.no_grad():
+                parameter[place] += step
+            ends.append(
+                sum(
+                    float((w.astype("float64") * v).sum())
+                    for w, v in zip(weights, predict(), strict=True)
+                )
+            )
+            with torch.no_grad():
+                parameter[place] -= step
+        found.append((ends[0] - ends[1]) / (2 * move))
+    return found
+
+
+def random_like(arrays):
+    noise = np.random.default_rng(3)
+    return [noise.normal(size=array.shape).astype("float32") for array in arrays]
+
+
+@pytest.mark.parametrize(("name", "row"), rows("architectures", "trfnb.Tok2VecTransformer.v1"))
+def test_gradients_of_independent_transformers(tiny, name, row):
+    model = independent(tiny, name, row)
+    body = shim_of(model).loaded().double()
+    docs = made_docs()
+    vectors, backprop = model.begin_update(docs)
+    weights = random_like(vectors)
+    assert backprop([w.copy() for w in weights]) == []
+    bias = body.encoder.layer[0].output.dense.bias
+    gradient = bias.grad[:4].tolist()
+    expected = slopes(lambda: model.predict(docs), weights, bias, range(4), 1e-3)
+    factor = row.get("grad_factor", 1.0)
+    np.testing.assert_allclose(gradient, [factor * s for s in expected], rtol=2e-2, atol=2e-2)
+    assert np.abs(expected).max() > 0.1
+
+
+def listening(tiny, row):
+    """Return a pipeline, its transformer, and a tagger's listener."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("trfnb_transformer", name="transformer", config={"model": {"name": tiny}})
+    settings = {"@architectures": "trfnb.TransformerListener.v1", **row}
+    nlp.add_pipe("tagger", config={"model": {"tok2vec": settings}})
+    initialized(nlp)
+    return nlp, nlp.get_pipe("transformer"), nlp.get_pipe("tagger").model.get_ref("tok2vec")
+
+
+@pytest.mark.parametrize(("name", "row"), rows("architectures", "trfnb.TransformerListener.v1"))
+def test_transformer_listeners(tiny, name, row):
+    _, transformer, listener = listening(tiny, row)
+    docs = list(transformer.pipe(made_docs()))
+    for doc, vectors in zip(docs, listener.predict(docs), strict=True):
+        assert vectors.shape == (len(doc), 16)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(listener.predict([doc])[0], vectors, atol=1e-5)
+        alone = next(transformer.pipe(made_docs([doc.text])))
+        np.testing.assert_allclose(listener.predict([alone])[0], vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "row"), rows("architectures", "trfnb.TransformerListener.v1"))
+def test_gradients_of_transformer_listeners(tiny, name, row):
+    nlp, transformer, listener = listening(tiny, row)
+    batch = examples(nlp)
+    docs = [example.predicted for example in batch]
+    transformer.update(batch)
+    vectors, backprop = listener.begin_update(docs)
+    weights = random_like(vectors)
+    sent = [w.copy() for w in weights]
+    backprop(sent)
+    assert all((a == b).all() for a, b in zip(sent, weights, strict=True)), "changed its argument"
+    transformer.settle()
+
+    def predict():
+        transformer.set_annotations(docs, transformer.predict(docs))
+        return listener.predict(docs)
+
+    bias = shim_of(transformer.model).loaded().encoder.layer[0].output.dense.bias
+    gradient = bias.grad[:4].tolist()
+    expected = slopes(predict, weights, bias, range(4))
+    factor = row.get("grad_factor", 1.0)
+    np.testing.assert_allclose(gradient, [factor * s for s in expected], rtol=3e-2, atol=3e-2)
+    assert np.abs(expected).max() > 0.1
+    if row.get("layer") == "mix":
+        for param in ("mix", "gamma"):
+            values, found = listener.get_param(param), listener.get_grad(param)
+            expected = slopes(predict, weights, values, range(len(values)))
+            np.testing.assert_allclose(found, expected, rtol=3e-2, atol=3e-2)
+
+
+@pytest.mark.parametrize(("name", "row"), rows("architectures", "trfnb.Tok2VecListener.v1"))
+def test_tok2vec_listeners(name, row):
+    nlp = spacy.blank("en")
+    body = {"@architectures": "spacy.HashEmbedCNN.v2", "width": 8, "depth": 1, "embed_size": 50}
+    body |= {"window_size": 1, "maxout_pieces": 2, "subword_features": True}
+    body["pretrained_vectors"] = None
+    nlp.add_pipe("trfnb_tok2vec", name="tok2vec", config={"model": body})
+    nlp.add_pipe("tagger", config={"model": {"tok2vec": {"@architectures": name, **row}}})
+    initialized(nlp)
+    tok2vec, listener = nlp.get_pipe("tok2vec"), nlp.get_pipe("tagger").model.get_ref("tok2vec")
+    docs = list(tok2vec.pipe(made_docs()))
+    for doc, vectors in zip(docs, listener.predict(docs), strict=True):
+        assert vectors.shape == (len(doc), 8)
+        np.testing.assert_allclose(listener.predict([doc])[0], vectors, atol=1e-5)
+    batch = examples(nlp)
+    docs = [example.predicted for example in batch]
+    tok2vec.update(batch)
+    vectors, backprop = listener.begin_update(docs)
+    weights = random_like(vectors)
+    backprop(weights)
+    tok2vec.settle()
+    node = next(n for n in tok2vec.model.walk() if n.has_param("b"))
+    bias = node.get_param("b")
+
+    def predict():
+        return tok2vec.model.predict(docs)
+
+    flat, gradient = bias.reshape(-1), node.get_grad("b").reshape(-1)
+    expected = slopes(predict, weights, flat, range(4), 1e-3)
+    factor = row.get("grad_factor", 1.0)
+    np.testing.assert_allclose(
+        gradient[:4], [factor * s for s in expected], rtol=3e-2, atol=3e-2
+    )
+
+
+@pytest.mark.parametrize(("name", "row"), rows("span_getters"))
+def test_span_getters(tiny, name, row):
+    get_spans = resolved("span_getters", name, row)
+    docs = made_docs()
+    if hasattr(get_spans, "by"):
+        from transformers import AutoTokenizer
+
+        get_spans = get_spans.by(AutoTokenizer.from_pretrained(tiny), 48)
+    spans = get_spans(docs)
+    assert len(spans) == len(docs)
+    assert get_spans([]) == []
+    for doc, its in zip(docs, spans, strict=True):
+        assert all(isinstance(span, Span) and span.doc is doc for span in its)
+        covered = {token.i for span in its for token in span}
+        assert covered == set(range(len(doc))), "every token is in a span"
+        single = get_spans([doc])[0]
+        assert [(s.start, s.end) for s in single] == [(s.start, s.end) for s in its]
+
+
+def left_by(name, row, doc):
+    """Return what a setter left on a doc, as a list of arrays."""
+    kind = name.split(".")[1]
+    if kind == "null_annotation_setter":
+        assert doc.tensor.size == 0
+        return []
+    if kind == "tensor_setter":
+        assert doc.tensor.shape == (len(doc), 16)
+        return [doc.tensor]
+    if kind == "vector_setter":
+        assert doc.vector.shape == (16,)
+        assert all(token.vector.shape == (16,) for token in doc)
+        assert doc[:].vector.shape == (16,)
+        if doc.vector.any():
+            assert doc.similarity(doc) == pytest.approx(1.0)
+            assert doc[:1].similarity(doc[:1]) == pytest.approx(1.0)
+            assert doc[0].similarity(doc[0]) == pytest.approx(1.0)
+        return [doc.vector]
+    if kind == "layers_setter":
+        found = doc._.get(row.get("name", "trf_layers"))
+        assert sorted(found) == sorted(row["layers"])
+        assert all(vectors.shape == (len(doc), 16) for vectors in found.values())
+        return list(found.values())
+    looks = doc._.get(row.get("name", "trf_attentions"))
+    for array, length in zip(looks, doc._.trf_data.wordpieces.lengths, strict=True):
+        assert array.shape == (3, 4, length, length)
+        np.testing.assert_allclose(array.sum(-1), 1, atol=1e-5)
+    return looks
+
+
+@pytest.mark.parametrize(("name", "row"), rows("annotation_setters"))
+def test_annotation_setters(tiny, name, row):
+    setter = resolved("annotation_setters", name, row)
+    settings = {"name": tiny, "layers": [1], "attentions": True}
+    model = resolved("architectures", "trfnb.TransformerModel.v1", settings)
+    model.initialize()
+    transformer = Transformer(spacy.blank("en").vocab, model, setter)
+    together = list(transformer.pipe(made_docs()))
+    for doc in together:
+        assert isinstance(doc, Doc)
+        alone = transformer(made_docs([doc.text])[0])
+        for a, b in zip(left_by(name, row, doc), left_by(name, row, alone), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    assert setter([], model.predict([])) is None

@@ -1,4 +1,4 @@
-"""Spans counted in wordpieces, so that nothing need be truncated."""
+"""Spans counted in wordpieces, so that nothing is truncated but a token too long by itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc, Span
 
-from .alignment import align
-from .spans import SpanGetter, get_doc_spans
+from .spans import SpanGetter
 from .wordpieces import encode
 
 
@@ -48,10 +47,11 @@ class WordpieceSpans:
 
         def get_wordpiece_spans(docs: Sequence[Doc]) -> list[list[Span]]:
             counts = _wordpieces_a_token(docs, tokenizer)
-            return [
+            spans = [
                 [doc[start:end] for start, end in _windows(n, room, stride)]
                 for doc, n in zip(docs, counts, strict=True)
             ]
+            return _fitting(spans, tokenizer, window)
 
         return get_wordpiece_spans
 
@@ -64,12 +64,33 @@ class WordpieceSpans:
 
 
 def _wordpieces_a_token(docs: Sequence[Doc], tokenizer: Any) -> list[NDArray[np.int64]]:
-    """Count each token's wordpieces; one that two tokens share counts for both."""
-    if not docs:
-        return []
+    """Count each token's wordpieces; those of the space before it count for it too."""
     pieces = encode(tokenizer, [doc.text for doc in docs])
-    lengths = np.asarray(align(docs, get_doc_spans(docs), pieces).lengths, dtype="int64")
-    return np.split(lengths, np.cumsum([len(doc) for doc in docs])[:-1])
+    counts = []
+    for i, doc in enumerate(docs):
+        offsets = pieces.part(i, i + 1).offsets
+        ends = np.asarray([token.idx + len(token) for token in doc], dtype="int64")
+        starts = offsets[offsets[:, 1] > offsets[:, 0], 0]
+        owners = np.minimum(np.searchsorted(ends, starts, side="right"), len(doc) - 1)
+        counts.append(np.bincount(owners, minlength=len(doc)))
+    return counts
+
+
+def _fitting(spans: list[list[Span]], tokenizer: Any, window: int) -> list[list[Span]]:
+    """Halve spans that by themselves have more wordpieces than within their doc."""
+    lengths = iter(encode(tokenizer, [span.text for one in spans for span in one]).lengths)
+    fitting, changed = [], False
+    for one in spans:
+        kept: list[Span] = []
+        for span in one:
+            if next(lengths) > window and len(span) > 1:
+                half = len(span) // 2
+                kept += [span[:half], span[half:]]
+                changed = True
+            else:
+                kept.append(span)
+        fitting.append(kept)
+    return _fitting(fitting, tokenizer, window) if changed else fitting
 
 
 def _windows(counts: NDArray[np.int64], room: int, stride: int) -> list[tuple[int, int]]:

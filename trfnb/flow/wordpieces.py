@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 # transformers marks "no limit" by a very large model_max_length.
 _NO_LIMIT = 1_000_000
+# What bytes that are no whole character decode to, and how many bytes a character may have.
+_UNREADABLE, _MAX_BYTES = "\ufffd", 4
+# How tokenizers write a space.
+_SPACE_MARKS = "▁Ġ "
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,15 +137,47 @@ def character_offsets(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tup
             f"The tokenizer {type(tokenizer).__name__} reports no character offsets; to align it "
             "with tokens, run `pip install 'trfnb[slow]'`."
         ) from error
-    special = set(tokenizer.all_special_ids)
-    written = ["" if i in special else str(tokenizer.decode([i])) for i in ids]
-    # A byte of a longer character decodes to the replacement mark; then the raw piece is tried.
-    pieces = [
-        tokenizer.convert_ids_to_tokens([i])[0] if "\ufffd" in piece else piece
-        for i, piece in zip(ids, written, strict=True)
-    ]
+    pieces, sizes = _written(tokenizer, ids)
     _, found = spacy_alignments.get_alignments(list(text), pieces)
-    return [(min(chars), max(chars) + 1) if chars else (0, 0) for chars in found]
+    offsets = [(min(chars), max(chars) + 1) if chars else (0, 0) for chars in found]
+    return [each for each, n in zip(offsets, sizes, strict=True) for _ in range(n)]
+
+
+def _written(tokenizer: Any, ids: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Write wordpieces as text, those together that are bytes of one character.
+
+    Returns:
+        The texts, and how many wordpieces each stands for.
+    """
+    special = set(tokenizer.all_special_ids)
+    pieces: list[str] = []
+    sizes: list[int] = []
+    i = 0
+    while i < len(ids):
+        text, n = str(tokenizer.decode([ids[i]])), 1
+        if ids[i] in special:
+            text = ""
+        elif not text or _UNREADABLE in text:
+            text, n = _character(tokenizer, ids[i : i + _MAX_BYTES])
+        pieces.append(text)
+        sizes.append(n)
+        i += n
+    return pieces, sizes
+
+
+def _character(tokenizer: Any, ids: Sequence[int]) -> tuple[str, int]:
+    """Read the bytes of one character from the front; return it and their number."""
+    raw = str(tokenizer.convert_ids_to_tokens([ids[0]])[0])
+    if not raw.strip(_SPACE_MARKS):
+        return "", 1
+    for n in range(2, len(ids) + 1):
+        text = str(tokenizer.decode(list(ids[:n])))
+        if text and _UNREADABLE not in text:
+            return text, n
+    # Three bytes also make the replacement mark itself, where a text holds one.
+    if len(ids) >= 3 and str(tokenizer.decode(list(ids[:3]))) == _UNREADABLE:
+        return _UNREADABLE, 3
+    return raw, 1
 
 
 def max_wordpieces(tokenizer: Any, config: Any) -> int | None:

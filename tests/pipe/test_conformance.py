@@ -265,9 +265,7 @@ def test_tok2vec_listeners(name, row):
     flat, gradient = bias.reshape(-1), node.get_grad("b").reshape(-1)
     expected = slopes(predict, weights, flat, range(4), 1e-3)
     factor = row.get("grad_factor", 1.0)
-    np.testing.assert_allclose(
-        gradient[:4], [factor * s for s in expected], rtol=3e-2, atol=3e-2
-    )
+    np.testing.assert_allclose(gradient[:4], [factor * s for s in expected], rtol=3e-2, atol=3e-2)
 
 
 @pytest.mark.parametrize(("name", "row"), rows("span_getters"))

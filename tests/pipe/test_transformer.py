@@ -238,8 +238,18 @@ def test_frozen_and_annotating(tiny):
                 pipe.finish_update(optimizer)
     assert all((before[name] == now).all() for name, now in weights(nlp).items())
     assert nlp.get_pipe("tagger").model.to_bytes() != tagger
-    with pytest.raises(ValueError, match="annotating_components"):
-        nlp.update(examples(nlp), sgd=False, exclude=["transformer"])
+
+
+def test_frozen_without_annotating_learns_the_same(tiny):
+    """The listeners then ask the transformer for its output."""
+    found = []
+    for annotates in ([], ["transformer"]):
+        nlp = transformer_pipeline(tiny)
+        optimizer = Adam(0.01)
+        nlp.update(examples(nlp), sgd=False, exclude=["transformer"], annotates=annotates)
+        nlp.get_pipe("tagger").finish_update(optimizer)
+        found.append(nlp.get_pipe("tagger").model.get_ref("softmax").get_param("W"))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
 def test_a_frozen_last_listener_does_not_hold_up_the_others(tiny):

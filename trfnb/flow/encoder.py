@@ -99,26 +99,30 @@ def forward(
 
     Where memory runs out, the micro-batches are halved until they fit, and stay so.
     """
-    runtime = model.attrs["runtime"]
+    before = model.attrs["runtime"]
     device = cast(EncoderShim, model.shims[0]).device
+    first = items = before.items(device)
     while True:
         try:
-            return _forward(model, wordpieces, is_train)
+            result = _forward(model, wordpieces, is_train)
+            break
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            items = runtime.items(device)
             if not _out_of_memory(error) or items <= wordpieces.lengths.max(initial=1):
+                model.attrs["runtime"] = before
                 raise
-            runtime = replace(runtime, max_batch_items=items // 2)
         # Outside the handler, where the failed pass's tensors are no longer held.
+        items //= 2
+        model.attrs["runtime"] = replace(before, max_batch_items=items)
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        model.attrs["runtime"] = runtime
+    if items < first:
         warnings.warn(
-            f"Out of memory at {items} wordpieces a forward pass; going on with {items // 2}. "
-            f"Set max_batch_items = {items // 2} on the transformer to start there.",
+            f"Out of memory at {first} wordpieces a forward pass; going on with {items}. "
+            f"Set max_batch_items = {items} on the transformer to start there.",
             RuntimeWarning,
             stacklevel=2,
         )
+    return result
 
 
 def _forward(

@@ -49,6 +49,8 @@ class TransformerListener(Model):
         self.upstream_name = upstream
         self.junction: Junction | None = None
         self.sample: list[Doc] = []
+        # A weak reference, so that a copy of a task's model does not copy the transformer.
+        self.upstream: Callable[[], Any] = lambda: None
 
     @property
     def grad_factor(self) -> float:
@@ -60,7 +62,17 @@ class TransformerListener(Model):
         self.attrs["factor"] = GradFactor(value)
 
     def listen_to(self, width: int, n_layers: int) -> None:
-        """Learn the upstream's width and number of layers."""
+        """Learn the upstream's width and number of layers.
+
+        Raises:
+            ValueError: this listener and the model above it were built for another width.
+        """
+        if self.has_dim("nO") and self.get_dim("nO") != width:
+            raise ValueError(
+                f"A listener to {self.upstream_name!r} expected vectors of width "
+                f"{self.get_dim('nO')}, which its component was made for, got {width}. Use the "
+                "transformer that it was trained with, or initialise the component anew."
+            )
         self.set_dim("nO", width)
         if self.attrs["layer"] == "mix" and not self.has_param("mix"):
             self.set_param("mix", self.ops.alloc1f(n_layers + 1))
@@ -86,7 +98,7 @@ def forward(
     """Hand on the shared vectors of a batch."""
     if is_train and model.junction is not None:
         return _from_junction(model, docs, model.junction)
-    return _from_docs(model, docs), lambda d_vectors: []
+    return _from_docs(model, docs, is_train), lambda d_vectors: []
 
 
 def _from_junction(
@@ -108,15 +120,26 @@ def _from_junction(
     return split(vectors, [len(doc) for doc in docs]), backprop
 
 
-def _from_docs(model: TransformerListener, docs: Sequence[Doc]) -> list[Floats2d]:
-    """Read what the shared layer stored on the docs, whatever batches it ran in."""
-    data: list[Any] = [doc._.get("trf_data") if doc._.has("trf_data") else None for doc in docs]
-    missing = [doc for doc, one in zip(docs, data, strict=True) if one is None and len(doc)]
+def _from_docs(model: TransformerListener, docs: Sequence[Doc], is_train: bool) -> list[Floats2d]:
+    """Read what the shared layer stored on the docs, whatever batches it ran in.
+
+    While training, a shared layer that did not run on them (it is frozen, or the task rehearses)
+    is asked for its output.
+    """
+    if not model.has_dim("nO"):
+        raise ValueError(_not_connected(model))
+    data = [_stored(doc, model.upstream_name) for doc in docs]
+    missing = [i for i, doc in enumerate(docs) if data[i] is None and len(doc)]
     if missing:
         known = {id(doc) for doc in model.sample}
-        if not all(id(doc) in known for doc in missing):
-            raise ValueError(_nothing_upstream(model, missing[0]))
-        return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs]
+        if all(id(docs[i]) in known for i in missing):
+            return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs]
+        upstream = model.upstream() if is_train else None
+        if upstream is None:
+            raise ValueError(_nothing_upstream(model, docs[missing[0]]))
+        computed = upstream.predict([docs[i] for i in missing]).doc_data
+        for i, one in zip(missing, computed, strict=True):
+            data[i] = one
     model.sample = []
     filled = [one for doc, one in zip(docs, data, strict=True) if len(doc)]
     if not filled:
@@ -132,12 +155,24 @@ def _from_docs(model: TransformerListener, docs: Sequence[Doc]) -> list[Floats2d
         xp.concatenate([model.ops.asarray(one.row_align.lengths) for one in filled]),
     )
     vectors, _ = pool(model.pooling, xp.concatenate(rows), align, is_train=False)
-    for doc, one in zip(docs, data, strict=True):
-        if one is not None and one.readers is not None:
-            one.readers -= 1
-            if one.readers <= 0:
-                doc._.trf_data = None
+    if not is_train:
+        for doc, one in zip(docs, data, strict=True):
+            if one is not None and one.readers is not None:
+                _count_reader(doc, one)
     return split(vectors, [len(doc) for doc in docs])
+
+
+def _stored(doc: Doc, upstream: str) -> Any:
+    """Return what a component left on a doc, or None."""
+    data = doc._.get("trf_data") if doc._.has("trf_data") else None
+    return None if data is None else data.of(upstream)
+
+
+def _count_reader(doc: Doc, one: Any) -> None:
+    """Drop an output that the last of its readers has read."""
+    one.readers -= 1
+    if one.readers <= 0 and doc._.trf_data is not None:
+        doc._.trf_data = doc._.trf_data.without(one)
 
 
 def chosen(
@@ -165,4 +200,12 @@ def _nothing_upstream(model: TransformerListener, doc: Doc) -> str:
         f"A listener expected output of the transformer {model.upstream_name!r} on every doc, but "
         f"{doc.text[:40]!r} has none. Is that component in the pipeline, enabled, and before its "
         "listeners? If it is frozen during training, name it in [training] annotating_components."
+    )
+
+
+def _not_connected(model: TransformerListener) -> str:
+    return (
+        f"A listener expected a transformer component named {model.upstream_name!r} before it in "
+        "the pipeline, but was connected to none. Set its upstream to that component's name, or to "
+        "'*' for any, and see that the transformer comes first."
     )

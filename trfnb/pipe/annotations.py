@@ -37,7 +37,11 @@ def checked_storage(storage: str) -> Storage:
 
 
 def store(
-    docs: Iterable[Doc], data: Iterable[TransformerData], storage: Storage, readers: int
+    docs: Iterable[Doc],
+    data: Iterable[TransformerData],
+    storage: Storage,
+    readers: int,
+    source: str = "",
 ) -> None:
     """Leave each doc's share on `doc._.trf_data`.
 
@@ -46,6 +50,7 @@ def store(
         data: Their shares, in the same order.
         storage: ``"none"`` drops a share after `readers` listeners have read it.
         readers: How many listeners will read it.
+        source: The component's name; what others of the pipeline left stays in ``.others``.
     """
     for doc, one in zip(docs, data, strict=True):
         if storage == "cpu":
@@ -53,8 +58,15 @@ def store(
         elif storage == "last":
             one = one.only_last()
         elif storage == "none":
-            one.readers = readers
-        doc._.trf_data = None if one.readers == 0 else one
+            # Listeners are not asked about empty docs.
+            one.readers = readers if len(doc) else 0
+        before = doc._.trf_data
+        if before is not None:
+            others = {**before.others, before.source: before}
+            one.others = {name: its for name, its in others.items() if name not in ("", source)}
+            before.others = {}
+        one.source = source
+        doc._.trf_data = one.without(one) if one.readers == 0 else one
 
 
 def null_annotation_setter(docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:

@@ -51,6 +51,8 @@ class TransformerData(_Layers):
         n_layers: Layers of the model, so that -1 finds the last.
         attentions: For each span (layers, heads, wordpieces, wordpieces), if asked for.
         readers: Listeners that have yet to read this; None where it is kept after them.
+        source: Name of the component that computed this; empty where none did.
+        others: What other transformers of the pipeline computed, by name.
     """
 
     wordpieces: Wordpieces
@@ -59,6 +61,25 @@ class TransformerData(_Layers):
     n_layers: int
     attentions: list[Floats3d] | None = None
     readers: int | None = None
+    source: str = ""
+    others: "dict[str, TransformerData]" = field(default_factory=dict)
+
+    def of(self, component: str) -> "TransformerData | None":
+        """Return what a component computed; ``"*"`` stands for the last that did."""
+        if component in ("*", self.source) or not self.source:
+            return self
+        return self.others.get(component)
+
+    def without(self, dropped: "TransformerData") -> "TransformerData | None":
+        """Return what a doc keeps once one component's output is dropped."""
+        if self is not dropped:
+            self.others = {name: one for name, one in self.others.items() if one is not dropped}
+            return self
+        if not self.others:
+            return None
+        *earlier, (_, last) = self.others.items()
+        last.others = dict(earlier)
+        return last
 
     @classmethod
     def empty(cls) -> Self:
@@ -162,15 +183,22 @@ class FullTransformerBatch(_Layers):
             docs: The batch.
             vectors: For each doc (tokens, width).
         """
-        xp = get_array_module(vectors[0])
         lengths = np.asarray([len(doc) for doc in docs], dtype="int64")
+        shapes = [getattr(one, "shape", None) for one in vectors]
+        widths = {shape[1] for shape in shapes if shape is not None and len(shape) == 2}
+        if [s[:1] if s else None for s in shapes] != [(n,) for n in lengths] or len(widths) > 1:
+            raise ValueError(
+                f"of_vectors expected for each doc an array (tokens, width), with tokens = "
+                f"{lengths.tolist()} and one width for all, got the shapes {shapes}."
+            )
+        xp = get_array_module(vectors[0] if len(vectors) else lengths)
         n = int(lengths.sum())
         starts = [token.idx for doc in docs for token in doc]
         ends = [token.idx + len(token) for doc in docs for token in doc]
         offsets = np.asarray([starts, ends], dtype="int64").reshape(2, -1).T
         pieces = Wordpieces(np.zeros(n, "int64"), offsets, lengths, np.zeros_like(lengths))
         align = Ragged(xp.arange(n, dtype="int32"), xp.ones(n, dtype="int32"))
-        rows = {0: xp.concatenate(list(vectors))}
+        rows = {0: xp.concatenate(list(vectors)) if len(vectors) else xp.zeros((0, 0), "float32")}
         return cls([[doc[:]] for doc in docs], pieces, rows, align, 0, lengths.tolist())
 
     @cached_property
@@ -214,6 +242,9 @@ def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
                 "align": [data.row_align.dataXd, data.row_align.lengths],
                 "n_layers": data.n_layers,
                 "readers": data.readers,
+                "attentions": data.attentions,
+                "source": obj.source,
+                "others": obj.others,
             }
         }
     return obj if chain is None else chain(obj)
@@ -223,12 +254,18 @@ def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
 def _decode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
     if "__trfnb_transformer_data__" in obj:
         saved = obj["__trfnb_transformer_data__"]
-        strings = saved["strings"]
-        ids, offsets = np.asarray(saved["ids"]), np.asarray(saved["offsets"])
-        lengths, truncated = np.asarray(saved["lengths"]), np.asarray(saved["truncated"])
-        pieces = Wordpieces(ids, offsets, lengths, truncated, lambda ids: strings)
-        rows = dict(zip(saved["layers"], saved["rows"], strict=True))
+        strings = list(saved["strings"])
+        # Copies, because what msgpack returns cannot be written to, which Thinc's kernels want.
+        parts = (np.array(saved[name]) for name in ("ids", "offsets", "lengths", "truncated"))
+        layers = zip(saved["layers"], saved["rows"], strict=True)
         return TransformerData(
-            pieces, rows, Ragged(*saved["align"]), saved["n_layers"], None, saved["readers"]
+            Wordpieces(*parts, lambda ids: strings),
+            {layer: cast(Floats2d, np.array(rows)) for layer, rows in layers},
+            Ragged(*(cast(Any, np.array(one)) for one in saved["align"])),
+            saved["n_layers"],
+            saved.get("attentions"),
+            saved["readers"],
+            saved.get("source", ""),
+            saved.get("others", {}),
         )
     return obj if chain is None else chain(obj)

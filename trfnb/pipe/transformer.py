@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import srsly
 from spacy import util
@@ -111,7 +112,7 @@ class Transformer(SharedBody, TrainablePipe):
         """Store each doc's share on `doc._.trf_data` and call the annotation setter."""
         docs = list(docs)
         self.annotation_setter(docs, predictions)
-        store(docs, predictions.doc_data, self.storage, len(self.listeners))
+        store(docs, predictions.doc_data, self.storage, len(self.listeners), self.name)
         self._report_truncation(predictions)
 
     @property
@@ -154,6 +155,7 @@ class Transformer(SharedBody, TrainablePipe):
     def add_listener(self, listener: Any, component_name: str) -> None:
         """Connect a listener, and keep the layer that it wants."""
         super().add_listener(listener, component_name)
+        listener.upstream = ref(self)
         self._keep_layer(listener.attrs["layer"])
         self._tell_width()
 

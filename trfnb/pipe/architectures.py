@@ -41,6 +41,7 @@ def TransformerModel(  # noqa: N802
     trainable_layers: float | Iterable[float] | None = None,
     lora: dict[str, Any] | None = None,
     attentions: bool = False,
+    keep_end: bool = True,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model of a shared transformer.
 
@@ -57,6 +58,8 @@ def TransformerModel(  # noqa: N802
             unfreezing), or null for everything.
         lora: Settings of peft's ``LoraConfig``: learn low-rank updates alone (extra `lora`).
         attentions: Keep attentions for an annotation setter.
+        keep_end: Whether a text that is cut keeps its closing special tokens; spacy-transformers
+            cuts them off.
     """
     shim = EncoderShim(
         name,
@@ -68,7 +71,7 @@ def TransformerModel(  # noqa: N802
         attentions,
     )
     runtime = Runtime(precision, attentions=attentions)
-    return transformer_model(shim, get_spans or get_doc_spans, runtime, layers)
+    return transformer_model(shim, get_spans or get_doc_spans, runtime, layers, keep_end)
 
 
 @registry.architectures("trfnb.Tok2VecTransformer.v1")
@@ -84,6 +87,7 @@ def Tok2VecTransformer(  # noqa: N802
     pooling: Model[Ragged, Floats2d] | None = None,
     grad_factor: GradFactorSetting = 1.0,
     layer: int = -1,
+    keep_end: bool = True,
 ) -> Model[list[Doc], list[Floats2d]]:
     """Build a transformer for one task alone: no shared component, no listener.
 
@@ -99,11 +103,13 @@ def Tok2VecTransformer(  # noqa: N802
         pooling: Reduces a token's rows to its vector; the mean by default.
         grad_factor: What the gradient into the transformer is multiplied by.
         layer: The layer to read.
+        keep_end: Whether a text that is cut keeps its closing special tokens.
     """
     shim = EncoderShim(
         name, tokenizer_config, transformer_config, trust_remote_code, trainable_layers, lora
     )
-    transformer = transformer_model(shim, get_spans or get_doc_spans, Runtime(precision))
+    spans, runtime = get_spans or get_doc_spans, Runtime(precision)
+    transformer = transformer_model(shim, spans, runtime, keep_end=keep_end)
     return token_vector_model(transformer, pooling or reduce_mean(), grad_factor, layer)
 
 

@@ -35,6 +35,7 @@ trust_remote_code = false
 trainable_layers = null
 lora = null
 attentions = false
+keep_end = true
 [transformer.model.get_spans]
 @span_getters = "trfnb.doc_spans.v1"
 """

@@ -53,9 +53,10 @@ class Runtime:
         if self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise ValueError(f"precision expected one of {known}, got {self.precision!r}.")
-        if self.max_batch_items < 1:
+        if not isinstance(self.max_batch_items, int) or self.max_batch_items < 1:
             raise ValueError(
-                f"max_batch_items expected at least 1 wordpiece, got {self.max_batch_items}."
+                "max_batch_items expected a whole number, at least 1 wordpiece, got "
+                f"{self.max_batch_items!r}."
             )
 
     def items(self, device: torch.device) -> int:

@@ -35,6 +35,11 @@ class TransformerListener(Model):
         layer: Layer = -1,
         layers: Sequence[Model] | None = None,
     ) -> None:
+        if layer != "mix" and (isinstance(layer, bool) or not isinstance(layer, int)):
+            raise ValueError(
+                f"A listener's layer expected a whole number or 'mix', got {layer!r} "
+                f"({type(layer).__name__}). Only grad_factor and trainable_layers take schedules."
+            )
         Model.__init__(
             self,
             name=self.name,
@@ -65,8 +70,15 @@ class TransformerListener(Model):
         """Learn the upstream's width and number of layers.
 
         Raises:
-            ValueError: this listener and the model above it were built for another width.
+            ValueError: this listener and the model above it were built for another width, or it
+                wants a layer that is not there.
         """
+        layer = self.attrs["layer"]
+        if n_layers and layer != "mix" and not -n_layers - 1 <= layer <= n_layers:
+            raise ValueError(
+                f"A listener's layer expected a number from {-n_layers - 1} to {n_layers} (0 is "
+                f"the embeddings' output, -1 the last layer) or 'mix', got {layer}."
+            )
         if self.has_dim("nO") and self.get_dim("nO") != width:
             raise ValueError(
                 f"A listener to {self.upstream_name!r} expected vectors of width "

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, cast
+from typing import Any
 
 import spacy
 from spacy.language import Language
@@ -131,7 +131,7 @@ def _own_layers(model: Model) -> Model:
     for node in list(model.walk()):
         new: Model | None = None
         if node.has_ref("listener") and isinstance(node.get_ref("listener"), TransformerListener):
-            listener = cast(TransformerListener, node.get_ref("listener"))
+            listener = node.get_ref("listener")
             factor = listener.attrs["factor"].now
             new = TransformerListener(listener.upstream_name, factor, listener.pooling)
         elif node.name == "tok2vec_transformer" and node.layers[-1] is not node.get_ref("pooling"):

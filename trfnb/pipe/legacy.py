@@ -153,7 +153,11 @@ def _nested(
 
 def _placeholder(name: str, layers: Sequence[Model] = ()) -> Model[Any, Any]:
     """Make a node that hands on what it gets: its work is done by its neighbour."""
-    return Model(name, lambda model, X, is_train: (X, lambda dX: dX), layers=list(layers))
+    # A pipeline whose listeners were replaced here has a width where this node stands.
+    dims: dict[str, int | None] = {"nO": None}
+    return Model(
+        name, lambda model, X, is_train: (X, lambda dX: dX), dims=dims, layers=list(layers)
+    )
 
 
 def _independent_copy(transformer: Model, listener: TransformerListener, component: Any) -> Model:

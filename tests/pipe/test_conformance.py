@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import SENTENCES, examples, initialized
+from small_pipelines import SENTENCES, examples, initialized
 from spacy.tokens import Doc, Span
 from thinc.api import Config, Model
 

@@ -2,7 +2,7 @@
 
 import pytest
 import spacy
-from conftest import LISTENER, initialized, transformer_pipeline
+from small_pipelines import LISTENER, initialized, transformer_pipeline
 
 from trfnb.flow.spans import checked_spans
 from trfnb.pipe.data import FullTransformerBatch

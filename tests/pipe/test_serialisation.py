@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from conftest import LISTENER, examples, initialized, transformer_pipeline
+from small_pipelines import LISTENER, examples, initialized, transformer_pipeline
 from spacy.tokens import Doc, DocBin
 from thinc.api import Adam
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import spacy
-from conftest import LISTENER, examples, initialized
+from small_pipelines import LISTENER, examples, initialized
 from spacy.tokens import DocBin
 
 pytestmark = pytest.mark.slow

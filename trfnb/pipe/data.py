@@ -256,10 +256,11 @@ def _decode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
         saved = obj["__trfnb_transformer_data__"]
         strings = list(saved["strings"])
         # Copies, because what msgpack returns cannot be written to, which Thinc's kernels want.
-        parts = (np.array(saved[name]) for name in ("ids", "offsets", "lengths", "truncated"))
+        ids, offsets = np.array(saved["ids"]), np.array(saved["offsets"])
+        lengths, truncated = np.array(saved["lengths"]), np.array(saved["truncated"])
         layers = zip(saved["layers"], saved["rows"], strict=True)
         return TransformerData(
-            Wordpieces(*parts, lambda ids: strings),
+            Wordpieces(ids, offsets, lengths, truncated, lambda ids: strings),
             {layer: cast(Floats2d, np.array(rows)) for layer, rows in layers},
             Ragged(*(cast(Any, np.array(one)) for one in saved["align"])),
             saved["n_layers"],

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
-from typing import Any
+from typing import Any, cast
 
 import spacy
 from spacy.language import Language
@@ -14,7 +14,7 @@ from thinc.api import Config, Model
 
 from ..flow.listener import TransformerListener
 from .legacy import PREFIX
-from .model import token_vector_model
+from .model import TokenVectors, token_vector_model
 
 _SPANS = ("doc_spans.v1", "sent_spans.v1", "strided_spans.v1")
 _FUNCTIONS = {
@@ -131,12 +131,11 @@ def _own_layers(model: Model) -> Model:
     for node in list(model.walk()):
         new: Model | None = None
         if node.has_ref("listener") and isinstance(node.get_ref("listener"), TransformerListener):
-            listener = node.get_ref("listener")
+            listener = cast(TransformerListener, node.get_ref("listener"))
             factor = listener.attrs["factor"].now
             new = TransformerListener(listener.upstream_name, factor, listener.pooling)
-        elif node.name == "tok2vec_transformer" and node.layers[-1] is not node.get_ref("pooling"):
-            parts = node.get_ref("transformer"), node.get_ref("pooling")
-            new = token_vector_model(*parts, node.attrs["factor"].now)
+        elif isinstance(node, TokenVectors) and node.layers[-1] is not node.pooling:
+            new = token_vector_model(node.transformer, node.pooling, node.attrs["factor"].now)
         if new is not None:
             if node.has_dim("nO"):
                 new.set_dim("nO", node.get_dim("nO"))

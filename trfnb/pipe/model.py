@@ -95,6 +95,33 @@ def _shim(model: Model[list[Doc], FullTransformerBatch]) -> EncoderShim:
     return cast(EncoderShim, model.layers[0].shims[0])
 
 
+class TokenVectors(Model):
+    """A transformer of one task's own.
+
+    Its two parts are attributes, not references: where they are nested in other nodes, as in
+    spacy-transformers' trees, saved references would not fit a tree that a config builds.
+    """
+
+    def __init__(
+        self,
+        transformer: Model[list[Doc], FullTransformerBatch],
+        pooling: Pooling,
+        grad_factor: float | str | Iterable[float],
+        layer: int,
+        layers: Sequence[Model],
+    ) -> None:
+        super().__init__(
+            "tok2vec_transformer",
+            _forward_vectors,
+            init=_init_vectors,
+            dims={"nO": None},
+            layers=layers,
+            attrs={"layer": layer, "factor": GradFactor(grad_factor)},
+        )
+        self.transformer = transformer
+        self.pooling = pooling
+
+
 def token_vector_model(
     transformer: Model[list[Doc], FullTransformerBatch],
     pooling: Pooling,
@@ -112,19 +139,17 @@ def token_vector_model(
         layers: The sublayers, where the two are nested in others; the two alone by default.
     """
     transformer.layers[0].attrs["layers"] = [layer]
-    return Model(
-        "tok2vec_transformer",
-        _forward_vectors,
-        init=_init_vectors,
-        dims={"nO": None},
-        layers=[transformer, pooling] if layers is None else layers,
-        refs={"transformer": transformer, "pooling": pooling},
-        attrs={"layer": layer, "factor": GradFactor(grad_factor)},
+    return TokenVectors(
+        transformer,
+        pooling,
+        grad_factor,
+        layer,
+        [transformer, pooling] if layers is None else layers,
     )
 
 
 def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any = None) -> None:
-    transformer = model.get_ref("transformer")
+    transformer = cast(TokenVectors, model).transformer
     transformer.initialize()
     model.set_dim("nO", transformer.get_dim("nO"))
 
@@ -132,10 +157,11 @@ def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any
 def _forward_vectors(
     model: Model[list[Doc], list[Floats2d]], docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
-    transformer, pooling = model.get_ref("transformer"), model.get_ref("pooling")
+    own = cast(TokenVectors, model)
+    transformer, pooling = own.transformer, own.pooling
     layer, factor = model.attrs["layer"], model.attrs["factor"]
     now = factor.now
-    batch, backprop_rows = transformer(docs, is_train and now != 0)
+    batch, backprop_rows = transformer(list(docs), is_train and now != 0)
     vectors, backprop_pool = pool(pooling, batch.layer(layer), batch.align, is_train)
 
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:

@@ -42,16 +42,17 @@ def transformer_pipeline(
     return initialized(nlp)
 
 
-def initialized(nlp: Language) -> Language:
+def initialized(nlp: Language, free: tuple[str, ...] = ("transformer", "tok2vec")) -> Language:
     """Initialise, seeded; output layers get weights too, since spaCy's start at zero.
 
-    Zero output weights send no gradient to the layers below.
+    Zero output weights send no gradient to the layers below. The ``free`` components stay as
+    they are.
     """
     fix_random_seed(0)
     nlp.initialize(lambda: examples(nlp))
     noise = np.random.default_rng(0)
     for name, pipe in nlp.pipeline:
-        if name not in ("transformer", "tok2vec"):
+        if name not in free:
             for node in pipe.model.walk():
                 if node.has_param("W") and not node.get_param("W").any():
                     shape = node.get_param("W").shape

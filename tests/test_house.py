@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room may import the rooms that stand before it.
-FLOW = ["spans", "wordpieces", "batching", "mixing", "freezing", "saved",
+FLOW = ["forking", "spans", "wordpieces", "batching", "mixing", "freezing", "saved",
         "adapters", "weights", "encoder",
         "alignment", "windows", "pooling",
         "measurement", "balancing", "schedules", "gradients", "listener"]  # fmt: skip

@@ -11,6 +11,7 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d, Floats3d
 
 from .batching import MicroBatch, micro_batches
+from .forking import one_thread_in_forks
 from .mixing import Layer
 from .weights import EncoderShim
 from .wordpieces import Wordpieces
@@ -22,6 +23,8 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # One more pass costs about as much as 30 positions there (60 in training), measured on MiniLM.
 CPU_BATCH_ITEMS = 1024
 CPU_PADDING = 64
+
+one_thread_in_forks()
 
 
 class Hidden(dict[int, Floats2d]):

@@ -19,7 +19,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters]
     vocab += [f"##{letter}" for letter in letters]
     (folder / "vocab.txt").write_text("\n".join(vocab), encoding="utf8")
-    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=48)
+    tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=48)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(

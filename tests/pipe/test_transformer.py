@@ -370,3 +370,11 @@ def test_factory_names(tiny):
     assert "trfnb_transformer" in names
     assert ("transformer" in names) or find_spec("spacy_transformers")
     assert LISTENER["@architectures"] in spacy.registry.architectures
+
+
+def test_what_another_library_left_on_a_doc_is_replaced(tiny):
+    nlp = initialized(transformer_pipeline(tiny))
+    doc = nlp.make_doc("the river")
+    doc._.trf_data = object()  # spacy-transformers keeps its own kind of record there
+    doc = nlp.get_pipe("transformer")(doc)
+    assert trfnb.token_vectors(doc).shape == (2, 16)

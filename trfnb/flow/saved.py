@@ -23,6 +23,14 @@ def from_spacy_transformers(saved: dict[str, Any]) -> dict[str, Any]:
     return {"files": files, "weights": save_safetensors(state)}
 
 
+def in_fp32() -> dict[str, torch.dtype]:
+    """Name fp32 as the installed transformers does; 4.x is what spacy-transformers needs beside."""
+    import transformers
+
+    major = int(transformers.__version__.split(".")[0])
+    return {"dtype" if major >= 5 else "torch_dtype": torch.float32}
+
+
 @contextmanager
 def no_bars() -> Iterator[None]:
     """Hide the bars for reading and writing local files; a second is too short for one."""

@@ -27,6 +27,7 @@ from .saved import (
     as_folder,
     fill,
     from_spacy_transformers,
+    in_fp32,
     no_bars,
     read_files,
     unique_tensors,
@@ -145,9 +146,7 @@ class EncoderShim(PyTorchShim):
             )
             config = AutoConfig.from_pretrained(source, **trust, **self.transformer_config)
             with no_bars():
-                body = AutoModel.from_pretrained(
-                    source, config=config, dtype=torch.float32, **trust
-                )
+                body = AutoModel.from_pretrained(source, config=config, **in_fp32(), **trust)
         except (OSError, ValueError) as error:
             raise OSError(
                 f"Cannot load the transformer {source!r}: expected a local directory with "
@@ -230,7 +229,7 @@ class EncoderShim(PyTorchShim):
             config = AutoConfig.from_pretrained(folder, **trust)
         same = self._model is not None and self._model.config.to_dict() == config.to_dict()
         if not same or self.lora is not None:
-            self._model = AutoModel.from_config(config, dtype=torch.float32, **trust)
+            self._model = AutoModel.from_config(config, **in_fp32(), **trust)
         fill(self._model, load_safetensors(saved["weights"]))
         if "adapter" in saved:
             with as_folder(saved["adapter"]) as folder:

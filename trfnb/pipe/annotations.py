@@ -61,7 +61,7 @@ def store(
             # Listeners are not asked about empty docs.
             one.readers = readers if len(doc) else 0
         before = doc._.trf_data
-        if before is not None:
+        if isinstance(before, TransformerData):  # spacy-transformers leaves one of its own there
             others = {**before.others, before.source: before}
             one.others = {name: its for name, its in others.items() if name not in ("", source)}
             before.others = {}

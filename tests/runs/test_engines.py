@@ -10,6 +10,7 @@ import pytest
 from trfnb.runs.engines import make_engine
 from trfnb.runs.engines.local import LocalEngine
 from trfnb.runs.environment import cores
+from trfnb.runs.ledger import Ledger
 from trfnb.runs.specification import Sweep
 from trfnb.runs.status import State
 from trfnb.runs.sweep import run_sweep
@@ -68,7 +69,7 @@ def test_slurm_engine_names_a_job_that_died(make_notebook, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_ray_runs_a_lost_nodes_runs_elsewhere(make_notebook) -> None:
+def test_ray_runs_a_lost_nodes_runs_elsewhere(make_notebook, tmp_path: Path) -> None:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -79,18 +80,23 @@ def test_ray_runs_a_lost_nodes_runs_elsewhere(make_notebook) -> None:
     environment = {"env_vars": {"PYTHONPATH": path}}
     ray.init(address=cluster.address, log_to_driver=False, runtime_env=environment)
     try:
-        work = "import time, trfnb\ntime.sleep(4)\ntrfnb.record('score', float(seed))"
+        work = "import time, trfnb\ntime.sleep(5)\ntrfnb.record('score', float(seed))"
         sweep = Sweep(make_notebook(work), seeds=12, jobs=4, engine="ray")
         killed = []
 
         def kill_second() -> None:
-            time.sleep(9)
+            # A node has two CPUs: of three runs one at least is on the second.
+            until = time.monotonic() + 200
+            ledger = Ledger(tmp_path / "sweep")
+            while sum(s.state is State.RUNNING for s in ledger.statuses()) < 3:
+                assert time.monotonic() < until, "three runs were never under way at once"
+                time.sleep(0.1)
             cluster.remove_node(second, allow_graceful=False)
             killed.append(time.time())
 
         killer = threading.Thread(target=kill_second)
         killer.start()
-        outcome = run_sweep(sweep, quiet=True)
+        outcome = run_sweep(sweep, out=tmp_path / "sweep", quiet=True)
         killer.join()
         assert killed
         assert [s.state for s in outcome.statuses] == [State.DONE] * 12

@@ -72,3 +72,8 @@ def test_a_custom_models_vectors(tiny):
 def test_a_layer_that_is_not_there(tiny):
     with pytest.raises(ValueError, match="from -4 to 3"):
         transformer_pipeline(tiny, tagger={"layer": 7})
+
+
+def test_adapters_and_chosen_layers_exclude_each_other(tiny):
+    with pytest.raises(ValueError, match="expected one of the two, got both"):
+        transformer_pipeline(tiny, lora={"r": 2}, trainable_layers=1)

@@ -177,7 +177,8 @@ def _from_docs(model: TransformerListener, docs: Sequence[Doc], is_train: bool) 
 def _stored(doc: Doc, upstream: str) -> Any:
     """Return what a component left on a doc, or None."""
     data = doc._.get("trf_data") if doc._.has("trf_data") else None
-    return None if data is None else data.of(upstream)
+    # spacy-transformers, where it is installed too, leaves a record of its own there.
+    return data.of(upstream) if hasattr(data, "of") else None
 
 
 def _count_reader(doc: Doc, one: Any) -> None:

@@ -46,6 +46,10 @@ class EncoderShim(PyTorchShim):
         lora: Settings of peft's ``LoraConfig``: learn low-rank updates alone (Hu et al., 2021,
             https://arxiv.org/abs/2106.09685), saved as adapter weights.
         attentions: Compute attention so that its weights can be kept.
+
+    Raises:
+        TypeError: ``trainable_layers`` is no number and no schedule.
+        ValueError: both ``trainable_layers`` and ``lora`` are given.
     """
 
     def __init__(
@@ -63,6 +67,12 @@ class EncoderShim(PyTorchShim):
         self.tokenizer_config = dict(tokenizer_config or {})
         self.transformer_config = dict(transformer_config or {})
         self.trust_remote_code = trust_remote_code
+        if lora is not None and trainable_layers is not None:
+            raise ValueError(
+                "lora and trainable_layers expected one of the two, got both: with lora the "
+                "encoder's own layers keep their weights. Choose layers for the updates by "
+                'lora = {"layers_to_transform": [...]}, and remove trainable_layers.'
+            )
         self.trainable = Trainable(trainable_layers)
         self.lora = None if lora is None else dict(lora)
         self.attentions = attentions

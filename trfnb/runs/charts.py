@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import matplotlib as mpl
@@ -13,6 +14,7 @@ from trfnb.runs.statistics import Interval
 
 INK, ACCENT, QUIET = "#222222", "#1f6feb", "#9aa4b2"
 MOST_ROWS = 30
+MOST_PANELS = 3  # beside each other: more are too small to read in a page
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -35,10 +37,14 @@ def intervals(rows: Rows, metrics: Sequence[str]) -> str:
     """Return a dot with its interval for each setting, a panel a metric."""
     labels = [" ".join(f"{k}={_short(v)}" for k, v in s.items()) or "all runs" for s, _ in rows]
     with mpl.rc_context(STYLE):
-        height = 0.9 + 0.24 * len(rows)
-        figure = Figure(figsize=(2.2 + 2.6 * len(metrics), height), layout="constrained")
-        panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-        for panel, metric in zip(panels, metrics, strict=True):
+        across = min(len(metrics), MOST_PANELS)
+        down = ceil(len(metrics) / across)
+        size = (2.2 + 2.6 * across, (0.9 + 0.24 * len(rows)) * down)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+        for panel in panels[len(metrics) :]:
+            panel.set_visible(False)
+        for panel, metric in zip(panels, metrics, strict=False):
             for place, (_, values) in enumerate(rows):
                 interval = values[metric]
                 if interval is not None:

@@ -142,10 +142,12 @@ def by_setting(report: Report) -> str:
 
 def effects(report: Report) -> str:
     """What each parameter does on average over all others, the strongest first."""
+    if len(report.settings) < 2:  # the settings are the parameter's values, and shown already
+        return ""
     parts = []
     for metric in report.metrics if len(report.done) else []:
         found = statistics.main_effects(report.done, report.settings, metric)
-        if found and len(report.settings) > 0:
+        if found:
             ranked = sorted(found.items(), key=lambda item: -statistics.spread(item[1]))
             parts.append(charts.effects(dict(ranked), metric))
     if not parts:

@@ -1,10 +1,13 @@
 """Each engine runs the same sweep; what it loses is run elsewhere."""
 
 import os
+import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from trfnb.runs.engines import make_engine
@@ -68,8 +71,9 @@ def test_slurm_engine_names_a_job_that_died(make_notebook, tmp_path: Path) -> No
     assert "Slurm job" in status.cause
 
 
-@pytest.mark.slow
-def test_ray_runs_a_lost_nodes_runs_elsewhere(make_notebook, tmp_path: Path) -> None:
+@pytest.fixture
+def ray_cluster():
+    """Two nodes of two CPUs on this machine; yields the cluster and its second node."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -79,31 +83,53 @@ def test_ray_runs_a_lost_nodes_runs_elsewhere(make_notebook, tmp_path: Path) -> 
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     environment = {"env_vars": {"PYTHONPATH": path}}
     ray.init(address=cluster.address, log_to_driver=False, runtime_env=environment)
-    try:
-        work = "import time, trfnb\ntime.sleep(5)\ntrfnb.record('score', float(seed))"
-        sweep = Sweep(make_notebook(work), seeds=12, jobs=4, engine="ray")
-        killed = []
+    yield cluster, second
+    ray.shutdown()
+    cluster.shutdown()
 
-        def kill_second() -> None:
-            # A node has two CPUs: of three runs one at least is on the second.
-            until = time.monotonic() + 200
-            ledger = Ledger(tmp_path / "sweep")
-            while sum(s.state is State.RUNNING for s in ledger.statuses()) < 3:
-                assert time.monotonic() < until, "three runs were never under way at once"
-                time.sleep(0.1)
-            cluster.remove_node(second, allow_graceful=False)
-            killed.append(time.time())
 
-        killer = threading.Thread(target=kill_second)
-        killer.start()
-        outcome = run_sweep(sweep, out=tmp_path / "sweep", quiet=True)
-        killer.join()
-        assert killed
-        assert [s.state for s in outcome.statuses] == [State.DONE] * 12
-        assert [s.metrics["score"] for s in outcome.statuses] == list(range(12))
-        again = [s.attempt for s in outcome.statuses]
-        print("attempts", again)
-        assert max(again) == 2, "no run was under way on the node when it was killed"
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+def once_running(folder: Path, count: int, act: Callable[[], object]) -> threading.Thread:
+    """Start a thread that acts as soon as so many runs of a sweep are under way."""
+
+    def watch() -> None:
+        until = time.monotonic() + 200
+        while sum(s.state is State.RUNNING for s in Ledger(folder).statuses()) < count:
+            assert time.monotonic() < until, f"{count} runs were never under way at once"
+            time.sleep(0.1)
+        act()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    return watcher
+
+
+@pytest.mark.slow
+def test_ray_loses_a_node_and_is_cancelled(make_notebook, tmp_path: Path, ray_cluster) -> None:
+    cluster, second = ray_cluster
+    work = "import time, trfnb\ntime.sleep(5)\ntrfnb.record('score', float(seed))"
+    sweep = Sweep(make_notebook(work), seeds=12, jobs=4, engine="ray")
+    # A node has two CPUs: of three runs one at least is on the second.
+    killer = once_running(
+        tmp_path / "lost", 3, lambda: cluster.remove_node(second, allow_graceful=False)
+    )
+    outcome = run_sweep(sweep, out=tmp_path / "lost", quiet=True)
+    killer.join()
+    assert [s.state for s in outcome.statuses] == [State.DONE] * 12
+    assert [s.metrics["score"] for s in outcome.statuses] == list(range(12))
+    again = max(s.attempt for s in outcome.statuses)
+    assert again == 2, "no run was under way on the node when it was killed"
+
+    waits = "import os, pathlib, time\npathlib.Path('kernel').write_text(str(os.getpid()))\n"
+    sweep = Sweep(make_notebook(waits + "time.sleep(600)"), jobs=1, engine="ray")
+
+    def interrupt() -> None:
+        while not Path("kernel").exists():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    killer = once_running(tmp_path / "cancelled", 1, interrupt)
+    outcome = run_sweep(sweep, out=tmp_path / "cancelled", quiet=True)
+    killer.join()
+    assert outcome.interrupted
+    assert [s.state for s in outcome.statuses] == [State.KILLED]
+    assert not psutil.pid_exists(int(Path("kernel").read_text())), "the kernel outlived its sweep"

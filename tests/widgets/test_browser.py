@@ -1,4 +1,4 @@
-"""The tuner in JupyterLab, in a real browser: a slider moved while the training runs."""
+"""Widgets in JupyterLab, in a real browser: sliders moved, buttons pressed, a text typed."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -61,16 +62,34 @@ json.dump({
 print("all is written")
 """,
 ]
+RUNTIME = """
+import spacy
+from trfnb.flow.spans import strided_spans
+from trfnb.widgets import AlignmentExplorer, SpanStepper
+nlp = spacy.blank("en")
+nlp.add_pipe("trfnb_transformer", config={"model": {"name": MODEL}})
+nlp.initialize()
+def look(text):
+    doc = nlp(text)
+    return doc, doc._.trf_data.wordpieces.strings[0], doc._.trf_data.align
+doc = nlp("the bank of the river plans a bank in paris")
+stepper = SpanStepper(doc, strided_spans(4, 3)([doc])[0])
+explorer = AlignmentExplorer(look, "the bank")
+display(stepper, explorer)
+"""
+
+
+def write(path, *cells):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    nbformat.write(notebook, path)
 
 
 @pytest.fixture
 def lab(tmp_path):
-    """Serve a folder with one notebook; return its address."""
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in CELLS],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-    )
-    nbformat.write(notebook, tmp_path / "tuner.ipynb")
+    """Serve a folder of notebooks; return its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -116,18 +135,52 @@ def _wait_for_server(address, server, log):
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
 
 
-def test_a_slider_moved_during_training(lab, tmp_path):
+@contextmanager
+def opened(address):
+    """Open a notebook, run its first cell and yield the page."""
     playwright = pytest.importorskip("playwright.sync_api")
-    keep = ROOT / "papermill_runs" / "browser"  # ignored by git, and pytest does not clear it
-    keep.mkdir(parents=True, exist_ok=True)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         page = browser.new_page(viewport={"width": 1280, "height": 1100})
         page.set_default_timeout(90_000)
-        page.goto(f"{lab}/lab/tree/tuner.ipynb?reset")
+        page.goto(address)
         page.locator(".jp-Notebook .jp-CodeCell").first.click()
         page.keyboard.press("Escape")
         page.keyboard.press("Shift+Enter")
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def keep():
+    """Return where screenshots stay: ignored by git, and not cleared by pytest."""
+    folder = ROOT / "papermill_runs" / "browser"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_spans_stepped_through_and_a_text_typed(lab, tmp_path, tiny, keep):
+    write(tmp_path / "runtime.ipynb", RUNTIME.replace("MODEL", repr(tiny)))
+    with opened(f"{lab}/lab/tree/runtime.ipynb?reset") as page:
+        page.get_by_text("tokens 0 to 4 of 10").wait_for()
+        page.locator(".widget-slider .noUi-handle").focus()
+        page.keyboard.press("ArrowRight")
+        page.get_by_text("tokens 3 to 7 of 10").wait_for()
+        page.get_by_text("2 tokens, 4 wordpieces").wait_for()
+        before = page.locator(".widget-image").get_attribute("src")
+        box = page.get_by_label("text", exact=True)
+        box.fill("unable paris meets")
+        box.press("Enter")
+        page.get_by_text("3 tokens, 6 wordpieces; 0 tokens without a wordpiece").wait_for()
+        page.wait_for_function(
+            "before => document.querySelector('.widget-image').src !== before", arg=before
+        )
+        page.screenshot(path=keep / "runtime.png")
+
+
+def test_a_slider_moved_during_training(lab, tmp_path, keep):
+    write(tmp_path / "tuner.ipynb", *CELLS)
+    with opened(f"{lab}/lab/tree/tuner.ipynb?reset") as page:
         view = page.locator(".trfnb-grad-factor")
         view.get_by_role("button", name="Start").click()
         status = view.get_by_text("running")
@@ -152,7 +205,6 @@ def test_a_slider_moved_during_training(lab, tmp_path):
         page.keyboard.press("Shift+Enter")
         page.get_by_text("all is written", exact=True).wait_for()
         page.screenshot(path=keep / "grad_factor_tuner_ended.png")
-        browser.close()
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["state"] == "ended"
     steps, tasks, values = zip(*found["moves"], strict=True)

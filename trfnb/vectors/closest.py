@@ -16,8 +16,9 @@ import torch
 from trfnb.vectors.blocks import Floats, Ints
 from trfnb.vectors.project import unit
 
-# Small enough that the products of a batch stay in the processor's cache.
-_QUERIES = 256
+# Small enough that the products of a batch with some columns stay in the processor's cache.
+_QUERIES = 512
+_COLUMNS = 4096
 _FOLD = 32
 _SPREAD = 5.5
 _SIGMAS = 8.0
@@ -78,12 +79,12 @@ class _Rounded:
         self.rotation = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
         self.scale = _SPREAD / width**0.5 / 127
         self.rows = rows
-        self.folds = -(-len(rows) // _FOLD)
         # Filled up with copies of the last row, so that columns fold evenly.
-        index = torch.arange(self.folds * _FOLD).clamp_(max=len(rows) - 1)
+        index = torch.arange(-(-len(rows) // _FOLD) * _FOLD).clamp_(max=len(rows) - 1)
         codes, error = self._round(rows)
         self.error = error.max()
-        self.columns = codes[index].T.contiguous()
+        self.columns = [codes[part].T.contiguous() for part in index.split(_COLUMNS)]
+        self.products = torch.empty(_QUERIES * _COLUMNS, dtype=torch.int32)
 
     def _round(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return codes, and the length of each row's rounding error."""
@@ -96,14 +97,25 @@ class _Rounded:
     def closest(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each unit query's nearest row and its cosine."""
         codes, error = self._round(batch)
-        folded = torch._int_mm(codes, self.columns).view(len(batch), _FOLD, self.folds)
         slack = _SIGMAS * (error**2 + self.error**2).sqrt() / batch.shape[1] ** 0.5
-        largest = folded.amax(dim=1)
-        floor = largest.amax(dim=1) - (2 * slack / self.scale**2).ceil().int()
-        query, fold = torch.nonzero(largest >= floor[:, None], as_tuple=True)
-        pair, place = torch.nonzero(folded[query, :, fold] >= floor[query][:, None], as_tuple=True)
-        query, row = query[pair], (place * self.folds + fold[pair]).clamp_(max=len(self.rows) - 1)
-        return self._refined(batch, query, row)
+        margin = (2 * slack / self.scale**2).ceil().int()
+        floor = torch.full((len(batch),), torch.iinfo(torch.int32).min, dtype=torch.int32)
+        found = []
+        for number, columns in enumerate(self.columns):
+            size = len(batch) * columns.shape[1]
+            products = self.products[:size].view(len(batch), columns.shape[1])
+            folded = torch._int_mm(codes, columns, out=products).view(len(batch), _FOLD, -1)
+            largest = folded.amax(dim=1)
+            floor = torch.maximum(floor, largest.amax(dim=1) - margin)
+            query, fold = torch.nonzero(largest >= floor[:, None], as_tuple=True)
+            near = folded[query, :, fold]
+            pair, place = torch.nonzero(near >= floor[query][:, None], as_tuple=True)
+            row = number * _COLUMNS + place * folded.shape[2] + fold[pair]
+            found.append((query[pair], row, near[pair, place]))
+        query, row, score = (torch.cat(part) for part in zip(*found, strict=True))
+        # The floor has risen since the first columns.
+        keep = score >= floor[query]
+        return self._refined(batch, query[keep], row[keep].clamp_(max=len(self.rows) - 1))
 
     def _refined(
         self, batch: torch.Tensor, query: torch.Tensor, row: torch.Tensor

@@ -33,7 +33,7 @@ class Pruned:
 
     @property
     def remapped(self) -> dict[str, tuple[str, float]]:
-        """``word: (stand-in, cosine)`` of every key that lost its row, as spaCy's pruning has it."""
+        """``word: (stand-in, cosine)`` of every key that lost its row, in spaCy's form."""
         return {word: (other, cosine) for word, other, cosine in self._named(slice(None))}
 
     def harmed(self, most: int = 20) -> list[tuple[str, str, float]]:
@@ -47,9 +47,7 @@ class Pruned:
             for key, other, cosine in zip(*(c.tolist() for c in columns), strict=True)
         ]
 
-    def quantiles(
-        self, at: Sequence[float] = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
-    ) -> dict[str, float]:
+    def quantiles(self, at: Sequence[float] = _QUANTILES) -> dict[str, float]:
         """Return quantiles of the cosines, and their mean."""
         if not len(self.cosines):
             return {"mean": 1.0} | {f"{q:g}": 1.0 for q in at}

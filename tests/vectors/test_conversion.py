@@ -344,3 +344,18 @@ def test_a_cache_that_cannot_be_written(tmp_path):
     path = write_text(tmp_path / "v.vec")
     _convert_alone(path, tmp_path / "out", XDG_CACHE_HOME=str(tmp_path / "file"))
     assert spacy.load(tmp_path / "out").vocab["café"].has_vector
+
+
+@pytest.mark.parametrize("lang", ["de", "zh"])
+def test_the_pipeline_is_spacys_own(lang, tmp_path):
+    """Made in a process that loads little of spaCy, and for zh with a tokenizer of its own."""
+    out, cache = tmp_path / "out", {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code = (
+        "import sys; from trfnb.vectors import convert; convert(*sys.argv[1:3], lang=sys.argv[3])"
+    )
+    command = [sys.executable, "-c", code, str(write_text(tmp_path / "v.vec")), str(out), lang]
+    subprocess.run(command, check=True, env=os.environ | cache)
+    nlp, blank = spacy.load(out), spacy.blank(lang)
+    text = "Das ist's, z.B. am 3. Mai!" if lang == "de" else "这是句子。"
+    assert [t.text for t in nlp(text)] == [t.text for t in blank(text)]
+    assert nlp.config["nlp"]["tokenizer"] == blank.config["nlp"]["tokenizer"]

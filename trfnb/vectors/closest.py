@@ -17,8 +17,8 @@ from trfnb.vectors.blocks import Floats, Ints
 from trfnb.vectors.project import unit
 
 # Small enough that the products of a batch with some columns stay in the processor's cache.
-_QUERIES = 512
-_COLUMNS = 4096
+_QUERIES = 1024
+_COLUMNS = 2048
 _FOLD = 32
 _SPREAD = 5.5
 _SIGMAS = 8.0
@@ -125,7 +125,8 @@ class _Rounded:
         # Tables of many near copies give many pairs: a bounded number at a time.
         for part in torch.arange(len(query)).split(1 << 16):
             asked, rows = query[part], row[part]
-            exact = (batch[asked] * self.rows[rows]).sum(dim=1)
+            near = self.rows.index_select(0, rows).mul_(batch.index_select(0, asked))
+            exact = near.sum(dim=1)
             leading = cosine.scatter_reduce(0, asked, exact, "amax")
             wins = (exact == leading[asked]) & (leading > cosine)[asked]
             best[asked[wins]] = rows[wins]

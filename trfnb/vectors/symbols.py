@@ -15,12 +15,28 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from trfnb import __version__
 from trfnb.vectors.report import VectorsError
 
 _SYMBOLS = "symbols.json"
+
+
+def _stub(name: str, **attributes: Any) -> ModuleType:
+    stub = ModuleType(name)
+    stub.__dict__.update(attributes)
+    return stub
+
+
+# What spaCy loads at once and an empty pipeline has no use for: torch, by way of thinc, and the
+# command line, whose web clients are half of spaCy's loading time.
+_STUBS: dict[str, Any] = {
+    "torch": None,
+    "spacy.cli": _stub("spacy.cli"),
+    "spacy.cli.info": _stub("spacy.cli.info", info=None),
+}
 
 
 def write_skeleton(lang: str, directory: Path) -> None:
@@ -43,6 +59,9 @@ def write_skeleton(lang: str, directory: Path) -> None:
         light = SimpleNamespace(vocab=Vocab(), Defaults=language.Defaults)
         tokenizer: Any = create_tokenizer()(light)  # type: ignore[arg-type]
     else:
+        # A factory of its own may need anything, and a pipeline loads every entry point.
+        for name in [name for name, stub in _STUBS.items() if sys.modules.get(name) is stub]:
+            del sys.modules[name]
         import spacy
 
         tokenizer = spacy.blank(lang).tokenizer
@@ -143,6 +162,5 @@ def spacy_symbols() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    # No part of an empty pipeline needs torch, and thinc would load it.
-    sys.modules["torch"] = None  # type: ignore[assignment]
+    sys.modules.update(_STUBS)
     write_skeleton(sys.argv[1], Path(sys.argv[2]))

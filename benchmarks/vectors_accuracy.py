@@ -34,7 +34,7 @@ MAIN = [
     ("added", "words"),
     ("concatenated", "words"),
     ("tuned", "words"),
-    ("concatenated", "distilled"),
+    ("distilled", "distilled"),
     ("concatenated", "subwords"),
     ("static", "subwords"),
 ]

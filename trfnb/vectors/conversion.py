@@ -23,7 +23,6 @@ from trfnb.vectors.wanted import KeyFilter, Words, corpus_words, load_words
 from trfnb.vectors.writer import RowFile, TableWriter, aside
 
 _ROWS = 4096
-REPORT_FILE = "conversion.json"
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def convert(
         finally:
             skeleton.stop()
         report.measures["seconds"] = time.perf_counter() - begun
-        (partial / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=1), "utf8")
+        report.save(partial)
     return report
 
 

@@ -32,6 +32,7 @@ def test_facts_coverage_and_neighbours(path):
     assert found.coverage.missing == [("zebra", 3), ("nil", 1)]
     assert found.neighbours["cat"][0][0] == "dog"
     assert "coverage: 42.9% of 7 tokens" in str(found)
+    assert str(found).startswith(f"{path} (default): 5 rows")
     assert found.fingerprint == fingerprint(load(path))
     assert found.to_dict()["rows"] == 5
 

@@ -12,7 +12,7 @@ from trfnb.vectors.blocks import Floats, Hashes
 from trfnb.vectors.closest import closest
 from trfnb.vectors.report import VectorsError
 
-_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 @dataclass(frozen=True)

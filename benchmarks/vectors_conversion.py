@@ -1,4 +1,4 @@
-"""Conversion and pruning beside spaCy and gensim, in one run, on generated tables.
+"""Conversion beside spaCy and gensim, in one run, on generated tables.
 
     python benchmarks/vectors_conversion.py --rows 100000 --peers --gensim-python PEER/bin/python
     python benchmarks/vectors_conversion.py --rows 1000000
@@ -23,35 +23,6 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 WIDTH = 300
-PRUNE = """
-import json, sys, time
-import numpy as np
-from spacy.vocab import Vocab
-from spacy.vectors import Vectors
-from trfnb.vectors import load, prune
-keep = int(sys.argv[2])
-vectors = load(sys.argv[1])
-data = np.array(vectors.data)
-prune(Vectors(data=data[:2000], keys=list(range(1000, 3000))), 1000)
-ours = theirs = float("inf")
-for _ in range(int(sys.argv[3])):
-    t = time.perf_counter(); pruned = prune(vectors, keep)
-    ours = min(ours, time.perf_counter() - t)
-    vocab = Vocab(strings=list(vectors.strings))
-    vocab.vectors = Vectors(strings=vocab.strings, data=data.copy(), keys=list(vectors.key2row))
-    t = time.perf_counter(); vocab.prune_vectors(keep)
-    theirs = min(theirs, time.perf_counter() - t)
-table = vocab.vectors
-def exact(found):
-    unit = data / np.linalg.norm(data, axis=1, keepdims=True)
-    new = np.stack([np.asarray(found[k]) for k in vectors.key2row])
-    new /= np.linalg.norm(new, axis=1, keepdims=True)
-    cosines = (unit[list(vectors.key2row.values())] * new).sum(1, dtype=np.float64)
-    return float(cosines[keep:].mean())
-print(json.dumps({"prune_seconds": ours, "prune_spacy_seconds": theirs,
-    "prune_ratio": theirs / ours, "prune_mean_cosine": exact(pruned.vectors),
-    "prune_spacy_mean_cosine": exact(table)}))
-"""
 CONVERT = """
 import sys
 from trfnb.vectors import convert
@@ -137,9 +108,6 @@ def main() -> None:
                 for ours in ("first", "convert"):
                     ratio = results[f"{peer}_seconds"] / results[f"{ours}_seconds"]
                     results[f"{ours}_times_faster_than_{peer}"] = ratio
-            keep = str(args.rows // 5)
-            command = [sys.executable, "-c", PRUNE, str(folder / "out"), keep, str(args.repeats)]
-            results |= json.loads(timed(command)[1].splitlines()[-1])
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({key: round(value, 4) for key, value in results.items()}, indent=1)
     (RESULTS / f"vectors_conversion_{args.rows}.json").write_text(text + "\n")

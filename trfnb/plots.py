@@ -33,9 +33,10 @@ def scores(
     """
     metrics, settings = _unique(table["metric"]), _unique(table[by])
     figure, axes = _figure(1.6 + 1.5 * len(metrics), 3.6)
+    step = min(0.18, 0.75 / len(settings))
     for place, (setting, colour, marker) in enumerate(_styles(settings)):
         rows = table[table[by] == setting].set_index("metric").reindex(metrics)
-        x = np.arange(len(metrics)) + (place - (len(settings) - 1) / 2) * 0.18
+        x = np.arange(len(metrics)) + (place - (len(settings) - 1) / 2) * step
         _points(axes, x, rows, colour, marker, str(setting))
     axes.set_xticks(range(len(metrics)), [(labels or {}).get(name, name) for name in metrics])
     axes.set_xlim(-0.6, len(metrics) - 0.4)

@@ -1,6 +1,7 @@
 """Options, reports, broken files, what is left behind."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -308,13 +309,53 @@ def test_numbers_beyond_float16_stay_finite(tmp_path):
     assert load(tmp_path / "out")["a"].tolist() == [65504, -65504]
 
 
-def test_conversion_loads_neither_spacy_nor_torch(tmp_path):
-    path = write_text(tmp_path / "v.vec")
+def _convert_alone(source, out, **environment):
     code = (
         "import sys; from trfnb.vectors import convert; convert(sys.argv[1], sys.argv[2])\n"
         "assert not {'spacy', 'torch', 'thinc'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path / "out")], check=True)
-    nlp = spacy.load(tmp_path / "out")
+    command = [sys.executable, "-c", code, str(source), str(out)]
+    subprocess.run(command, check=True, env=os.environ | environment)
+
+
+def test_conversion_loads_neither_spacy_nor_torch(tmp_path):
+    """An empty pipeline is made once, then kept: the second table is the first, file by file."""
+    path, cache = write_text(tmp_path / "v.vec"), tmp_path / "cache"
+    _convert_alone(path, tmp_path / "out", XDG_CACHE_HOME=str(cache))
+    kept = [file for file in cache.rglob("*") if file.is_file()]
+    assert {file.name for file in kept} == {"config.cfg", "tokenizer", "symbols.json"}
+    made = kept[0].stat().st_mtime_ns
+    _convert_alone(path, tmp_path / "again", XDG_CACHE_HOME=str(cache))
+    assert kept[0].stat().st_mtime_ns == made
+    files = [p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    for file in files:
+        if file.name != "conversion.json":
+            assert (tmp_path / "out" / file).read_bytes() == (
+                tmp_path / "again" / file
+            ).read_bytes()
+    assert len(files) == 8
+    nlp = spacy.load(tmp_path / "again")
     assert [t.text for t in nlp("It isn't café.")] == ["It", "is", "n't", "café", "."]
     assert nlp.vocab["nsubj"].vector.tobytes() == table()[WORDS.index("nsubj")].tobytes()
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    path = write_text(tmp_path / "v.vec")
+    _convert_alone(path, tmp_path / "out", XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert spacy.load(tmp_path / "out").vocab["café"].has_vector
+
+
+@pytest.mark.parametrize("lang", ["de", "zh"])
+def test_the_pipeline_is_spacys_own(lang, tmp_path):
+    """Made in a process that loads little of spaCy, and for zh with a tokenizer of its own."""
+    out, cache = tmp_path / "out", {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code = (
+        "import sys; from trfnb.vectors import convert; convert(*sys.argv[1:3], lang=sys.argv[3])"
+    )
+    command = [sys.executable, "-c", code, str(write_text(tmp_path / "v.vec")), str(out), lang]
+    subprocess.run(command, check=True, env=os.environ | cache)
+    nlp, blank = spacy.load(out), spacy.blank(lang)
+    text = "Das ist's, z.B. am 3. Mai!" if lang == "de" else "这是句子。"
+    assert [t.text for t in nlp(text)] == [t.text for t in blank(text)]
+    assert nlp.config["nlp"]["tokenizer"] == blank.config["nlp"]["tokenizer"]

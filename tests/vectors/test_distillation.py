@@ -43,7 +43,9 @@ def test_distilled_table(tiny, tmp_path):
     with pytest.raises(VectorsError, match="up to the model's 16"):
         distill(tiny, tmp_path / "wide", width=99)
     saved = json.loads((tmp_path / "out" / "conversion.json").read_text())
-    assert saved["rows"] == report.rows
+    assert saved == report.to_dict()
+    assert (saved["source"], saved["format"]) == (tiny, "distilled")
+    assert "variance_kept" in saved["measures"]
 
 
 def test_weights_and_agreement():

@@ -31,7 +31,19 @@ LAYERS = {
         "rows": 50,
         "also_use_static_vectors": True,
     },
+    "checked": {
+        "@architectures": "trfnb.CheckedVectors.v1",
+        "embed": {
+            "@architectures": "spacy.MultiHashEmbed.v2",
+            "width": WIDTH,
+            "attrs": ["NORM"],
+            "rows": [50],
+            "include_static_vectors": True,
+        },
+    },
 }
+# spaCy's own layer, under other arguments or behind a check: its gradients are spaCy's to check.
+SPACYS = ("multi hash", "checked")
 
 
 def vocabulary(seed: int = 0):
@@ -43,9 +55,13 @@ def vocabulary(seed: int = 0):
     return nlp
 
 
+def block(name):
+    return LAYERS[name] if "embed" in LAYERS[name] else {**LAYERS[name], "width": WIDTH}
+
+
 def build(name):
     fix_random_seed(0)
-    config = Config({"layer": {**LAYERS[name], "width": WIDTH}})
+    config = Config({"layer": block(name)})
     again = Config().from_str(config.to_str())
     return registry.resolve(again)["layer"]
 
@@ -79,8 +95,7 @@ def test_shapes_batches_and_empty_docs(name, nlp, docs):
     assert [len(Y) for Y in empty] == [0, len(docs[0])]
 
 
-# "multi hash" is spaCy's own layer under other arguments: its gradients are spaCy's to check.
-@pytest.mark.parametrize("name", [name for name in LAYERS if name != "multi hash"])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in SPACYS])
 def test_gradients_by_finite_differences(name, docs):
     layer = build(name).initialize(X=docs)
     rng = np.random.default_rng(0)
@@ -231,7 +246,7 @@ def test_in_a_component_by_config(name, tmp_path):
     convert(write_text(tmp_path / "v.vec", KNOWN, table), tmp_path / "table")
     tok2vec = {
         "@architectures": "spacy.Tok2Vec.v2",
-        "embed": {**LAYERS[name], "width": WIDTH},
+        "embed": block(name),
         "encode": {
             "@architectures": "spacy.MaxoutWindowEncoder.v2",
             "width": WIDTH, "depth": 1, "window_size": 1, "maxout_pieces": 2,

@@ -1,5 +1,8 @@
 """The same vectors through every format give the same table, bit for bit."""
 
+import os
+import threading
+
 import numpy as np
 import pytest
 import spacy
@@ -178,3 +181,16 @@ def test_a_pickle_cannot_run_code(tmp_path):
     path.write_bytes(pickle.dumps({"gensim": Evil()}))
     with pytest.raises(VectorsError, match=r"builtins\.eval"):
         convert(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["text with header", "gz", "zip", "word2vec", "fasttext"])
+def test_a_named_pipe(form, tmp_path):
+    """As a shell's ``<(command)``: opened once, read once."""
+    content = FORMATS[form](tmp_path).read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(content))
+    writer.start()
+    report = convert(tmp_path / "pipe", tmp_path / "out", strict=True)
+    writer.join()
+    assert report.rows == len(WORDS)
+    assert np.load(tmp_path / "out" / "vocab" / "vectors").tobytes() == table().tobytes()

@@ -32,6 +32,7 @@ def test_facts_coverage_and_neighbours(path):
     assert found.coverage.missing == [("zebra", 3), ("nil", 1)]
     assert found.neighbours["cat"][0][0] == "dog"
     assert "coverage: 42.9% of 7 tokens" in str(found)
+    assert str(found).startswith(f"{path} (default): 5 rows")
     assert found.fingerprint == fingerprint(load(path))
     assert found.to_dict()["rows"] == 5
 
@@ -83,16 +84,10 @@ def test_fingerprint_sees_numbers_keys_and_settings(path):
 
 
 def test_commands(path, tmp_path, capsys):
-    import argparse
-
-    from trfnb.vectors.commands import add_vectors_commands
-
-    parser = argparse.ArgumentParser()
-    add_vectors_commands(parser.add_subparsers(required=True))
+    from trfnb.cli import main
 
     def call(*arguments):
-        options = parser.parse_args(["vectors", *map(str, arguments)])
-        assert options.run(options) == 0
+        assert main(["vectors", *map(str, arguments)]) == 0
         return capsys.readouterr().out
 
     (tmp_path / "words.txt").write_text("cat\nbus\n")
@@ -101,5 +96,5 @@ def test_commands(path, tmp_path, capsys):
     assert "2 rows x 3 (float16)" in out
     assert "5 rows x 3" in call("inspect", path, "--words", "cat")
     assert '"rows": 2' in call("inspect", tmp_path / "few", "--json")
-    with pytest.raises(SystemExit, match="already there"):
-        call("convert", tmp_path / "v.vec", tmp_path / "few")
+    assert main(["vectors", "convert", str(tmp_path / "v.vec"), str(tmp_path / "few")]) == 2
+    assert "already there" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def test_same_as_spacys():
     assert all(np.array_equal(ours[w], pruned.vectors[w]) for w in words)
     scores = np.array([theirs[w][1] for w in pruned.remapped])
     np.testing.assert_allclose(pruned.cosines, scores, atol=6e-5)
-    assert [c for _, _, c in pruned.harmed] == sorted(pruned.cosines.tolist())[:20]
+    assert [c for _, _, c in pruned.harmed()] == sorted(pruned.cosines.tolist())[:20]
     assert pruned.quantiles()["0"] == pytest.approx(pruned.cosines.min())
     assert vectors.shape == (300, 20)
 

@@ -1,8 +1,10 @@
 """A block of rows on their way from a file to a table."""
 
+import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -144,3 +146,11 @@ def checked(block: Block) -> tuple[Block, list[tuple[str, int, str]]]:
             reason = "a value is not a finite float32"
         problems.append((reason, int(block.lines[key]), repr(block.keys[key][:40])))
     return block.take(good), problems
+
+
+def forget(array: Any) -> None:
+    """Let go of a mapped file's pages: read once in order, it would come to fill the memory."""
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "_mmap", None) or getattr(array, "base", None)
+    if array is not None and hasattr(array, "madvise"):
+        array.madvise(mmap.MADV_DONTNEED)

@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 from trfnb.vectors.quantise import DTYPES
-from trfnb.vectors.report import VectorsError
 
 
 def add_vectors_commands(subparsers: Any) -> None:
@@ -35,7 +34,7 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument("--name", default="trfnb.vectors")
     parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
     parser.add_argument("--overwrite", action="store_true")
-    parser.set_defaults(run=_convert)
+    parser.set_defaults(do=_convert)
 
 
 def _add_inspect(commands: Any) -> None:
@@ -44,7 +43,7 @@ def _add_inspect(commands: Any) -> None:
     parser.add_argument("--corpus", help="count coverage of this corpus (a name or a path)")
     parser.add_argument("--words", nargs="*", default=[], help="show these words' neighbours")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=_inspect)
+    parser.set_defaults(do=_inspect)
 
 
 def _add_distill(commands: Any) -> None:
@@ -62,40 +61,30 @@ def _add_distill(commands: Any) -> None:
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--lang", default="en")
     parser.add_argument("--overwrite", action="store_true")
-    parser.set_defaults(run=_distill)
+    parser.set_defaults(do=_distill)
 
 
 def _convert(arguments: argparse.Namespace) -> int:
     from trfnb.vectors import convert
 
-    options = _options(arguments, "source", "path")
-    return _tell(lambda: convert(arguments.source, arguments.path, **options))
+    print(convert(arguments.source, arguments.path, **_options(arguments, "source", "path")))  # noqa: T201
+    return 0
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from trfnb.vectors import inspect
 
-    def look() -> Any:
-        found = inspect(arguments.table, corpus=arguments.corpus, words=arguments.words)
-        return json.dumps(found.to_dict(), indent=1) if arguments.json else found
-
-    return _tell(look)
+    found = inspect(arguments.table, corpus=arguments.corpus, words=arguments.words)
+    print(json.dumps(found.to_dict(), indent=1) if arguments.json else found)  # noqa: T201
+    return 0
 
 
 def _distill(arguments: argparse.Namespace) -> int:
     from trfnb.vectors import distill
 
-    options = _options(arguments, "model", "path")
-    return _tell(lambda: distill(arguments.model, arguments.path, **options))
+    print(distill(arguments.model, arguments.path, **_options(arguments, "model", "path")))  # noqa: T201
+    return 0
 
 
 def _options(arguments: argparse.Namespace, *positional: str) -> dict[str, Any]:
-    return {k: v for k, v in vars(arguments).items() if k not in {"run", "command", *positional}}
-
-
-def _tell(work: Any) -> int:
-    try:
-        print(work())  # noqa: T201
-    except VectorsError as problem:
-        raise SystemExit(f"trfnb vectors: {problem}") from None
-    return 0
+    return {k: v for k, v in vars(arguments).items() if k not in {"do", *positional}}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trfnb.vectors.blocks import Block, Floats, Keys
+from trfnb.vectors.blocks import Block, Floats, Keys, forget
 from trfnb.vectors.fingerprints import content_hash, table_settings
 from trfnb.vectors.project import Moments, unit
 from trfnb.vectors.quantise import DTYPES, RoundingError, from_record
@@ -23,7 +23,6 @@ from trfnb.vectors.wanted import KeyFilter, Words, corpus_words, load_words
 from trfnb.vectors.writer import RowFile, TableWriter, aside
 
 _ROWS = 4096
-REPORT_FILE = "conversion.json"
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def convert(
         finally:
             skeleton.stop()
         report.measures["seconds"] = time.perf_counter() - begun
-        (partial / REPORT_FILE).write_text(json.dumps(report.to_dict(), indent=1), "utf8")
+        report.save(partial)
     return report
 
 
@@ -185,10 +184,11 @@ def _convert(
         report.measures |= error.measures()
     report.missing = 0 if asked is None else len(asked) - chosen.found
     report.rows, report.keys = writer.rows.rows, len(hashes)
-    data = np.load(vocab / "vectors", mmap_mode="r", allow_pickle=False)
     settings = table_settings(json.loads((vocab / "vectors.cfg").read_text("utf8")))
     shape = (report.rows, report.width)
-    report.fingerprint = content_hash(hashes, key_rows, _AsFloats(data), settings, shape)
+    report.fingerprint = content_hash(
+        hashes, key_rows, _AsFloats(vocab / "vectors"), settings, shape
+    )
     _write_meta(partial, options, report, "floret" if floret else "default")
 
 
@@ -201,11 +201,18 @@ def _blocks(
 
 
 class _AsFloats:
-    def __init__(self, data: np.ndarray[Any, Any]) -> None:
-        self._data = data
+    """A table's file as float32 rows. Mapped pages are let go after each read."""
+
+    def __init__(self, path: Path) -> None:
+        self._data = np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def __len__(self) -> int:
+        return len(self._data)
 
     def __getitem__(self, index: Any) -> Floats:
-        return from_record(np.asarray(self._data[index]))
+        rows = from_record(np.array(self._data[index]))
+        forget(self._data)
+        return rows
 
 
 def _buckets(blocks: Iterator[Block], options: Options) -> Iterator[Block]:
@@ -253,12 +260,12 @@ def _reduce(vocab: Path, moments: Moments, options: Options, report: Report) -> 
     """Rewrite a table with fewer dimensions."""
     width = options.width or 0
     mean, components, kept = moments.components(width)
-    wide = np.load(vocab / "vectors", mmap_mode="r", allow_pickle=False)
+    wide = _AsFloats(vocab / "vectors")
     slim = vocab / ".slim"
     error = RoundingError() if options.dtype != "float32" else None
     writer = RowFile(slim, width, options.dtype)
     for start in range(0, len(wide), _ROWS):
-        vectors = (np.asarray(wide[start : start + _ROWS]) - mean) @ components
+        vectors: Floats = np.matmul(wide[start : start + _ROWS] - mean, components)
         vectors = unit(vectors) if options.normalise else vectors
         if error:
             error.add(vectors, writer.record)

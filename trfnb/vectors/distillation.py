@@ -191,7 +191,7 @@ def distill(
     if weight:
         student = np.multiply(student, frequency_weights(vocabulary, counts)[:, None])
     report = convert(
-        _Table(vocabulary, student),
+        _Table(Path(name).name, vocabulary, student),
         Path(path),
         dtype=dtype,
         lang=lang,
@@ -200,11 +200,12 @@ def distill(
     )
     report.source, report.format = f"{model}", "distilled"
     report.measures = measures | report.measures
+    report.save(Path(path))
     return report
 
 
 class _Table:
     """What `convert` takes for a live table of keys and rows."""
 
-    def __init__(self, words: list[str], vectors: Floats) -> None:
-        self.index_to_key, self.vectors = words, vectors
+    def __init__(self, name: str, words: list[str], vectors: Floats) -> None:
+        self.name, self.index_to_key, self.vectors = name, words, vectors

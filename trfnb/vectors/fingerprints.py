@@ -33,8 +33,8 @@ def content_hash(
     digest.update(np.ascontiguousarray(hashes[order], dtype="<u8").data)
     digest.update(np.ascontiguousarray(rows[order], dtype="<i8").data)
     sample = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], _SAMPLED)).astype(np.int64))
-    for start in range(0, len(sample), 1024):
-        part: Floats = np.ascontiguousarray(data[sample[start : start + 1024]], dtype="<f4")
+    for start in range(0, len(sample), 512):
+        part: Floats = np.ascontiguousarray(data[sample[start : start + 512]], dtype="<f4")
         digest.update(part.data)
     return digest.hexdigest()
 

@@ -142,7 +142,7 @@ def inspect(table: Any, *, corpus: Any = None, words: Any = (), n: int = 8) -> I
     at = {"smallest": 0.0, "5%": 0.05, "median": 0.5, "95%": 0.95, "largest": 1.0}
     data = vectors.data
     return Inspection(
-        name=str(vectors.name),
+        name=str(vectors.name or (table if isinstance(table, (str, PathLike)) else "vectors")),
         mode=vectors.mode,
         rows=vectors.shape[0],
         width=vectors.shape[1],

@@ -9,7 +9,8 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
 
-from trfnb.vectors.fingerprints import check_fingerprint, fingerprint
+from trfnb.vectors.checked import same_table
+from trfnb.vectors.fingerprints import fingerprint
 from trfnb.vectors.report import VectorsError
 from trfnb.vectors.subwords import bucket_table, compose_from_buckets
 
@@ -63,19 +64,12 @@ def static_rows(
 
 
 def _forward_checked() -> Callable[..., Any]:
-    # A table is hashed when it is first seen, not at every batch.
-    seen: dict[str, Any] = {"vectors": None, "data": None}
+    check = same_table()
 
     def forward(
         model: Model[list[Doc], Rows], docs: list[Doc], is_train: bool
     ) -> tuple[Rows, Callable[[Rows], list[Doc]]]:
-        if docs:
-            vectors = docs[0].vocab.vectors
-            expected = model.attrs["fingerprint"]
-            known = seen["vectors"] is vectors and seen["data"] is vectors.data
-            if expected and not known:
-                check_fingerprint(vectors, expected, f"The layer {model.name!r}")
-                seen["vectors"], seen["data"] = vectors, vectors.data
+        check(model, docs)
         return _forward(model, docs)
 
     return forward

@@ -1,18 +1,18 @@
 """Keep a table's first rows; words of the others get their nearest kept row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from spacy.vectors import Vectors
 from thinc.backends import get_array_ops
 
-from trfnb.vectors.blocks import Floats
+from trfnb.vectors.blocks import Floats, Hashes
 from trfnb.vectors.closest import closest
 from trfnb.vectors.report import VectorsError
 
-_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,32 @@ class Pruned:
     Attributes:
         vectors: the table, with every key of the larger one.
         cosines: for each key that lost its row, the cosine to the row it has now.
-        remapped: ``key: (key whose row it has now, cosine)``, as spaCy's own pruning returns it.
-        harmed: the remapped words with the lowest cosine, worst first: word, stand-in, cosine.
+        keys: those keys.
+        stand_ins: for each of them, a key whose row it has now.
     """
 
     vectors: Vectors
     cosines: Floats
-    remapped: dict[str, tuple[str, float]] = field(repr=False)
-    harmed: list[tuple[str, str, float]]
+    keys: Hashes
+    stand_ins: Hashes
 
-    def quantiles(
-        self, at: Sequence[float] = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
-    ) -> dict[str, float]:
+    @property
+    def remapped(self) -> dict[str, tuple[str, float]]:
+        """``word: (stand-in, cosine)`` of every key that lost its row, in spaCy's form."""
+        return {word: (other, cosine) for word, other, cosine in self._named(slice(None))}
+
+    def harmed(self, most: int = 20) -> list[tuple[str, str, float]]:
+        """Return the words served worst, worst first: word, stand-in, cosine."""
+        return self._named(np.argsort(self.cosines, kind="stable")[:most])
+
+    def _named(self, which: Any) -> list[tuple[str, str, float]]:
+        columns = (self.keys[which], self.stand_ins[which], self.cosines[which])
+        return [
+            (_text(self.vectors, key), _text(self.vectors, other), cosine)
+            for key, other, cosine in zip(*(c.tolist() for c in columns), strict=True)
+        ]
+
+    def quantiles(self, at: Sequence[float] = _QUANTILES) -> dict[str, float]:
         """Return quantiles of the cosines, and their mean."""
         if not len(self.cosines):
             return {"mean": 1.0} | {f"{q:g}": 1.0 for q in at}
@@ -42,7 +56,7 @@ class Pruned:
         return {"mean": float(self.cosines.mean())} | named
 
 
-def prune(vectors: Any, rows: int, *, priority: Sequence[str] = (), harmed: int = 20) -> Pruned:
+def prune(vectors: Any, rows: int, *, priority: Sequence[str] = ()) -> Pruned:
     """Shrink a table to ``rows`` rows.
 
     The rows of the words in ``priority`` are kept first, then the others in the table's order
@@ -53,7 +67,6 @@ def prune(vectors: Any, rows: int, *, priority: Sequence[str] = (), harmed: int 
         vectors: spaCy `Vectors` in default mode; it is left as it is.
         rows: how many rows to keep.
         priority: words to keep before others.
-        harmed: how many of the worst served words to name.
 
     Raises:
         VectorsError: the table is floret's (its rows are shared by all words), or ``rows`` is not
@@ -85,23 +98,13 @@ def prune(vectors: Any, rows: int, *, priority: Sequence[str] = (), harmed: int 
                       attr=vectors.attr)  # fmt: skip
     smaller.key2row = dict(zip(keys.tolist(), new_row[owned].tolist(), strict=True))
     smaller._sync_unset()
-    lost = np.flatnonzero(np.isin(owned, toss))
+    kept_row = np.zeros(vectors.shape[0], dtype=bool)
+    kept_row[keep] = True
+    lost = np.flatnonzero(~kept_row[owned])
     stand_in = np.zeros(len(keep), dtype=np.uint64)
-    stays = np.flatnonzero(~np.isin(owned, toss))[::-1]
+    stays = np.flatnonzero(kept_row[owned])[::-1]
     stand_in[new_row[owned[stays]]] = keys[stays]
-    lost_cosines = cosine_of[owned[lost]]
-    named = [
-        (_text(vectors, key), _text(vectors, other), cosine)
-        for key, other, cosine in zip(
-            keys[lost].tolist(),
-            stand_in[new_row[owned[lost]]].tolist(),
-            lost_cosines.tolist(),
-            strict=True,
-        )
-    ]
-    worst = [named[i] for i in np.argsort(lost_cosines, kind="stable")[:harmed].tolist()]
-    remapped = {word: (other, cosine) for word, other, cosine in named}
-    return Pruned(smaller, lost_cosines, remapped, worst)
+    return Pruned(smaller, cosine_of[owned[lost]], keys[lost], stand_in[new_row[owned[lost]]])
 
 
 def _text(vectors: Any, key: int) -> str:

@@ -22,6 +22,8 @@ EMBEDDINGS: Mapping[str, Mapping[str, Any]] = {
     "concatenated": {"@architectures": "trfnb.ConcatenatedVectors.v1"},
     "tuned": {"@architectures": "trfnb.TunedVectors.v1", "rows": 10000},
     "subwords": {"@architectures": "trfnb.SubwordVectors.v1"},
+    # Side by side too: what differs is the table, see `trfnb.vectors.distill`.
+    "distilled": {"@architectures": "trfnb.ConcatenatedVectors.v1"},
 }
 _COUNT_WORDS = ("added", "tuned")
 

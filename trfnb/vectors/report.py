@@ -1,8 +1,11 @@
 """What a conversion met on its way: rows skipped, with their line numbers, and why."""
 
+import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+REPORT_FILE = "conversion.json"
 _KEPT_LINES = 20
 
 
@@ -80,6 +83,10 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return asdict(self)
+
+    def save(self, directory: Path) -> None:
+        """Write the report beside its table."""
+        (directory / REPORT_FILE).write_text(json.dumps(self.to_dict(), indent=1), "utf8")
 
     def __str__(self) -> str:
         lines = [

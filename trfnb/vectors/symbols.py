@@ -1,19 +1,42 @@
 """spaCy's reserved strings, and an empty pipeline's files, fetched without loading spaCy here.
 
 Loading spaCy takes longer and more memory than converting a table. Where it is not loaded yet, a
-process of its own prepares what is needed while the table is read.
+process of its own prepares what is needed while the table is read, and a copy is kept in the
+user's cache for the next time.
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from trfnb import __version__
 from trfnb.vectors.report import VectorsError
 
 _SYMBOLS = "symbols.json"
+
+
+def _stub(name: str, **attributes: Any) -> ModuleType:
+    stub = ModuleType(name)
+    stub.__dict__.update(attributes)
+    return stub
+
+
+# What spaCy loads at once and an empty pipeline has no use for: torch, by way of thinc, and the
+# command line, whose web clients are half of spaCy's loading time.
+_STUBS: dict[str, Any] = {
+    "torch": None,
+    "spacy.cli": _stub("spacy.cli"),
+    "spacy.cli.info": _stub("spacy.cli.info", info=None),
+}
 
 
 def write_skeleton(lang: str, directory: Path) -> None:
@@ -36,6 +59,9 @@ def write_skeleton(lang: str, directory: Path) -> None:
         light = SimpleNamespace(vocab=Vocab(), Defaults=language.Defaults)
         tokenizer: Any = create_tokenizer()(light)  # type: ignore[arg-type]
     else:
+        # A factory of its own may need anything, and a pipeline loads every entry point.
+        for name in [name for name, stub in _STUBS.items() if sys.modules.get(name) is stub]:
+            del sys.modules[name]
         import spacy
 
         tokenizer = spacy.blank(lang).tokenizer
@@ -43,6 +69,20 @@ def write_skeleton(lang: str, directory: Path) -> None:
     config.to_disk(directory / "config.cfg")
     tokenizer.to_disk(directory / "tokenizer", exclude=["vocab"])
     (directory / _SYMBOLS).write_text(json.dumps(dict(IDS)), "utf8")
+
+
+def _cache(lang: str) -> Path | None:
+    """Say where an empty pipeline of these versions is kept; None for a language not spaCy's own.
+
+    Whoever brings a language of their own may change it without a change of version.
+    """
+    spacy = find_spec("spacy")
+    if spacy is None or spacy.origin is None:
+        return None
+    if not lang.isalnum() or not (Path(spacy.origin).parent / "lang" / lang).is_dir():
+        return None
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "trfnb" / "pipelines" / f"{lang}-{__version__}-spacy-{version('spacy')}"
 
 
 class Skeleton:
@@ -56,7 +96,11 @@ class Skeleton:
     def __init__(self, lang: str, directory: Path) -> None:
         self.lang, self.directory = lang, directory
         self._process: subprocess.Popen[str] | None = None
-        if "spacy" in sys.modules:
+        # A spaCy that is loaded already may know another language under this code.
+        self._cache = None if "spacy" in sys.modules else _cache(lang)
+        if self._cache is not None and (self._cache / _SYMBOLS).is_file():
+            shutil.copytree(self._cache, directory, dirs_exist_ok=True)
+        elif "spacy" in sys.modules:
             try:
                 write_skeleton(lang, directory)
             except ImportError as problem:
@@ -90,7 +134,16 @@ class Skeleton:
         )
 
     def finish(self) -> None:
-        """Take away what only the conversion needed."""
+        """Keep a copy for the next conversion; take away what only this one needed."""
+        if self._cache is not None and not self._cache.exists():
+            partial = self._cache.with_name(f"{self._cache.name}.{os.getpid()}")
+            # A cache that cannot be written is no reason to fail.
+            with suppress(OSError):
+                partial.mkdir(parents=True)
+                for name in ("config.cfg", "tokenizer", _SYMBOLS):
+                    shutil.copy(self.directory / name, partial / name)
+                partial.rename(self._cache)
+            shutil.rmtree(partial, ignore_errors=True)
         (self.directory / _SYMBOLS).unlink(missing_ok=True)
 
     def stop(self) -> None:
@@ -109,6 +162,5 @@ def spacy_symbols() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    # No part of an empty pipeline needs torch, and thinc would load it.
-    sys.modules["torch"] = None  # type: ignore[assignment]
+    sys.modules.update(_STUBS)
     write_skeleton(sys.argv[1], Path(sys.argv[2]))

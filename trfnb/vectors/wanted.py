@@ -19,7 +19,7 @@ def load_words(words: Words) -> list[str]:
     """Return the words of a list, or of a file with one a line, each once, in their order."""
     if isinstance(words, (str, PathLike)):
         path = Path(words)
-        if not path.is_file():
+        if not path.exists() or path.is_dir():
             raise VectorsError(f"{path}: expected a file with a word a line, found none there.")
         words = path.read_text("utf8").removeprefix("\ufeff").splitlines()
     return list(dict.fromkeys(word for word in words if word))

@@ -43,6 +43,9 @@ def open_source(
         return from_spacy(source, report)
     if isinstance(source, (str, PathLike)) and source != "-":
         path = Path(source)
+        if path.is_fifo():
+            # As a shell's `<(command)`: it can be opened only once.
+            return _stream(open_stream(path, report), form, report)
         if not path.is_file():
             return _directory(str(source), report, keys)
         with path.open("rb") as file:

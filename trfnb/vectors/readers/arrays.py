@@ -8,7 +8,7 @@ from tokenize import TokenError
 
 import numpy as np
 
-from trfnb.vectors.blocks import Block, Floats, Keys, checked
+from trfnb.vectors.blocks import Block, Floats, Keys, checked, forget
 from trfnb.vectors.readers.source import Source
 from trfnb.vectors.report import Report, VectorsError
 
@@ -131,6 +131,7 @@ def _blocks(data: Floats, keys: Keys, rows: int, report: Report) -> Iterator[Blo
         stop = min(start + _ROWS, rows)
         with np.errstate(over="ignore"):
             vectors = np.array(data[start:stop], dtype=np.float32)
+        forget(data)
         part = keys.part(start, stop)
         block, problems = checked(Block(part, vectors, np.arange(start + 1, stop + 1)))
         for reason, line, example in problems:

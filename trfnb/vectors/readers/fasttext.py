@@ -4,7 +4,6 @@ The layout is that of fastText's `FastText::saveModel`, version 12: settings, di
 input matrix (words first, then n-gram buckets) as float32; floret adds two settings.
 """
 
-import mmap
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trfnb.vectors.blocks import Block, Floats, Ints, Keys, checked
+from trfnb.vectors.blocks import Block, Floats, Ints, Keys, checked, forget
 from trfnb.vectors.hashing import fasttext_ngram_rows
 from trfnb.vectors.readers.source import FloretSettings, Source
 from trfnb.vectors.readers.sources import Stream
@@ -148,7 +147,7 @@ def read_fasttext(stream: Stream, report: Report) -> Source:
 
     def compose(asked: Sequence[str]) -> Floats:
         vectors = model.compose(asked, find(words, asked))
-        _forget(matrix)
+        forget(matrix)
         return vectors
 
     return Source("fastText binary", width, _vocabulary(model, report), compose=compose)
@@ -194,20 +193,13 @@ def _matrix(stream: Stream, rows: int, width: int) -> Floats:
         return np.memmap(spool.name, dtype="<f4", mode="r", shape=(rows, width))
 
 
-def _forget(matrix: Floats) -> None:
-    """Let go of a mapped file's pages, so that reading it does not fill the memory."""
-    mapped = getattr(matrix, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
-
-
 def _vocabulary(model: Model, report: Report) -> Iterator[Block]:
     for start in range(0, len(model.words), _ROWS):
         part = model.words.part(start, min(start + _ROWS, len(model.words)))
         rows = np.arange(start, start + len(part))
         strings = [word.decode("utf8", "surrogateescape") for word in part.bytes_list()]
         vectors = model.compose(strings, rows)
-        _forget(model.matrix)
+        forget(model.matrix)
         block, problems = checked(Block(part, vectors, rows + 1))
         for reason, line, example in problems:
             report.skip(reason, line, example)
@@ -220,4 +212,4 @@ def _floret_rows(matrix: Floats) -> Iterator[Block]:
         part = np.array(matrix[start : start + _ROWS], dtype=np.float32)
         numbers = np.arange(start, start + len(part))
         yield Block(Keys.of(map(str, numbers.tolist())), part, numbers + 1)
-        _forget(matrix)
+        forget(matrix)

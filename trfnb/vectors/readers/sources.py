@@ -85,8 +85,8 @@ class Stream:
         self._ahead = data + self._ahead
 
     def tell(self) -> int | None:
-        """Say how far a plain file has been read; None for archives and streams."""
-        if self._inner is not None or not self._owned:
+        """Say how far a plain file has been read; None for archives, pipes and streams."""
+        if self._inner is not None or not self._owned or not self.raw.seekable():
             return None
         return self.raw.tell() - len(self._ahead)
 
@@ -114,7 +114,7 @@ def open_stream(source: str | PathLike[str] | BinaryIO | IO[bytes], report: Repo
         name = "standard input"
     elif isinstance(source, (str, PathLike)):
         path = Path(source)
-        if not path.is_file():
+        if not path.exists() or path.is_dir():
             raise VectorsError(f"{path}: expected a file with vectors, found none there.")
         raw, name, owned = path.open("rb"), str(path), True
     else:

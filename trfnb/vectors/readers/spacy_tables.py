@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import srsly
 
-from trfnb.vectors.blocks import Block, Floats, Ints, Keys, checked
+from trfnb.vectors.blocks import Block, Floats, Ints, Keys, checked, forget
 from trfnb.vectors.readers.source import FloretSettings, Source
 from trfnb.vectors.report import Report, VectorsError
 from trfnb.vectors.symbols import spacy_symbols
@@ -107,6 +107,7 @@ def _blocks(data: Floats, keys: Keys, rows: Ints, report: Report) -> Iterator[Bl
         if low == high:
             continue
         vectors = np.array(data[start : start + _ROWS], dtype=np.float32)
+        forget(data)
         lines = np.arange(low + 1, high + 1)
         # Rows without a key fall away here.
         used, own = np.unique(rows[low:high] - start, return_inverse=True)

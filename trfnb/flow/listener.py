@@ -178,7 +178,8 @@ def _stored(doc: Doc, upstream: str) -> Any:
     """Return what a component left on a doc, or None."""
     data = doc._.get("trf_data") if doc._.has("trf_data") else None
     # spacy-transformers, where it is installed too, leaves a record of its own there.
-    return data.of(upstream) if hasattr(data, "of") else None
+    of = getattr(data, "of", None)
+    return None if of is None else of(upstream)
 
 
 def _count_reader(doc: Doc, one: Any) -> None:

@@ -1,0 +1,83 @@
+"""Predict a hidden word's first and last bytes.
+
+The targets and the head are those of spaCy's ``PretrainCharacters``
+(https://spacy.io/api/architectures#pretrain_chars), an approximation of BERT's objective whose
+output layer does not grow with the vocabulary.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
+from thinc.api import LayerNorm, Maxout, Model, MultiSoftmax, chain
+
+from trfnb.pipe.registries import registry
+from trfnb.pretraining.bodies import tokenizer_of
+from trfnb.pretraining.corruption import Replacement, hidden_words, texts
+from trfnb.pretraining.losses import categorical
+from trfnb.pretraining.masking import Strategy, random_mask
+from trfnb.pretraining.objective import Objective, objective_model
+from trfnb.pretraining.task import Targets
+
+BYTES = 256
+
+
+def character_targets(n_characters: int) -> Targets:
+    """Return what makes (rows, n_characters) bytes of hidden words."""
+
+    def targets(
+        docs: Sequence[Doc], words: list[list[str]], rows: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        flat = [word for doc in docs for word in texts(doc)]
+        joined = b"".join([outer_bytes(flat[row], n_characters) for row in rows.tolist()])
+        return np.frombuffer(joined, dtype="uint8").reshape(-1, n_characters).astype(np.int64)
+
+    return targets
+
+
+@lru_cache(maxsize=1 << 16)
+def outer_bytes(word: str, n: int) -> bytes:
+    """Return a word's first byte, its last, its second, its last but one, …, filled up with 255.
+
+    This is the order of ``Doc.to_utf8_array``.
+    """
+    utf8 = word.encode()
+    inward = bytearray()
+    for i in range(min(n, len(utf8))):
+        inward.append(utf8[i // 2] if i % 2 == 0 else utf8[-(i // 2) - 1])
+    return bytes(inward.ljust(n, b"\xff"))
+
+
+@registry.architectures("trfnb.PretrainCharacters.v1")
+def PretrainCharacters(  # noqa: N802
+    maxout_pieces: int = 3,
+    hidden_size: int = 300,
+    n_characters: int = 4,
+    masking: Strategy | None = None,
+    replacement: Replacement | None = None,
+) -> Objective:
+    """Build the objective of hidden words' bytes.
+
+    Args:
+        maxout_pieces: Of the head's hidden layer.
+        hidden_size: Its width.
+        n_characters: Bytes to predict, half from the front and half from the back.
+        masking: Which words to hide; 15 % at random by default.
+        replacement: What to show instead; 80 % masks, 10 % other words by default.
+    """
+
+    def build(vocab: Vocab, tok2vec: Model) -> Model:
+        head = chain(
+            Maxout(nO=hidden_size, nP=maxout_pieces),
+            LayerNorm(nI=hidden_size),
+            MultiSoftmax((BYTES,) * n_characters, nI=hidden_size),
+        )
+        make_task = hidden_words(masking or random_mask(), replacement, tokenizer_of(tok2vec))
+        return objective_model(
+            vocab, tok2vec, head, make_task, character_targets(n_characters), categorical(BYTES)
+        )
+
+    return build

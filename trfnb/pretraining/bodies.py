@@ -83,15 +83,18 @@ class WindowBody:
         place = np.concatenate(places) if places else np.zeros(0, dtype=np.int64)
         types = np.array(which, dtype=np.int64)
         unique = [Doc(doc.vocab, words=list(number)) for doc in docs[:1]]
-        (table,), backprop_table = self.embed(unique, is_train)
-        X = np.zeros((at, table.shape[1]), dtype="f")
+        tables, backprop_table = self.embed(unique, is_train)
+        table: Any = tables[0]
+        X: Any = np.zeros((at, table.shape[1]), dtype="f")
         X[place] = table[types]
         vectors, backprop_encoder = encode_rows(self.encoder, X, place[rows], is_train)
 
         def backprop(d_rows: Floats2d) -> None:
             d_table: Any = self.embed.ops.alloc2f(*table.shape)
-            d_words = np.ascontiguousarray(backprop_encoder(d_rows)[place])
-            self.embed.ops.scatter_add(d_table, types.astype("i"), d_words)
+            d_words: Any = backprop_encoder(d_rows)
+            ops: Any = self.embed.ops
+            d_each = np.ascontiguousarray(d_words[place])
+            ops.scatter_add(d_table, types.astype("i"), d_each)
             backprop_table([d_table])
 
         return vectors, backprop
@@ -128,6 +131,8 @@ def reworded(doc: Doc, words: Sequence[str]) -> Doc:
 def looks_at_single_words(embed: Model[list[Doc], list[Floats2d]], vocab: Vocab) -> bool:
     """Try whether a word's vector stays the same in other company and without its space."""
     words = ["Where", "the", "river", "bends", ",", "42", "boats", "wait"]
+    there: Any
+    back: Any
     (there,) = embed.predict([Doc(vocab, words=words, spaces=[True] * len(words))])
     (back,) = embed.predict([Doc(vocab, words=words[::-1], spaces=[False] * len(words))])
     return bool(np.allclose(there, back[::-1], atol=1e-6))

@@ -70,7 +70,7 @@ def PretrainCharacters(  # noqa: N802
     """
 
     def build(vocab: Vocab, tok2vec: Model) -> Model:
-        head = chain(
+        head: Model = chain(
             Maxout(nO=hidden_size, nP=maxout_pieces),
             LayerNorm(nI=hidden_size),
             MultiSoftmax((BYTES,) * n_characters, nI=hidden_size),

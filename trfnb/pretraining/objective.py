@@ -29,7 +29,7 @@ class Prediction:
     """What a head says, and what it should say.
 
     Attributes:
-        output: (n, nO).
+        output: (n, nO); None where this process has nothing to tell.
         targets: As the loss takes them.
         total: Targets of the whole batch, of which this may be one process's part.
     """
@@ -70,8 +70,12 @@ def objective_model(
     return model
 
 
-def batch_loss(loss: Loss, ops: Any, docs: Any, prediction: Prediction) -> tuple[float, Floats2d]:
+def batch_loss(
+    loss: Loss, ops: Any, docs: Any, prediction: Prediction
+) -> tuple[float, Floats2d | None]:
     """Return the summed loss, and the gradient of its mean over the whole batch's targets."""
+    if prediction.output is None:
+        return 0.0, None
     summed, gradient = loss(ops.to_numpy(prediction.output), prediction.targets)
     return summed, ops.asarray2f(gradient / np.float32(max(prediction.total, 1)))
 
@@ -94,6 +98,9 @@ def _forward(
     own = range(number, len(docs), of)
     parts = [task.looked_at[ends[i] - len(docs[i]) : ends[i]] for i in own]
     rows = np.flatnonzero(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
+    total = int(task.looked_at.sum())
+    if not len(rows):
+        return Prediction(None, None, total), lambda d_output: []
     mine, words = [docs[i] for i in own], [task.words[i] for i in own]
     vectors, backprop_body = model.attrs["body"](mine, words, rows, is_train)
     output, backprop_head = model.layers[1](vectors, is_train)
@@ -103,4 +110,4 @@ def _forward(
         backprop_body(backprop_head(d_output))
         return []
 
-    return Prediction(output, targets, int(task.looked_at.sum())), backprop
+    return Prediction(output, targets, total), backprop

@@ -1,0 +1,251 @@
+"""The loop: as ``spacy pretrain``, faster, with a dev loss, and resumable to the bit.
+
+Masks and dropout of an update follow from the seed and the update's number, its batch from the
+place in the text, so that a checkpoint needs no random state: only weights, the optimiser's
+moments, and a few numbers.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from spacy.tokens import Doc
+from thinc.api import Config, fix_random_seed
+
+from trfnb.pretraining.checkpoints import Checkpoints, write_aside
+from trfnb.pretraining.errors import PretrainingError
+from trfnb.pretraining.finished import averaged, save_body
+from trfnb.pretraining.journal import Journal, progress_bar
+from trfnb.pretraining.parallel import Share, processes, sum_gradients, summed_over
+from trfnb.pretraining.settings import SECTION
+from trfnb.pretraining.setup import Setup, set_up
+from trfnb.pretraining.stream import Position
+
+
+@dataclass
+class Progress:
+    """Where a run is; all of it is in a checkpoint."""
+
+    step: int = 0
+    position: Position = field(default_factory=Position)
+    best: float | None = None
+    since_best: int = 0
+    ended: bool = False
+
+
+def pretrain(
+    config: Config, out: str | Path, *, resume: bool = False, progress: bool = True
+) -> Path:
+    """Pretrain the layer that a config names, and leave its weights in a folder.
+
+    Args:
+        config: What ``spacy pretrain`` takes; ``[pretraining_loop]`` may hold `LoopSettings`.
+        out: The folder: log.csv, config.cfg, checkpoints, model-last.bin, and model-best.bin where
+            there is a dev loss.
+        resume: Go on from the last checkpoint in ``out``; from the start where there is none.
+        progress: Show a bar.
+
+    Returns:
+        The path of model-last.bin.
+
+    Raises:
+        PretrainingError: config, text or folder cannot be used.
+    """
+    folder = Path(out)
+    with processes() as share:
+        setup = set_up(config)
+        store = Checkpoints(folder, setup.settings.keep)
+        if not resume and (store.found() or (folder / "log.csv").exists()):
+            raise PretrainingError(
+                f"{folder} expected a new or empty folder, got one with a run in it. Resume that "
+                "run (--resume), or name another folder."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        run = Run(setup, folder, store, share, progress and share.writes)
+        run.start(resume)
+        run.train()
+        return folder / "model-last.bin"
+
+
+class Run:
+    """One run in one process."""
+
+    def __init__(
+        self, setup: Setup, folder: Path, store: Checkpoints, share: Share, shown: bool
+    ) -> None:
+        self.setup, self.folder, self.store, self.share = setup, folder, store, share
+        self.progress = Progress()
+        self.journal = Journal(folder / "log.csv" if share.writes else None)
+        self.shown = shown
+        self.base_rate = setup.optimizer.learn_rate
+        setup.model.attrs["share"] = (share.number, share.of)
+
+    def start(self, resume: bool) -> None:
+        """Begin, or go on from the last checkpoint."""
+        setup = self.setup
+        state = self.store.load(setup.model, setup.optimizer) if resume else None
+        if state is None:
+            self.journal.begin()
+            if self.share.writes:
+                write_aside(self.folder / "config.cfg", setup.config.to_str().encode())
+            return
+        if state["config"] != _comparable(setup.config):
+            raise PretrainingError(
+                f"{self.folder}: expected the config of the first run, got another. Give "
+                f"{self.folder / 'config.cfg'}, or pretrain into another folder."
+            )
+        place = Position(**state["progress"].pop("position"))
+        self.progress = Progress(position=place, **state["progress"])
+        self.journal.go_on(state["journal"], self.progress.step)
+        for _ in range(self.progress.step):
+            setup.optimizer.step_schedules()
+
+    def train(self) -> None:
+        """Make updates until the config ends them."""
+        settings, now = self.setup.settings, self.progress
+        bar = progress_bar(settings.max_steps, now.step, self.shown)
+        try:
+            for position, docs in self._batches():
+                if self._over(position):
+                    break
+                self.update(docs)
+                bar.update()
+                epoch_before, now.position = now.position.epoch, position
+                self._look_back(bar)
+                if position.epoch != epoch_before:
+                    self._save_epoch(epoch_before)
+                if now.step % settings.save_every == 0:
+                    self.checkpoint()
+                if now.ended:
+                    break
+            self.checkpoint()
+        except KeyboardInterrupt:
+            self.checkpoint()
+            raise
+        finally:
+            bar.close()
+            self._finish()
+
+    def update(self, docs: list[Doc]) -> None:
+        """Make one update; all that is random in it follows from the seed and its number."""
+        setup, step = self.setup, self.progress.step + 1
+        model, optimizer = setup.model, setup.optimizer
+        fix_random_seed(_seed(setup.settings.seed or 0, step))
+        prediction, backprop = model.begin_update(docs)
+        loss, gradient = model.attrs["loss"](model.ops, docs, prediction)
+        backprop(gradient)
+        sum_gradients(model, self.share)
+        rate = optimizer.learn_rate
+        warm = setup.settings.warmup_steps
+        optimizer.learn_rate = rate * min(1.0, step / warm) if warm else rate
+        model.finish_update(optimizer)
+        self.rate, optimizer.learn_rate = optimizer.learn_rate, rate
+        optimizer.step_schedules()
+        words = sum(len(doc) for doc in docs)
+        self.journal.add(words, float(loss), getattr(prediction, "total", words))
+        self.progress.step = step
+
+    def dev_loss(self) -> float | None:
+        """Return the mean loss on the text held out, always with the same masks."""
+        model, dev = self.setup.model, self.setup.dev
+        if not dev:
+            return None
+        model.attrs["share"] = (0, 1)
+        total, targets = 0.0, 0
+        with averaged(model, self.setup.optimizer):
+            for number, docs in enumerate(self.setup.stream.batcher(dev)):
+                docs = list(docs)
+                fix_random_seed(_seed(self.setup.settings.seed or 0, -number))
+                prediction = model.predict(docs)
+                loss, _ = model.attrs["loss"](model.ops, docs, prediction)
+                total += float(loss)
+                targets += getattr(prediction, "total", sum(map(len, docs)))
+        model.attrs["share"] = (self.share.number, self.share.of)
+        return total / max(targets, 1)
+
+    def checkpoint(self) -> None:
+        """Write everything that the next update depends on."""
+        if not self.share.writes:
+            return
+        state = {
+            "progress": asdict(self.progress),
+            "journal": self.journal.state(),
+            "config": _comparable(self.setup.config),
+        }
+        self.store.save(self.progress.step, self.setup.model, self.setup.optimizer, state)
+
+    def _batches(self) -> Iterator[tuple[Position, list[Doc]]]:
+        if self.progress.ended:
+            return iter(())
+        return self.setup.stream.batches(self.progress.position, self.setup.max_epochs)
+
+    def _over(self, position: Position) -> bool:
+        settings = self.setup.settings
+        steps = 0 < settings.max_steps <= self.progress.step
+        late = 0 < settings.max_seconds <= self.journal.seconds
+        if settings.max_seconds and self.share.of > 1:
+            late = bool(summed_over(np.array([float(late)], dtype="f"))[0] > 0)
+        return steps or late
+
+    def _look_back(self, bar: Any) -> None:
+        """Log, compare the dev loss, and see whether that ends the run."""
+        settings, now = self.setup.settings, self.progress
+        due = now.step % settings.eval_every == 0
+        if not due and now.step % settings.log_every:
+            return
+        dev = self.dev_loss() if due else None
+        row = self.journal.row(now.step, dev, self.rate)
+        pace = self.journal.words / max(self.journal.seconds, 1e-9)
+        bar.set_postfix(loss=f"{row['loss']:.4g}", dev=dev, words_s=f"{pace:,.0f}")
+        if dev is None:
+            return
+        if now.best is None or dev < now.best:
+            now.best, now.since_best = dev, 0
+            self._save("model-best.bin")
+        else:
+            now.since_best += 1
+        now.ended = 0 < settings.patience <= now.since_best
+
+    def _save(self, name: str) -> None:
+        if self.share.writes:
+            save_body(self.setup.model, self.setup.optimizer, self.folder / name)
+
+    def _save_epoch(self, epoch: int) -> None:
+        every = self.setup.n_save_epoch
+        if every and epoch % every == 0:
+            self._save(f"model{epoch}.bin")
+            old = epoch - every * self.setup.settings.keep
+            if self.share.writes:
+                (self.folder / f"model{old}.bin").unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        self._save("model-last.bin")
+        if self.share.writes:
+            told = {
+                "steps": self.progress.step,
+                "words": self.journal.words,
+                "seconds": round(self.journal.seconds, 3),
+                "best_dev_loss": self.progress.best,
+                "skipped": dict(self.setup.stream.text.skipped.counts),
+            }
+            write_aside(self.folder / "run.json", json.dumps(told, indent=1).encode())
+
+
+def _seed(seed: int, number: int) -> int:
+    """Return a seed for one update (or, below 1, one batch of the dev text)."""
+    given = [seed, abs(number), int(number < 1)]
+    return int(np.random.SeedSequence(given).generate_state(1)[0])
+
+
+def _comparable(config: Config) -> str:
+    """Return a config without what may change when a run is resumed: its ends and its pace."""
+    config = config.copy()
+    config["pretraining"]["max_epochs"] = None
+    loop = dict(config.get(SECTION, {}))
+    for name in ("max_steps", "max_seconds", "patience", "keep", "save_every", "workers"):
+        loop.pop(name, None)
+    config[SECTION] = loop
+    return config.to_str()

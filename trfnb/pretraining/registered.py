@@ -1,0 +1,7 @@
+"""Everything of pretraining that a config may name, in one import."""
+
+from trfnb.pretraining import (  # noqa: F401
+    characters,
+    masks,
+    reader,
+)

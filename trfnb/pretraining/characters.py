@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
-from thinc.api import LayerNorm, Maxout, Model, MultiSoftmax, chain
+from thinc.api import Model, MultiSoftmax, chain
 
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.bodies import tokenizer_of
 from trfnb.pretraining.corruption import Replacement, hidden_words, texts
+from trfnb.pretraining.heads import hidden_layer
 from trfnb.pretraining.losses import categorical
 from trfnb.pretraining.masking import Strategy, random_mask
 from trfnb.pretraining.objective import Objective, objective_model
@@ -71,8 +72,7 @@ def PretrainCharacters(  # noqa: N802
 
     def build(vocab: Vocab, tok2vec: Model) -> Model:
         head: Model = chain(
-            Maxout(nO=hidden_size, nP=maxout_pieces),
-            LayerNorm(nI=hidden_size),
+            hidden_layer(hidden_size, maxout_pieces),
             MultiSoftmax((BYTES,) * n_characters, nI=hidden_size),
         )
         make_task = hidden_words(masking or random_mask(), replacement, tokenizer_of(tok2vec))

@@ -2,6 +2,11 @@
 
 from trfnb.pretraining import (  # noqa: F401
     characters,
+    distillation,
     masks,
     reader,
+    replaced,
+    word_vectors,
+    wordpieces,
+    words,
 )

@@ -1,24 +1,25 @@
 """Predict a hidden word's first and last bytes.
 
-The targets and the head are those of spaCy's ``PretrainCharacters``
+The targets are those of spaCy's ``PretrainCharacters``
 (https://spacy.io/api/architectures#pretrain_chars), an approximation of BERT's objective whose
 output layer does not grow with the vocabulary.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
-from thinc.api import Model, MultiSoftmax, chain
+from thinc.api import Model
 
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.bodies import tokenizer_of
 from trfnb.pretraining.corruption import Replacement, hidden_words, texts
-from trfnb.pretraining.heads import hidden_layer
-from trfnb.pretraining.losses import categorical
+from trfnb.pretraining.heads import choices_head, linear_head
+from trfnb.pretraining.losses import categorical, one_hot
 from trfnb.pretraining.masking import Strategy, random_mask
 from trfnb.pretraining.objective import Objective, objective_model
 from trfnb.pretraining.task import Targets
@@ -59,6 +60,7 @@ def PretrainCharacters(  # noqa: N802
     n_characters: int = 4,
     masking: Strategy | None = None,
     replacement: Replacement | None = None,
+    loss: Literal["cross_entropy", "squared"] = "cross_entropy",
 ) -> Objective:
     """Build the objective of hidden words' bytes.
 
@@ -68,16 +70,21 @@ def PretrainCharacters(  # noqa: N802
         n_characters: Bytes to predict, half from the front and half from the back.
         masking: Which words to hide; 15 % at random by default.
         replacement: What to show instead; 80 % masks, 10 % other words by default.
+        loss: ``"squared"`` is what spaCy's objective computes: the distance from one-hot rows,
+            since its ``MultiSoftmax`` makes no probabilities.
     """
+    if loss not in ("cross_entropy", "squared"):
+        raise ValueError(f"loss expected cross_entropy or squared, got {loss!r}.")
 
     def build(vocab: Vocab, tok2vec: Model) -> Model:
-        head: Model = chain(
-            hidden_layer(hidden_size, maxout_pieces),
-            MultiSoftmax((BYTES,) * n_characters, nI=hidden_size),
-        )
+        squared = loss == "squared"
+        if squared:
+            head = linear_head(hidden_size, maxout_pieces, n_characters * BYTES)
+        else:
+            head = choices_head(hidden_size, maxout_pieces, n_characters, BYTES)
         make_task = hidden_words(masking or random_mask(), replacement, tokenizer_of(tok2vec))
-        return objective_model(
-            vocab, tok2vec, head, make_task, character_targets(n_characters), categorical(BYTES)
-        )
+        targets = character_targets(n_characters)
+        distance = one_hot(BYTES) if squared else categorical(BYTES)
+        return objective_model(vocab, tok2vec, head, make_task, targets, distance)
 
     return build

@@ -3,6 +3,7 @@
 from trfnb.pretraining import (  # noqa: F401
     characters,
     distillation,
+    loading,
     masks,
     reader,
     replaced,

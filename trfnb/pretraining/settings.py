@@ -11,9 +11,12 @@ from trfnb.pretraining.products import Precision
 
 SECTION = "pretraining_loop"
 # spaCy's objectives are computed by ours of the same targets and head.
-OURS = {
-    "spacy.PretrainCharacters.v1": "trfnb.PretrainCharacters.v1",
-    "spacy.PretrainVectors.v1": "trfnb.PretrainVectors.v1",
+OURS: dict[str, dict[str, Any]] = {
+    "spacy.PretrainCharacters.v1": {
+        "@architectures": "trfnb.PretrainCharacters.v1",
+        "loss": "squared",
+    },
+    "spacy.PretrainVectors.v1": {"@architectures": "trfnb.PretrainVectors.v1"},
 }
 
 
@@ -96,5 +99,5 @@ def with_our_objective(config: Config) -> Config:
     """Let our objective stand in for spaCy's of the same targets."""
     config = config.copy()
     objective = config["pretraining"]["objective"]
-    objective["@architectures"] = OURS.get(objective["@architectures"], objective["@architectures"])
+    objective.update(OURS.get(objective["@architectures"], {}))
     return config

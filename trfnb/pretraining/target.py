@@ -12,7 +12,7 @@ SAMPLE = "Give it a doc to infer shapes"
 
 
 def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
-    """Return the layer that ``[pretraining] component`` and ``layer`` name, initialised.
+    """Return the layer that ``[pretraining] component`` and ``layer`` name, with weights.
 
     A listener stands for the shared component that it listens to.
 
@@ -26,7 +26,8 @@ def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
         found = _named(nlp, shared, "")
     sample = nlp.make_doc(SAMPLE)
     try:
-        found.initialize(X=[sample])
+        if not _has_weights(found):
+            found.initialize(X=[sample])
         vectors: Any = found.predict([sample])
     except Exception as error:
         raise _no_vectors(component, layer, f"an error when it reads a doc: {error}") from error
@@ -60,6 +61,13 @@ def _named(nlp: Language, component: str | None, layer: str) -> Model:
             "Name another, or leave it empty for the whole model."
         )
     return model.get_ref(layer)
+
+
+def _has_weights(model: Model) -> bool:
+    nodes = list(model.walk())
+    arrays = all(node.has_param(name) for node in nodes for name in node.param_names)
+    shims = [shim for node in nodes for shim in node.shims]
+    return arrays and all(getattr(shim, "_model", None) is not None for shim in shims)
 
 
 def _upstream(model: Model) -> str | None:

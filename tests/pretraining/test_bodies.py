@@ -12,8 +12,9 @@ from spacy.ml.models.tok2vec import (
 )
 from spacy.tokens import Doc
 
-from trfnb.pretraining.bodies import PlainBody, WindowBody, body_of
+from trfnb.pretraining.bodies import PlainBody, WindowBody
 from trfnb.pretraining.corruption import texts
+from trfnb.pretraining.probing import body_of
 from trfnb.pretraining.products import accelerate
 
 NLP = spacy.blank("en")

@@ -12,7 +12,7 @@ from trfnb.pretraining import load_weights, pretrain
 from trfnb.pretraining.corruption import Replacement
 from trfnb.pretraining.errors import PretrainingError
 from trfnb.pretraining.masking import random_mask, whole_word_mask
-from trfnb.pretraining.wordpieces import hide_wordpieces, wordpiece_groups
+from trfnb.pretraining.wordpiece_masks import hide_wordpieces, wordpiece_groups
 
 WORDPIECES = {"@architectures": "trfnb.PretrainWordpieces.v1"}
 

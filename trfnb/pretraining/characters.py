@@ -16,12 +16,12 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from trfnb.pipe.registries import registry
-from trfnb.pretraining.bodies import tokenizer_of
 from trfnb.pretraining.corruption import Replacement, hidden_words, texts
 from trfnb.pretraining.heads import choices_head, linear_head
 from trfnb.pretraining.losses import categorical, one_hot
 from trfnb.pretraining.masking import Strategy, random_mask
 from trfnb.pretraining.objective import Objective, objective_model
+from trfnb.pretraining.probing import tokenizer_of
 from trfnb.pretraining.task import Targets
 
 BYTES = 256

@@ -36,9 +36,9 @@ def _softmax_each(classes: int) -> Head:
     def forward(
         model: Head, X: Floats2d, is_train: bool
     ) -> tuple[Floats2d, Callable[[Floats2d], Floats2d]]:
-        shape = X.shape
-        parts: Any = X.reshape(shape[0], -1, classes)
-        return model.ops.softmax(parts).reshape(shape), lambda d_logits: d_logits
+        rows: Any = X
+        parts = rows.reshape(len(rows), -1, classes)
+        return model.ops.softmax(parts).reshape(rows.shape), lambda d_logits: d_logits
 
     return Model("softmax_each", forward)
 

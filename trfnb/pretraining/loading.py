@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import srsly
 from spacy.language import Language
-from thinc.api import Model
 
-from trfnb.flow.weights import EncoderShim
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.errors import PretrainingError
 from trfnb.pretraining.target import pretrained_layer
+from trfnb.pretraining.weights_file import read_weights
 
 logger = logging.getLogger("spacy")
 
@@ -81,7 +79,7 @@ def load_weights(
     """
     path = Path(path)
     target = pretrained_layer(nlp, component, layer)
-    saved = _read(path, target)
+    saved = read_weights(path, target)
     nodes = {
         f"{i}.{n.name}.{p}": (n, p) for i, n in enumerate(target.walk()) for p in n.param_names
     }
@@ -116,8 +114,8 @@ def load_weights(
             shims[name].from_bytes(saved[name])
         else:
             node, param = nodes[name]
-            value: Any = node.ops.asarray(saved[name])
-            node.set_param(param, value.copy())
+            array: Any = node.ops.asarray(saved[name])
+            node.set_param(param, array.copy())
     return report
 
 
@@ -132,33 +130,3 @@ def configure_load_pretrained(
         return nlp
 
     return load
-
-
-def _read(path: Path, target: Model) -> dict[str, Any]:
-    """Return a file's arrays (and a transformer's bytes) by place, layer and name."""
-    if not path.exists():
-        raise PretrainingError(f"{path}: expected pretrained weights, got no such file. Check it.")
-    if path.is_dir():
-        places = [f"{i}.{n.name}.weights" for i, n in enumerate(target.walk()) if n.shims]
-        return dict.fromkeys(places[:1], _folder(path))
-    try:
-        saved: Any = srsly.msgpack_loads(path.read_bytes())
-        arrays: dict[str, Any] = {}
-        for i, node in enumerate(saved["nodes"]):
-            for name, value in saved["params"][i].items():
-                if value is not None:
-                    arrays[f"{i}.{node['name']}.{name}"] = value
-            for content in saved["shims"][i]:
-                arrays[f"{i}.{node['name']}.weights"] = content
-    except Exception as error:
-        raise PretrainingError(
-            f"{path}: expected weights as pretraining leaves them, got something else ({error}). "
-            "Give model-last.bin."
-        ) from error
-    return arrays
-
-
-def _folder(path: Path) -> bytes:
-    shim = EncoderShim(str(path))
-    shim.load()
-    return shim.to_bytes()

@@ -7,33 +7,23 @@ moments, and a few numbers.
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from spacy.tokens import Doc
-from thinc.api import Config, fix_random_seed
+from thinc.api import Config
 
 from trfnb.pretraining.checkpoints import Checkpoints, write_aside
 from trfnb.pretraining.errors import PretrainingError
-from trfnb.pretraining.finished import averaged, save_body
+from trfnb.pretraining.finished import save_body
 from trfnb.pretraining.journal import Journal, progress_bar
-from trfnb.pretraining.parallel import Share, processes, sum_gradients, summed_over
-from trfnb.pretraining.settings import SECTION
+from trfnb.pretraining.parallel import Share, processes, summed_over
+from trfnb.pretraining.progress import Progress, comparable
 from trfnb.pretraining.setup import Setup, set_up
 from trfnb.pretraining.stream import Position
-
-
-@dataclass
-class Progress:
-    """Where a run is; all of it is in a checkpoint."""
-
-    step: int = 0
-    position: Position = field(default_factory=Position)
-    best: float | None = None
-    since_best: int = 0
-    ended: bool = False
+from trfnb.pretraining.update import dev_loss, update
 
 
 def pretrain(
@@ -80,8 +70,7 @@ class Run:
         self.progress = Progress()
         self.journal = Journal(folder / "log.csv" if share.writes else None)
         self.shown = shown
-        self.base_rate = setup.optimizer.learn_rate
-        setup.model.attrs["share"] = (share.number, share.of)
+        self.rate = 0.0
 
     def start(self, resume: bool) -> None:
         """Begin, or go on from the last checkpoint."""
@@ -92,7 +81,7 @@ class Run:
             if self.share.writes:
                 write_aside(self.folder / "config.cfg", setup.config.to_str().encode())
             return
-        if state["config"] != _comparable(setup.config):
+        if state["config"] != comparable(setup.config):
             raise PretrainingError(
                 f"{self.folder}: expected the config of the first run, got another. Give "
                 f"{self.folder / 'config.cfg'}, or pretrain into another folder."
@@ -130,41 +119,11 @@ class Run:
             self._finish()
 
     def update(self, docs: list[Doc]) -> None:
-        """Make one update; all that is random in it follows from the seed and its number."""
-        setup, step = self.setup, self.progress.step + 1
-        model, optimizer = setup.model, setup.optimizer
-        fix_random_seed(_seed(setup.settings.seed or 0, step))
-        prediction, backprop = model.begin_update(docs)
-        loss, gradient = model.attrs["loss"](model.ops, docs, prediction)
-        backprop(gradient)
-        sum_gradients(model, self.share)
-        rate = optimizer.learn_rate
-        warm = setup.settings.warmup_steps
-        optimizer.learn_rate = rate * min(1.0, step / warm) if warm else rate
-        model.finish_update(optimizer)
-        self.rate, optimizer.learn_rate = optimizer.learn_rate, rate
-        optimizer.step_schedules()
-        words = sum(len(doc) for doc in docs)
-        self.journal.add(words, float(loss), getattr(prediction, "total", words))
-        self.progress.step = step
-
-    def dev_loss(self) -> float | None:
-        """Return the mean loss on the text held out, always with the same masks."""
-        model, dev = self.setup.model, self.setup.dev
-        if not dev:
-            return None
-        model.attrs["share"] = (0, 1)
-        total, targets = 0.0, 0
-        with averaged(model, self.setup.optimizer):
-            for number, docs in enumerate(self.setup.stream.batcher(dev)):
-                docs = list(docs)
-                fix_random_seed(_seed(self.setup.settings.seed or 0, -number))
-                prediction = model.predict(docs)
-                loss, _ = model.attrs["loss"](model.ops, docs, prediction)
-                total += float(loss)
-                targets += getattr(prediction, "total", sum(map(len, docs)))
-        model.attrs["share"] = (self.share.number, self.share.of)
-        return total / max(targets, 1)
+        """Make one update."""
+        self.progress.step += 1
+        done = update(self.setup, docs, self.progress.step, self.share)
+        self.rate = done.learn_rate
+        self.journal.add(done.words, done.loss, done.targets)
 
     def checkpoint(self) -> None:
         """Write everything that the next update depends on."""
@@ -173,7 +132,7 @@ class Run:
         state = {
             "progress": asdict(self.progress),
             "journal": self.journal.state(),
-            "config": _comparable(self.setup.config),
+            "config": comparable(self.setup.config),
         }
         self.store.save(self.progress.step, self.setup.model, self.setup.optimizer, state)
 
@@ -196,7 +155,7 @@ class Run:
         due = now.step % settings.eval_every == 0
         if not due and now.step % settings.log_every:
             return
-        dev = self.dev_loss() if due else None
+        dev = dev_loss(self.setup) if due else None
         row = self.journal.row(now.step, dev, self.rate)
         pace = self.journal.words / max(self.journal.seconds, 1e-9)
         bar.set_postfix(loss=f"{row['loss']:.4g}", dev=dev, words_s=f"{pace:,.0f}")
@@ -232,20 +191,3 @@ class Run:
                 "skipped": dict(self.setup.stream.text.skipped.counts),
             }
             write_aside(self.folder / "run.json", json.dumps(told, indent=1).encode())
-
-
-def _seed(seed: int, number: int) -> int:
-    """Return a seed for one update (or, below 1, one batch of the dev text)."""
-    given = [seed, abs(number), int(number < 1)]
-    return int(np.random.SeedSequence(given).generate_state(1)[0])
-
-
-def _comparable(config: Config) -> str:
-    """Return a config without what may change when a run is resumed: its ends and its pace."""
-    config = config.copy()
-    config["pretraining"]["max_epochs"] = None
-    loop = dict(config.get(SECTION, {}))
-    for name in ("max_steps", "max_seconds", "patience", "keep", "save_every", "workers"):
-        loop.pop(name, None)
-    config[SECTION] = loop
-    return config.to_str()

@@ -15,9 +15,9 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 from thinc.types import Floats2d
 
-from trfnb.pretraining.bodies import body_of, token_vectors
 from trfnb.pretraining.corruption import step_rng
 from trfnb.pretraining.losses import Loss
+from trfnb.pretraining.probing import body_of, token_vectors
 from trfnb.pretraining.products import accelerate
 from trfnb.pretraining.task import MakeTask, Targets, Task
 

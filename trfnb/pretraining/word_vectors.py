@@ -14,13 +14,13 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from trfnb.pipe.registries import registry
-from trfnb.pretraining.bodies import tokenizer_of
 from trfnb.pretraining.corruption import Replacement, hidden_words
 from trfnb.pretraining.errors import PretrainingError
 from trfnb.pretraining.heads import linear_head
 from trfnb.pretraining.losses import vector_loss
 from trfnb.pretraining.masking import Strategy, random_mask
 from trfnb.pretraining.objective import Objective, objective_model
+from trfnb.pretraining.probing import tokenizer_of
 
 
 def vector_targets(

@@ -12,59 +12,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from thinc.api import Gelu, LayerNorm, Model, Softmax_v2, chain
 from thinc.types import Floats2d
 
 from trfnb.flow.weights import EncoderShim
-from trfnb.flow.wordpieces import Wordpieces, encode, max_wordpieces
+from trfnb.flow.wordpieces import encode, max_wordpieces
 from trfnb.pipe.model import TokenVectors
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.corruption import Replacement, step_rng
 from trfnb.pretraining.errors import PretrainingError
 from trfnb.pretraining.losses import categorical
-from trfnb.pretraining.masking import Groups, Hidden, Strategy, hide, whole_word_mask
+from trfnb.pretraining.masking import Strategy, whole_word_mask
 from trfnb.pretraining.objective import Objective, Prediction, batch_loss
 from trfnb.pretraining.products import accelerate
-
-
-def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Hidden]:
-    """Number each text's wordpieces by word, and say which wordpieces stand for text at all.
-
-    Returns:
-        One array a text, without special tokens; and (n,) True at wordpieces of text.
-    """
-    content = wordpieces.offsets[:, 1] > wordpieces.offsets[:, 0]
-    groups, ends = [], np.cumsum(wordpieces.lengths)
-    for end, n in zip(ends.tolist(), wordpieces.lengths.tolist(), strict=True):
-        offsets = wordpieces.offsets[end - n : end][content[end - n : end]]
-        apart = offsets[1:, 0] > offsets[:-1, 1]
-        groups.append(np.concatenate([np.zeros(len(offsets[:1])), np.cumsum(apart)]).astype("i8"))
-    return groups, content
-
-
-def hide_wordpieces(
-    wordpieces: Wordpieces,
-    strategy: Strategy,
-    replacement: Replacement,
-    mask_id: int,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.int64], Hidden]:
-    """Return the ids with hidden ones replaced, and which were hidden."""
-    groups, content = wordpiece_groups(wordpieces)
-    hidden = np.zeros(len(content), dtype=bool)
-    hidden[content] = hide(strategy, groups, rng)
-    places = np.flatnonzero(hidden)
-    rolls = rng.random(len(places))
-    others = wordpieces.ids[content][rng.integers(max(content.sum(), 1), size=len(places))]
-    ids = wordpieces.ids.copy()
-    masked = rolls < replacement.mask
-    other = ~masked & (rolls < replacement.mask + replacement.other)
-    ids[places[masked]] = mask_id
-    ids[places[other]] = others[other]
-    return ids, hidden
+from trfnb.pretraining.wordpiece_masks import hide_wordpieces
 
 
 def _forward(

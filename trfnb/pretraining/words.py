@@ -18,7 +18,6 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from trfnb.pipe.registries import registry
-from trfnb.pretraining.bodies import tokenizer_of
 from trfnb.pretraining.checks import text_problems
 from trfnb.pretraining.corruption import Replacement, hidden_words, texts
 from trfnb.pretraining.errors import PretrainingError, refuse
@@ -26,6 +25,7 @@ from trfnb.pretraining.heads import softmax_head
 from trfnb.pretraining.losses import categorical
 from trfnb.pretraining.masking import Strategy, random_mask
 from trfnb.pretraining.objective import Objective, objective_model
+from trfnb.pretraining.probing import tokenizer_of
 from trfnb.pretraining.task import Targets
 from trfnb.pretraining.text import records
 

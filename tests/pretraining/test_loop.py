@@ -1,5 +1,7 @@
 import csv
+import json
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from spacy.util import load_config
 from trfnb.pretraining import load_weights, pretrain
 from trfnb.pretraining.checkpoints import Checkpoints
 from trfnb.pretraining.errors import PretrainingError
+from trfnb.pretraining.loop import Run
 
 
 def rows(folder):
@@ -87,6 +90,35 @@ def test_resuming_a_finished_run_changes_nothing(lines, tmp_path):
     given = config(lines, max_steps=8)
     whole = pretrain(given, tmp_path / "out", progress=False).read_bytes()
     assert pretrain(given, tmp_path / "out", resume=True, progress=False).read_bytes() == whole
+
+
+def test_an_interrupted_run_resumes_exactly(lines, tmp_path, monkeypatch):
+    given = config(lines, max_steps=12, save_every=100)
+    whole = pretrain(given, tmp_path / "whole", progress=False)
+    update = Run.update
+
+    def interrupted(run, docs):
+        update(run, docs)
+        if run.progress.step == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Run, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(given, tmp_path / "part", progress=False)
+    assert [p.name for p in Checkpoints(tmp_path / "part").found()] == ["checkpoint-7"]
+    monkeypatch.undo()
+    again = pretrain(given, tmp_path / "part", resume=True, progress=False)
+    assert again.read_bytes() == whole.read_bytes()
+
+
+def test_lines_left_out_are_told_once(tmp_path):
+    path = tmp_path / "text.txt"
+    good = text(tmp_path, 30, "good.txt").read_bytes()
+    path.write_bytes(good + b"\xff\xfe\n" + good)
+    given = config(path, max_steps=0)
+    given["pretraining"]["max_epochs"] = 3
+    pretrain(given, tmp_path / "out", progress=False)
+    assert json.loads((tmp_path / "out/run.json").read_text())["skipped"] == {"not UTF-8": 1}
 
 
 def test_a_run_ends_when_the_dev_loss_does_not_fall(lines, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import spacy
 from small_runs import BODY, sentence, text
 from spacy.training.pretrain import make_update
-from thinc.api import Adam, fix_random_seed, set_dropout_rate
+from thinc.api import Adam, Config, fix_random_seed, set_dropout_rate
 
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.corruption import texts
@@ -23,6 +23,30 @@ OBJECTIVES = [
     ("trfnb.PretrainReplaced.v1", {"hidden_size": 16}),
     ("trfnb.PretrainDistillation.v1", {"teacher": "TINY"}),
 ]
+
+
+def test_every_objective_has_a_row_here():
+    registered = {name for name in registry.architectures.get_all() if "trfnb.Pretrain" in name}
+    # Wordpieces are of a transformer alone: tests/pretraining/test_wordpieces.py.
+    assert registered - {"trfnb.PretrainWordpieces.v1"} == {name for name, _ in OBJECTIVES}
+
+
+def test_masks_combine_in_a_config():
+    block = {
+        "@architectures": "trfnb.PretrainCharacters.v1",
+        "masking": {
+            "@misc": "trfnb.MixedMask.v1",
+            "*": {
+                "words": {"@misc": "trfnb.WholeWordMask.v1"},
+                "spans": {"@misc": "trfnb.SpanMask.v1", "probability": 0.3},
+                "single": {"@misc": "trfnb.RandomMask.v1"},
+            },
+            "weights": [1.0, 1.0, 2.0],
+        },
+        "replacement": {"@misc": "trfnb.Replacement.v1", "mask": 1.0, "other": 0.0},
+    }
+    config = Config().from_str(Config({"objective": block}).to_str())
+    assert callable(registry.resolve(config)["objective"])
 
 
 def nlp_with_vectors():

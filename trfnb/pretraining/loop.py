@@ -18,6 +18,7 @@ from thinc.api import Config
 from trfnb.pretraining.checkpoints import Checkpoints, write_aside
 from trfnb.pretraining.errors import PretrainingError
 from trfnb.pretraining.finished import save_body
+from trfnb.pretraining.interrupts import deferred_interrupt
 from trfnb.pretraining.journal import Journal, progress_bar
 from trfnb.pretraining.parallel import Share, processes, summed_over
 from trfnb.pretraining.progress import Progress, comparable
@@ -48,7 +49,8 @@ def pretrain(
     with processes() as share:
         setup = set_up(config)
         store = Checkpoints(folder, setup.settings.keep)
-        if not resume and (store.found() or (folder / "log.csv").exists()):
+        taken = bool(store.found()) or (folder / "log.csv").exists()
+        if taken and not resume and share.writes:
             raise PretrainingError(
                 f"{folder} expected a new or empty folder, got one with a run in it. Resume that "
                 "run (--resume), or name another folder."
@@ -93,30 +95,29 @@ class Run:
             setup.optimizer.step_schedules()
 
     def train(self) -> None:
-        """Make updates until the config ends them."""
+        """Make updates until the config, or Ctrl-C, ends them."""
         settings, now = self.setup.settings, self.progress
-        bar = progress_bar(settings.max_steps, now.step, self.shown)
-        try:
-            for position, docs in self._batches():
-                if self._over(position):
-                    break
-                self.update(docs)
-                bar.update()
-                epoch_before, now.position = now.position.epoch, position
-                self._look_back(bar)
-                if position.epoch != epoch_before:
-                    self._save_epoch(epoch_before)
-                if now.step % settings.save_every == 0:
-                    self.checkpoint()
-                if now.ended:
-                    break
-            self.checkpoint()
-        except KeyboardInterrupt:
-            self.checkpoint()
-            raise
-        finally:
-            bar.close()
-            self._finish()
+        with (
+            deferred_interrupt() as interrupt,
+            progress_bar(settings.max_steps, now.step, self.shown) as bar,
+        ):
+            try:
+                for position, docs in self._batches():
+                    if interrupt.asked or self._over():
+                        break
+                    self.update(docs)
+                    bar.update()
+                    epoch_before, now.position = now.position.epoch, position
+                    self._look_back(bar)
+                    if position.epoch != epoch_before:
+                        self._save_epoch(epoch_before)
+                    if now.step % settings.save_every == 0:
+                        self.checkpoint()
+                    if now.ended:
+                        break
+                self.checkpoint()
+            finally:
+                self._finish()
 
     def update(self, docs: list[Doc]) -> None:
         """Make one update."""
@@ -141,7 +142,7 @@ class Run:
             return iter(())
         return self.setup.stream.batches(self.progress.position, self.setup.max_epochs)
 
-    def _over(self, position: Position) -> bool:
+    def _over(self) -> bool:
         settings = self.setup.settings
         steps = 0 < settings.max_steps <= self.progress.step
         late = 0 < settings.max_seconds <= self.journal.seconds

@@ -26,8 +26,13 @@ def configure_span_mask(
 
 
 @registry.misc("trfnb.MixedMask.v1")
-def configure_mixed_mask(strategies: list[Strategy], weights: list[float]) -> Strategy:
-    """Follow one of several strategies for each text."""
+def configure_mixed_mask(*strategies: Strategy, weights: list[float] | None = None) -> Strategy:
+    """Follow one of several strategies for each text.
+
+    Args:
+        strategies: In a config, blocks below ``masking.*`` under any names.
+        weights: How often to follow each, in their order; all alike by default.
+    """
     return mixed_mask(strategies, weights)
 
 

@@ -60,6 +60,7 @@ class Stream:
             for epoch in range(start.epoch, epochs or 2**62):
                 first = start.shard if epoch == start.epoch else 0
                 empty = first == 0
+                self.text.skipped.counts.clear()
                 for shard, pieces in tokenisers.ahead(self._shards(first)):
                     used = start.batch if (epoch, shard) == (start.epoch, start.shard) else 0
                     for number, docs in enumerate(self._batches(epoch, shard, pieces), start=1):

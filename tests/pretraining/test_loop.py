@@ -76,6 +76,15 @@ def test_resuming_ends_with_the_same_bytes(stop, lines, tmp_path):
     assert without_times(tmp_path / "part") == expected
 
 
+def test_a_schedule_of_batch_sizes_cannot_be_resumed(lines, tmp_path):
+    given = config(lines, max_steps=4)
+    size = {"@schedules": "compounding.v1", "start": 50, "stop": 150, "compound": 1.1}
+    given["pretraining"]["batcher"]["size"] = size
+    pretrain(given, tmp_path / "out", progress=False)
+    with pytest.raises(PretrainingError, match="got a schedule"):
+        pretrain(given, tmp_path / "out", resume=True, progress=False)
+
+
 def test_a_checkpoint_half_written_is_not_used(lines, tmp_path):
     given = config(lines, max_steps=8)
     whole = pretrain(given, tmp_path / "out", progress=False).read_bytes()

@@ -98,7 +98,12 @@ def fresh(given, **model):
     return load_model_from_config(filled(copied), auto_fill=True)
 
 
-def test_resuming_a_transformer_ends_with_the_same_bytes(given, tmp_path):
+@pytest.mark.parametrize("layers", [None, "unfreezing"])
+def test_resuming_a_transformer_ends_with_the_same_bytes(layers, given, tmp_path):
+    if layers == "unfreezing":
+        given["components"]["tok2vec"]["model"]["trainable_layers"] = {
+            "@schedules": "compounding.v1", "start": 1.0, "stop": 3.0, "compound": 1.2
+        }  # fmt: skip
     whole = pretrain(given, tmp_path / "whole", progress=False)
     part = given.copy()
     part["pretraining_loop"]["max_steps"] = 5

@@ -23,7 +23,8 @@ from trfnb.pretraining.journal import Journal, progress_bar
 from trfnb.pretraining.parallel import Share, processes, summed_over
 from trfnb.pretraining.progress import Progress, comparable
 from trfnb.pretraining.setup import Setup, set_up
-from trfnb.pretraining.stream import Position
+from trfnb.pretraining.state import replay_schedules
+from trfnb.pretraining.stream import Position, batch_size
 from trfnb.pretraining.update import dev_loss, update
 
 
@@ -83,6 +84,11 @@ class Run:
             if self.share.writes:
                 write_aside(self.folder / "config.cfg", setup.config.to_str().encode())
             return
+        if not isinstance(batch_size(setup.stream.batcher), int):
+            raise PretrainingError(
+                f"{self.folder}: [pretraining.batcher] size expected a whole number in a run that "
+                "is resumed, got a schedule, whose place is not known. Start again elsewhere."
+            )
         if state["config"] != comparable(setup.config):
             raise PretrainingError(
                 f"{self.folder}: expected the config of the first run, got another. Give "
@@ -91,8 +97,7 @@ class Run:
         place = Position(**state["progress"].pop("position"))
         self.progress = Progress(position=place, **state["progress"])
         self.journal.go_on(state["journal"], self.progress.step)
-        for _ in range(self.progress.step):
-            setup.optimizer.step_schedules()
+        replay_schedules(setup.model, setup.optimizer, self.progress.step)
 
     def train(self) -> None:
         """Make updates until the config, or Ctrl-C, ends them."""

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from thinc.api import Model, Optimizer
 
+from trfnb.flow.weights import EncoderShim
+
 Arrays = dict[str, NDArray[Any]]
 _MOMENTS = ("mom1", "mom2", "averages")
 
@@ -67,6 +69,17 @@ def restore(model: Model, optimizer: Optimizer, arrays: Arrays, updates: dict[st
                 held[key] = ops.asarray(arrays[f"{moment}/{name}"].copy())
         if name in updates:
             optimizer.nr_update[key] = updates[name]
+
+
+def replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
+    """Step all that follows a schedule as often as the updates before did."""
+    factors = [node.attrs["factor"] for node in model.walk() if "factor" in node.attrs]
+    shims = [shim for node in model.walk() for shim in node.shims]
+    unfreezing = [shim.trainable for shim in shims if isinstance(shim, EncoderShim)]
+    for _ in range(updates):
+        optimizer.step_schedules()
+        for scheduled in (*factors, *unfreezing):
+            scheduled.step()
 
 
 def to_numpy(value: Any) -> NDArray[Any]:

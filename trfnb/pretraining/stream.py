@@ -7,6 +7,7 @@ shard, and how many of its batches were used.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from spacy.language import Language
@@ -83,6 +84,11 @@ class Stream:
             order = np.random.default_rng([self.seed, epoch, shard]).permutation(len(pieces))
             pieces = [pieces[i] for i in order]
         return map(list, self.batcher(docs_of(self.nlp, pieces)))
+
+
+def batch_size(batcher: Callable[..., Any]) -> Any:
+    """Return the size that one of spaCy's batchers was made with; 0 for any other batcher."""
+    return getattr(batcher, "keywords", {}).get("size", 0)
 
 
 def shards(stream: Iterable[Record], size: int, held_out: frozenset[int]) -> Iterator[list[Record]]:

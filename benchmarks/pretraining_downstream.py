@@ -6,13 +6,17 @@ CSV``. ``none`` is always compared. A row that is there is not made again.
 
 import argparse
 import csv
+import json
 import time
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from spacy.language import DEFAULT_CONFIG_PRETRAIN_PATH
 from spacy.util import load_config
 
 from trfnb import corpora
+from trfnb.experiments.intervals import differences, intervals
 from trfnb.experiments.pipelines import build_config
 from trfnb.experiments.training import train
 
@@ -46,6 +50,30 @@ def main() -> None:
             row = [name, seed, given.sentences, *scores, run.best_step]
             with out.open("a", newline="") as file:
                 csv.writer(file).writerow([*row, round(time.perf_counter() - began, 1)])
+    lines = ",\n".join(" " + json.dumps(row) for row in summarise(out))
+    out.with_suffix(".json").write_text(f"[\n{lines}\n]\n")
+
+
+def summarise(out: Path) -> list[dict[str, Any]]:
+    """Return a row a body and score: its mean, and its gains over none and over spaCy's."""
+    runs = pd.read_csv(out)
+    # Only seeds that all have.
+    names = runs["weights"].unique()
+    counts = runs.groupby("seed")["weights"].nunique()
+    runs = runs[runs["seed"].isin(counts[counts == len(names)].index)]
+    rows = []
+    for name in names:
+        for metric in ("tag_acc", "ents_f"):
+            mean = intervals(runs[runs["weights"] == name], "weights", metric).iloc[0]
+            row = {"weights": name, "metric": metric, "seeds": int(mean["n"])}
+            row |= {key: round(float(mean[key]), 4) for key in ("mean", "low", "high")}
+            for other in ("none", "spacy"):
+                if name not in ("none", other) and other in names:
+                    gain = differences(runs, metric, of=name, against=other, by="weights").iloc[0]
+                    numbers = [round(float(gain[key]), 4) for key in ("mean", "low", "high")]
+                    row[f"gain_over_{other}"] = [*numbers, gain["shows"]]
+            rows.append(row)
+    return rows
 
 
 def _config(weights: str, seed: int, steps: int) -> object:

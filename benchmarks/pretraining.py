@@ -1,0 +1,197 @@
+"""Words a second and dev loss of ``trfnb pretrain`` beside ``spacy pretrain``.
+
+``python -m benchmarks.pretraining TEXT --out FILE.json``: the same body (spaCy's default tok2vec,
+width 96, depth 4), objective (characters, squared as spaCy computes it), optimiser, batches of
+3,000 words and text; each candidate in a process of its own, reading and tokenising included. The
+dev loss is half the squared error a hidden word, with the same hidden words for all.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BODY = {
+    "@architectures": "spacy.HashEmbedCNN.v2",
+    "width": 96,
+    "depth": 4,
+    "embed_size": 2000,
+    "window_size": 1,
+    "maxout_pieces": 3,
+    "subword_features": True,
+    "pretrained_vectors": None,
+}
+# Name -> settings of the loop and of the objective, and whether bytes get a softmax.
+CANDIDATES = {
+    "spacy pretrain": None,
+    "trfnb pretrain": {},
+    "trfnb pretrain, 1 worker": {"workers": 1},
+    "trfnb pretrain, bf16": {"precision": "bf16"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("text")
+    parser.add_argument("--words", type=int, default=500_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--candidates", nargs="*", default=list(CANDIDATES))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(given.one, Path(given.text), given.words, given.seed)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        text = prepared(Path(given.text), Path(folder), given.words)
+        rows = []
+        for seed in range(given.seeds):
+            for name in given.candidates:
+                rows.append(in_process(name, text, given.words, given.threads, seed))
+                print(rows[-1], flush=True)
+    if given.out:
+        Path(given.out).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def prepared(source: Path, folder: Path, words: int) -> Path:
+    """Write JSON lines for training, and the 400 lines before them for the dev loss."""
+    with gzip.open(source, "rt") if source.suffix == ".gz" else source.open() as file:
+        lines = [line.strip() for line in islice(file, 400 + words // 20) if line.strip()]
+    for name, part in (("dev", lines[:400]), ("train", lines[400:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in part))
+    return folder / "train.jsonl"
+
+
+def in_process(name: str, text: Path, words: int, threads: int, seed: int) -> dict[str, Any]:
+    call = [sys.executable, "-m", "benchmarks.pretraining", str(text), "--one", name,
+            "--words", str(words), "--seed", str(seed)]  # fmt: skip
+    few = str(threads)
+    env = {**os.environ, "OMP_NUM_THREADS": few, "OPENBLAS_NUM_THREADS": few}
+    done = subprocess.run(call, env=env, capture_output=True, text=True, check=True)
+    return {"candidate": name, "threads": threads, "seed": seed} | json.loads(
+        done.stdout.strip().splitlines()[-1]
+    )
+
+
+def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
+    """Train one candidate on about so many words."""
+    from thinc.api import Config
+
+    from trfnb import registration  # noqa: F401
+    from trfnb.pretraining.checkpoints import Checkpoints
+    from trfnb.pretraining.loop import Run
+    from trfnb.pretraining.parallel import Share
+    from trfnb.pretraining.setup import set_up
+
+    settings = CANDIDATES[name]
+    config = Config(
+        {
+            "nlp": {"lang": "en", "pipeline": ["tok2vec"]},
+            "components": {"tok2vec": {"factory": "tok2vec", "model": BODY}},
+            "paths": {"raw_text": str(text)},
+            "pretraining": {"max_epochs": 1},
+            "training": {"seed": seed},
+            "pretraining_loop": {"dev_words": 0, "seed": seed, **(settings or {})},
+        }
+    )
+    setup = set_up(config)
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    if settings is None:
+        model, optimizer, done = by_spacy(setup, words)
+    else:
+        model, optimizer, done = setup.model, setup.optimizer, 0
+        run = Run(setup, text.parent, Checkpoints(text.parent), Share(), False)
+        for _, docs in setup.stream.batches(run.progress.position, 1):
+            run.update(docs)
+            done += sum(map(len, docs))
+            if done >= words:
+                break
+    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+    return {
+        "words": done,
+        "seconds": round(wall, 2),
+        "words_per_second": round(done / wall),
+        "words_per_cpu_second": round(done / cpu),
+        "dev_loss": round(dev_loss(setup.nlp, model, optimizer, text.with_name("dev.jsonl")), 4),
+    }
+
+
+def by_spacy(setup: Any, words: int) -> tuple[Any, Any, int]:
+    """Train as ``spacy pretrain`` does: its model, reader, batcher and update."""
+    from spacy.schemas import ConfigSchemaPretrain
+    from spacy.training.corpus import JsonlCorpus
+    from spacy.training.pretrain import create_pretraining_model, ensure_docs, make_update
+    from spacy.util import registry
+    from thinc.api import fix_random_seed
+
+    block = setup.config["pretraining"].copy()
+    block["objective"] = {
+        "@architectures": "spacy.PretrainCharacters.v1",
+        "maxout_pieces": 3,
+        "hidden_size": 300,
+        "n_characters": 4,
+    }
+    resolved = registry.resolve(block, schema=ConfigSchemaPretrain)
+    fix_random_seed(setup.settings.seed)
+    nlp = setup.nlp
+    nlp.config["initialize"]["init_tok2vec"] = None
+    from thinc.api import Model, NumpyOps
+
+    tok2vec = nlp.get_pipe("tok2vec").model
+    for node in tok2vec.walk():
+        node.ops = NumpyOps()
+        for name in node.param_names:
+            node.set_param(name, None)
+    model: Model = create_pretraining_model(nlp, resolved)
+    optimizer, objective, done = resolved["optimizer"], model.attrs["loss"], 0
+    text = setup.stream.text.path
+    reader = JsonlCorpus(text, min_length=5, max_length=500)
+    for batch in resolved["batcher"](reader(nlp)):
+        docs = ensure_docs(batch)
+        make_update(model, docs, optimizer, objective)
+        done += sum(map(len, docs))
+        if done >= words:
+            break
+    return model, optimizer, done
+
+
+def dev_loss(nlp: Any, model: Any, optimizer: Any, path: Path) -> float:
+    """Return half the squared error a hidden word; the same words are hidden each time."""
+    from trfnb.pretraining.bodies import reworded
+    from trfnb.pretraining.characters import character_targets
+    from trfnb.pretraining.corruption import Replacement, corrupt
+    from trfnb.pretraining.losses import one_hot
+    from trfnb.pretraining.masking import random_mask
+
+    texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
+    docs = [nlp.make_doc(text) for text in texts]
+    words, hidden = corrupt(docs, random_mask(), Replacement(), np.random.default_rng(0))
+    rows = np.flatnonzero(hidden)
+    with model.use_params(optimizer.averages):
+        read = [reworded(doc, one) for doc, one in zip(docs, words, strict=True)]
+        vectors = np.concatenate(model.get_ref("tok2vec").predict(read))[rows]
+        head = model.get_ref("output_layer")
+        output = head.predict([vectors] if "list2array" in head.name else vectors)
+    total, _ = one_hot(256)(output, character_targets(4)(docs, words, rows))
+    return total / len(rows)
+
+
+def cpu_seconds() -> float:
+    """Return the processor seconds of this process and its children."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What pretraining gives a tagger and an entity recogniser: one row a pretrained body and seed.
+
+``python -m benchmarks.pretraining_downstream CORPUS [--layers LAYER] --weights NAME=PATH … --out
+CSV``. ``none`` is always compared. A row that is there is not made again.
+"""
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from spacy.language import DEFAULT_CONFIG_PRETRAIN_PATH
+from spacy.util import load_config
+
+from trfnb import corpora
+from trfnb.experiments.intervals import differences, intervals
+from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.training import train
+
+COLUMNS = ("weights", "seed", "sentences", "tag_acc", "ents_f", "best_step", "seconds")
+
+
+def main() -> None:
+    given = _arguments()
+    out = Path(given.out)
+    done = set()
+    if out.exists():
+        with out.open(newline="") as file:
+            done = {(row["weights"], int(row["seed"])) for row in csv.DictReader(file)}
+    else:
+        out.write_text(",".join(COLUMNS) + "\n")
+    weights = dict(pair.split("=", 1) for pair in given.weights)
+    for seed in range(given.seeds):
+        corpus = corpora.load(
+            given.corpus,
+            layers=given.layers,
+            limit=given.sentences,
+            dev_limit=given.dev_sentences,
+            seed=seed,
+        )
+        for name, path in {"none": "", **weights}.items():
+            if (name, seed) in done:
+                continue
+            began = time.perf_counter()
+            run = train(_config(path, seed, given.steps), corpus, progress=False)
+            scores = [run.scores["tag_acc"], run.scores["ents_f"] or 0.0]
+            row = [name, seed, given.sentences, *scores, run.best_step]
+            with out.open("a", newline="") as file:
+                csv.writer(file).writerow([*row, round(time.perf_counter() - began, 1)])
+    lines = ",\n".join(" " + json.dumps(row) for row in summarise(out))
+    out.with_suffix(".json").write_text(f"[\n{lines}\n]\n")
+
+
+def summarise(out: Path) -> list[dict[str, Any]]:
+    """Return a row a body and score: its mean, and its gains over none and over spaCy's."""
+    runs = pd.read_csv(out)
+    # Only seeds that all have.
+    names = runs["weights"].unique()
+    counts = runs.groupby("seed")["weights"].nunique()
+    runs = runs[runs["seed"].isin(counts[counts == len(names)].index)]
+    rows = []
+    for name in names:
+        for metric in ("tag_acc", "ents_f"):
+            mean = intervals(runs[runs["weights"] == name], "weights", metric).iloc[0]
+            row = {"weights": name, "metric": metric, "seeds": int(mean["n"])}
+            row |= {key: round(float(mean[key]), 4) for key in ("mean", "low", "high")}
+            for other in ("none", "spacy"):
+                if name not in ("none", other) and other in names:
+                    gain = differences(runs, metric, of=name, against=other, by="weights").iloc[0]
+                    numbers = [round(float(gain[key]), 4) for key in ("mean", "low", "high")]
+                    row[f"gain_over_{other}"] = [*numbers, gain["shows"]]
+            rows.append(row)
+    return rows
+
+
+def _config(weights: str, seed: int, steps: int) -> object:
+    config = build_config(
+        ["tagger", "ner"],
+        "tok2vec",
+        "shared",
+        seed=seed,
+        max_steps=steps,
+        eval_frequency=max(steps // 5, 1),
+        patience=0,
+        batch_words=500,
+    )
+    if weights:
+        config = load_config(DEFAULT_CONFIG_PRETRAIN_PATH).merge(config)
+        config["initialize"]["init_tok2vec"] = weights
+    return config
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus")
+    parser.add_argument("--layers", nargs="*", default=[])
+    parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=PATH")
+    parser.add_argument("--sentences", type=int, default=500)
+    parser.add_argument("--dev-sentences", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,9 @@ _HOME = {
     "token_vectors": "trfnb.pipe.annotations",
 }
 
-__all__ = ["__version__", *_HOME]
+_MODULES = ("corpora", "experiments", "models", "vectors", "widgets")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,6 +35,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_HOME[name]), name)
         globals()[name] = value
         return value
+    if name in _MODULES:
+        return import_module(f"trfnb.{name}")
     raise AttributeError(f"module 'trfnb' has no attribute {name!r}")
 
 

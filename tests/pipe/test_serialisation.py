@@ -16,6 +16,7 @@ from thinc.api import Adam
 
 import trfnb
 from trfnb.flow import encoder as encoder_module
+from trfnb.flow.listener import TransformerListener
 
 TEXTS = ["Paris meets April in the bank .", "the river", "", "  ", "unable plans of the river bank"]
 
@@ -311,3 +312,67 @@ def test_rehearsing(tiny):
     assert nlp.get_pipe("tagger").model.to_bytes() != before
     assert moved(body, parameters(nlp))
     train(nlp, 1)
+
+
+def test_other_processes_started_afresh_equal_one(tiny):
+    """Where processes are not forked (macOS, Windows) the pipeline travels pickled."""
+    nlp = train(transformer_pipeline(tiny))
+    expected = predictions(nlp)
+    assert predictions(pickle.loads(pickle.dumps(nlp))) == expected
+
+
+def test_a_copy_made_after_an_update_listens_to_its_own_transformer(tiny):
+    nlp = transformer_pipeline(tiny)
+    optimizer = nlp.resume_training()
+    nlp.update(examples(nlp), sgd=optimizer)
+    copied = copy.deepcopy(nlp)
+    for one in (nlp, copied):
+        listener = next(
+            n for n in one.get_pipe("ner").model.walk() if isinstance(n, TransformerListener)
+        )
+        assert listener.upstream() is one.get_pipe("transformer")
+    assert predictions(copied) == predictions(nlp)
+
+
+def test_bytes_hold_a_step_that_a_left_out_listener_delayed(tiny, tmp_path):
+    nlp = transformer_pipeline(tiny)
+    optimizer = nlp.resume_training()
+    before = parameters(nlp)
+    nlp.update(examples(nlp), sgd=optimizer, exclude=["ner"])
+    predictions(nlp)
+    assert moved(before, parameters(nlp)), "a prediction comes after the step"
+    nlp.update(examples(nlp), sgd=optimizer, exclude=["ner"])
+    from_bytes = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    nlp.to_disk(tmp_path / "disk")
+    from_disk = spacy.load(tmp_path / "disk")
+    assert not moved(parameters(from_bytes), parameters(from_disk))
+
+
+def test_listeners_alone_after_an_update_of_all(tiny):
+    nlp = transformer_pipeline(tiny)
+    optimizer = nlp.resume_training()
+    nlp.update(examples(nlp), sgd=optimizer)
+    nlp.update(examples(nlp)[:2], sgd=optimizer, exclude=["transformer"])
+    nlp.get_pipe("tagger").update(examples(nlp)[:1], sgd=optimizer)
+
+
+def test_a_replaced_listener_keeps_its_schedule(tiny):
+    warmup = {
+        "@schedules": "warmup_linear.v1",
+        "initial_rate": 1.0,
+        "warmup_steps": 4,
+        "total_steps": 5000,
+    }
+    nlp = transformer_pipeline(tiny, ner={"grad_factor": warmup})
+    optimizer = nlp.resume_training()
+    nlp.replace_listeners("transformer", "ner", ["model.tok2vec"])
+    alone = next(n for n in nlp.get_pipe("ner").model.walk() if n.name == "tok2vec_transformer")
+    for expected in (0.0, 0.25, 0.5):
+        assert alone.attrs["factor"].now == pytest.approx(expected)
+        nlp.update(examples(nlp), sgd=optimizer)
+
+
+def test_a_mix_of_layers_stays_with_the_shared_transformer(tiny):
+    nlp = transformer_pipeline(tiny, ner={"layer": "mix"})
+    with pytest.raises(ValueError, match='layer = "mix", which only a shared'):
+        nlp.replace_listeners("transformer", "ner", ["model.tok2vec"])

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+_NOTHING_YET = -1
+
 
 class Trainable:
     """How many of the upper layers learn.
@@ -18,31 +20,32 @@ class Trainable:
 
     Raises:
         TypeError: it is none of these.
+        ValueError: a number is negative or NaN.
     """
 
     def __init__(self, layers: float | Iterable[float] | None = None) -> None:
         self._schedule: Iterator[float] | None = None
         self.now: float | None
         if layers is None or (isinstance(layers, (int, float)) and not isinstance(layers, bool)):
-            self.now = layers
+            self.now = _checked(layers)
         elif isinstance(layers, Iterable) and not hasattr(layers, "encode"):
             self._schedule = iter(layers)
-            self.now = next(self._schedule, None)
+            self.now = _checked(next(self._schedule, None))
         else:
             raise TypeError(
                 "trainable_layers expected a number of layers from the top, a schedule of them, or "
                 f"null for all, got {layers!r} ({type(layers).__name__})."
             )
-        self._applied: int | None = -1
+        self._applied: int | None = _NOTHING_YET
 
     def step(self) -> None:
         """Move on to the next training step."""
         if self._schedule is not None:
-            self.now = next(self._schedule, self.now)
+            self.now = _checked(next(self._schedule, self.now))
 
     def reset(self) -> None:
         """Forget which layers were chosen: the model was loaded anew."""
-        self._applied = -1
+        self._applied = _NOTHING_YET
 
     def apply(self, body: torch.nn.Module, n_layers: int) -> None:
         """Let the chosen layers take a gradient, and no others."""
@@ -57,6 +60,14 @@ class Trainable:
             for layer in layer_stack(body, n_layers)[n_layers - wanted :]:
                 for parameter in layer.parameters():
                     parameter.requires_grad_(True)
+
+
+def _checked(layers: float | None) -> float | None:
+    if layers is not None and not layers >= 0:
+        raise ValueError(
+            f"trainable_layers expected 0 layers from the top or more (null for all), got {layers}."
+        )
+    return layers
 
 
 def layer_stack(body: torch.nn.Module, n_layers: int) -> torch.nn.ModuleList:

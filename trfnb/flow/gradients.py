@@ -14,7 +14,7 @@ from .measurement import Parts, gram
 
 AUTO = "auto"
 
-__all__ = ["AUTO", "GradFactor", "Junction", "Parts"]
+__all__ = ["AUTO", "GradFactor", "Junction", "Parts", "as_factor"]
 
 
 class GradFactor:
@@ -59,12 +59,21 @@ class GradFactor:
             elif math.isnan(self.now):
                 raise ValueError("grad_factor expected a schedule with at least one value.")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A generator cannot be pickled; another process, which only predicts, needs no schedule.
+        return GradFactor, (AUTO if self.auto else self.now,)
+
     def __deepcopy__(self, memo: Mapping[int, Any]) -> "GradFactor":
         copied = GradFactor(AUTO if self.auto else self.now)
         if self._schedule is not None:
             # A generator cannot be copied, but what it yields can go to both.
             self._schedule, copied._schedule = tee(self._schedule)
         return copied
+
+
+def as_factor(value: "float | str | Iterable[float] | GradFactor") -> GradFactor:
+    """Keep a factor as it is, with what is left of its schedule, or make one."""
+    return value if isinstance(value, GradFactor) else GradFactor(value)
 
 
 def _checked(value: Any) -> float:
@@ -96,6 +105,7 @@ class Junction:
     Attributes:
         contributions: (listener, factor, gradient before the factor), in order of arrival.
         read: Whether a listener has taken its input from here.
+        settled: Whether the gradients were sent back.
         products: Once settled, the inner products of those gradients (see `measurement.gram`).
         factors: Once settled, each listener's effective factor.
     """
@@ -114,6 +124,7 @@ class Junction:
         self.outputs = outputs
         self.asked = dict(asked or {})
         self.read = False
+        self.settled = False
         self.contributions: list[tuple[int, float, Parts]] = []
         self.when_complete: Callable[[], None] | None = None
         self.products = np.zeros((0, 0))
@@ -121,6 +132,14 @@ class Junction:
         self._backprop = backprop
         self._balance = balance
         self._pairs = pairs
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies of a listener, and listeners in other processes, are in no training step.
+        return _no_junction, ()
+
+    def over_for(self, docs: Sequence[Doc]) -> bool:
+        """Return whether its step is made and these docs are none of its own."""
+        return self.settled and {id(doc) for doc in docs}.isdisjoint(id(doc) for doc in self.docs)
 
     def check(self, docs: Sequence[Doc], listener: str) -> None:
         """Make sure that a listener that reads was given the batch that the shared layer read.
@@ -163,6 +182,7 @@ class Junction:
         Returns:
             The squared norm of what the listeners sent, as spaCy reports for a shared layer.
         """
+        self.settled = True
         contributions, self.contributions = self.contributions, []
         backprop, self._backprop = self._backprop, None
         if not contributions or backprop is None:
@@ -178,6 +198,10 @@ class Junction:
         backprop(total)
         squares = self.products.diagonal() * np.square(list(self.factors.values()))
         return float(squares.sum())
+
+
+def _no_junction() -> None:
+    """Stand for a junction where none can be."""
 
 
 def _sum(total: Parts, parts: Parts, factor: float) -> Parts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from weakref import ref
 
 from spacy.tokens import Doc
 from thinc.api import Model
@@ -10,6 +11,28 @@ from thinc.types import Floats2d, Ragged
 from .gradients import GradFactor, Junction
 from .mixing import Layer, scalar_mix
 from .pooling import Pooling, pool
+
+
+class Upstream:
+    """A weak reference to the component listened to.
+
+    A copy of the pipeline refers to its own component; a copy of a task's model alone, as
+    rehearsal makes one, does not copy the transformer and refers to the same.
+    """
+
+    def __init__(self, component: Any = None) -> None:
+        self._ref = None if component is None else ref(component)
+
+    def __call__(self) -> Any:
+        """Return the component, or None."""
+        return None if self._ref is None else self._ref()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Upstream":
+        component = self()
+        return Upstream(memo.get(id(component), component))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Upstream, (self(),)
 
 
 class TransformerListener(Model):
@@ -54,8 +77,7 @@ class TransformerListener(Model):
         self.upstream_name = upstream
         self.junction: Junction | None = None
         self.sample: list[Doc] = []
-        # A weak reference, so that a copy of a task's model does not copy the transformer.
-        self.upstream: Callable[[], Any] = lambda: None
+        self.upstream = Upstream()
 
     @property
     def grad_factor(self) -> float:
@@ -108,7 +130,7 @@ def forward(
     model: TransformerListener, docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
     """Hand on the shared vectors of a batch."""
-    if is_train and model.junction is not None:
+    if is_train and model.junction is not None and not model.junction.over_for(docs):
         return _from_junction(model, docs, model.junction)
     return _from_docs(model, docs, is_train), lambda d_vectors: []
 

@@ -165,7 +165,7 @@ def _independent_copy(transformer: Model, listener: TransformerListener, compone
     if listener.layers:  # trfnb's own listener
         return alone
     # Only the listener is replaced: the node that holds the pooling stays where it is.
-    layers, factor = [transformer, _placeholder("split_trf_batch")], alone.attrs["factor"].now
+    layers, factor = [transformer, _placeholder("split_trf_batch")], alone.attrs["factor"]
     model = token_vector_model(transformer, listener.pooling, factor, layers=layers)
     model.set_dim("nO", transformer.get_dim("nO"))
     return model

@@ -54,7 +54,7 @@ def forward(
     model: Tok2VecListener, docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
     """Hand on the shared vectors of a batch."""
-    if not is_train or model.junction is None:
+    if not is_train or model.junction is None or model.junction.over_for(docs):
         return _as_in_spacy(model, docs, is_train, model.grad_factor)
     junction = model.junction
     junction.check(docs, model.upstream_name)

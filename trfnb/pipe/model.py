@@ -1,6 +1,7 @@
 """List[Doc] -> FullTransformerBatch: the stages of the flow, in order."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, cast
 
 from spacy.tokens import Doc
@@ -9,7 +10,7 @@ from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..flow.alignment import align
 from ..flow.encoder import Runtime, encoder
-from ..flow.gradients import GradFactor
+from ..flow.gradients import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
 from ..flow.pooling import Pooling, pool
 from ..flow.spans import SpanGetter, checked_spans
@@ -37,7 +38,17 @@ def transformer_model(
         runtime: Precision and budget.
         layers: Layers to keep beside the last and those that listeners ask for.
         keep_end: Whether a text that is cut keeps its closing special tokens.
+
+    Raises:
+        ValueError: ``layers`` is no list of whole numbers.
     """
+    if not isinstance(layers, Sequence) or not all(
+        isinstance(one, int) and not isinstance(one, bool) for one in layers
+    ):
+        raise ValueError(
+            f"layers expected a list of whole numbers, such as [0, -2], got {layers!r} "
+            f"({type(layers).__name__}). Only grad_factor and trainable_layers take schedules."
+        )
     body = encoder(shim, runtime)
     body.attrs["layers"] = sorted({-1, *layers})
     return Model(
@@ -106,7 +117,7 @@ class TokenVectors(Model):
         self,
         transformer: Model[list[Doc], FullTransformerBatch],
         pooling: Pooling,
-        grad_factor: float | str | Iterable[float],
+        grad_factor: float | str | Iterable[float] | GradFactor,
         layer: int,
         layers: Sequence[Model],
     ) -> None:
@@ -116,7 +127,7 @@ class TokenVectors(Model):
             init=_init_vectors,
             dims={"nO": None},
             layers=layers,
-            attrs={"layer": layer, "factor": GradFactor(grad_factor)},
+            attrs={"layer": layer, "factor": as_factor(grad_factor)},
         )
         self.transformer = transformer
         self.pooling = pooling
@@ -125,7 +136,7 @@ class TokenVectors(Model):
 def token_vector_model(
     transformer: Model[list[Doc], FullTransformerBatch],
     pooling: Pooling,
-    grad_factor: float | str | Iterable[float] = 1.0,
+    grad_factor: float | str | Iterable[float] | GradFactor = 1.0,
     layer: int = -1,
     layers: Sequence[Model] | None = None,
 ) -> Model[list[Doc], list[Floats2d]]:
@@ -179,10 +190,20 @@ def independent_copy(
     listener: TransformerListener,
     component: Any,
 ) -> Model[list[Doc], list[Floats2d]]:
-    """Turn a copied shared model into one for a single task (for ``nlp.replace_listeners``)."""
-    model = token_vector_model(
-        transformer, listener.pooling, listener.attrs["factor"].now, listener.attrs["layer"]
-    )
+    """Turn a copied shared model into one for a single task (for ``nlp.replace_listeners``).
+
+    Raises:
+        ValueError: the listener learns a mix of layers.
+    """
+    if listener.attrs["layer"] == "mix":
+        raise ValueError(
+            f"replace_listeners expected a listener to one layer, but the one of "
+            f'{getattr(component, "name", "this component")!r} has layer = "mix", which only a '
+            "shared transformer has. Leave it with the transformer, or train it with a number."
+        )
+    # A schedule goes on where it is: copied with what is left of it.
+    factor = deepcopy(listener.attrs["factor"])
+    model = token_vector_model(transformer, listener.pooling, factor, listener.attrs["layer"])
     model.set_dim("nO", transformer.get_dim("nO"))
     return model
 

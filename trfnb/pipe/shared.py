@@ -19,13 +19,14 @@ class SharedBody:
 
     Attributes:
         balance: The policy that chooses the factor of every listener set to ``"auto"``.
+        junction: Where the gradients of the batch under way meet.
     """
 
     name: str
     model: Model
     listener_map: dict[str, list[Any]]
     listener_type: Any
-    _junction: Junction | None = None
+    junction: Junction | None = None
     balance: Policy | None = None
     _log: GradientLog | None = None
     _losses: dict[str, float] | None = None
@@ -120,7 +121,7 @@ class SharedBody:
             outputs, backprop = self._begin_update(docs)
         else:
             outputs, backprop = self._predict_for_update(docs), None
-        self._junction = Junction(
+        self.junction = Junction(
             docs,
             outputs,
             backprop,
@@ -133,7 +134,7 @@ class SharedBody:
         self._words = sum(map(len, docs))
         self._in_step = True
         for layer in self.listeners:
-            self._connect(layer, self._junction)
+            self._connect(layer, self.junction)
         if sgd is not None:
             self.finish_update(sgd)
         return losses
@@ -143,7 +144,7 @@ class SharedBody:
 
         ``nlp.update(sgd=…)`` calls this before any listener ran; the step then waits for them.
         """
-        junction = self._junction
+        junction = self.junction
         if junction is not None and not junction.read and not junction.contributions:
             self._deferred = sgd
             junction.when_complete = self._step_deferred
@@ -156,6 +157,11 @@ class SharedBody:
         self._step_deferred()
         self._send_back()
         self._disconnect()
+
+    def _take_answered_step(self) -> None:
+        """Take the step that waits for listeners that were left out of an update."""
+        if self._deferred is not None and self.junction is not None and self.junction.contributions:
+            self.settle()
 
     def _step_deferred(self) -> None:
         """Take the step that waited; a listener at factor 0 may still come to read."""
@@ -177,7 +183,7 @@ class SharedBody:
 
     def _send_back(self) -> None:
         """Run the backward pass if gradients wait, and log what met."""
-        junction, self._junction = self._junction, None
+        junction, self.junction = self.junction, None
         if junction is None:
             return
         self._has_gradient |= bool(junction.contributions)

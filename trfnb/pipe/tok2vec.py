@@ -1,6 +1,8 @@
 """spaCy's Tok2Vec component, settling its listeners' gradients in one backward pass."""
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
 
 from spacy.pipeline.tok2vec import Tok2Vec as SpacyTok2Vec
 from spacy.pipeline.tok2vec import Tok2VecListener as SpacyListener
@@ -20,6 +22,21 @@ class Tok2Vec(SharedBody, SpacyTok2Vec):
     """
 
     listener_type = SpacyListener
+
+    def predict(self, docs: Iterable[Doc]) -> list[Floats2d]:
+        """Return each doc's vectors, by the weights after the latest step."""
+        self._take_answered_step()
+        return cast(list[Floats2d], super().predict(docs))
+
+    def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
+        """Save the component after the latest step."""
+        self.settle()
+        super().to_disk(path, exclude=exclude)
+
+    def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
+        """Save the component, after the latest step, in bytes."""
+        self.settle()
+        return cast(bytes, super().to_bytes(exclude=exclude))
 
     def _begin_update(self, docs: list[Doc]) -> tuple[Any, Any]:
         vectors, backprop = self.model.begin_update(docs)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from weakref import ref
+from typing import Any, cast
 
 import srsly
 from spacy import util
@@ -17,7 +16,7 @@ from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model
 
-from ..flow.listener import TransformerListener
+from ..flow.listener import TransformerListener, Upstream
 from ..flow.mixing import Layer
 from ..flow.weights import EncoderShim
 from .annotations import (
@@ -106,6 +105,7 @@ class Transformer(SharedBody, TrainablePipe):
 
     def predict(self, docs: Iterable[Doc]) -> FullTransformerBatch:
         """Encode a batch of docs."""
+        self._take_answered_step()
         return self.model.predict(list(docs))
 
     def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
@@ -155,7 +155,7 @@ class Transformer(SharedBody, TrainablePipe):
     def add_listener(self, listener: Any, component_name: str) -> None:
         """Connect a listener, and keep the layer that it wants."""
         super().add_listener(listener, component_name)
-        listener.upstream = ref(self)
+        listener.upstream = Upstream(self)
         self._keep_layer(listener.attrs["layer"])
         self._tell_width()
 
@@ -226,6 +226,11 @@ class Transformer(SharedBody, TrainablePipe):
         }
         util.from_disk(path, deserialize, exclude)
         return self
+
+    def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
+        """Save the component and its encoders in bytes."""
+        self.settle()
+        return cast(bytes, super().to_bytes(exclude=exclude))
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Sequence[str] = ()) -> "Transformer":
         """Load what `to_bytes` returned."""

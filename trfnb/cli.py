@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = build_parser().parse_args(arguments)
     try:
         return int(given.do(given))
-    except (ValueError, FileNotFoundError, BlockingIOError) as error:
+    except (ValueError, OSError) as error:
         print(f"trfnb: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -112,3 +112,24 @@ def test_yaml_is_loaded_safely(tiny: Path, tmp_path: Path) -> None:
     file.write_text("notebook: tiny.ipynb\ntimeout: 1.5 min\nmemory: 4 GB\n")
     sweep = load_sweep(file)
     assert (sweep.name, sweep.timeout, sweep.memory) == ("x", 90.0, 4000.0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"data": "corpus"}, "`data`: expected a list of names"),
+        ({"metrics": "f1"}, "`metrics`: expected a list of names"),
+        ({"bounds": [1]}, "`bounds`: expected a mapping"),
+        ({"bounds": {"f1": ["low", "high"]}}, r"`bounds.f1`: expected \[low, high\]"),
+        ({"grid": {1: [2]}}, "`grid`: expected names as keys"),
+        ({"where": [3]}, "`where`: expected a list of conditions"),
+        ({"engine": "dask"}, "`engine`: expected local, ray, slurm"),
+        ({"engine": {"nme": "local"}}, "`engine`: expected"),
+        ({"gpus": "lots"}, "`gpus`: expected a whole number from 0"),
+        ({"seeds": True}, "`seeds`: expected a count"),
+        ({"retry": {"killed": "x"}}, "`retry.killed`: expected a count"),
+    ],
+)
+def test_settings_of_the_wrong_form_are_told_before_a_start(setting, named) -> None:
+    with pytest.raises(SpecificationError, match=named):
+        Sweep("some.ipynb", **setting)

@@ -126,7 +126,8 @@ def _limit(sweep: "Sweep", arguments: argparse.Namespace) -> None:
             setattr(sweep, name, value)
     for item in arguments.retry:
         state, _, times = item.partition("=")
-        sweep.retry[state.strip()] = int(times) if times.isdigit() else 1
+        # A count that is none is told with the sweep's other faults.
+        sweep.retry[state.strip()] = int(times) if times.isdigit() else times or 1
     sweep.__post_init__()
 
 

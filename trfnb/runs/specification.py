@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from trfnb.runs.durations import megabytes, seconds
+from trfnb.runs.forms import form_faults
 from trfnb.runs.search_options import check_search
 from trfnb.runs.status import State
 
@@ -80,21 +81,15 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self.notebook = Path(self.notebook)
-        self.name = self.name or self.notebook.stem
+        self.name = str(self.name or self.notebook.stem)
         faults = self._faults()
         if faults:
             raise SpecificationError(f"sweep {self.name!r}", faults)
 
     def _faults(self) -> list[str]:
-        faults = []
-        for key in ("fixed", "grid", "zip", "random", "smoke", "search", "retry"):
-            if not isinstance(getattr(self, key), Mapping):
-                faults.append(f"`{key}`: expected a mapping, got {getattr(self, key)!r}.")
-                setattr(self, key, {})
+        faults = form_faults(self)
         if Path(self.name).name != self.name or self.name in {".", ".."} or "\0" in self.name:
             faults.append(f"`name`: expected a plain folder name, got {self.name!r}.")
-        if not isinstance(self.where, list):
-            faults.append(f"`where`: expected a list of conditions, got {self.where!r}.")
         for kind in ("grid", "zip"):
             for name, values in getattr(self, kind).items():
                 if not isinstance(values, list | tuple) or not values:
@@ -104,21 +99,11 @@ class Sweep:
             faults.append(f"`zip`: expected lists of equal length, got {lengths}.")
         if not isinstance(self.runs, list) or not all(isinstance(r, Mapping) for r in self.runs):
             faults.append(f"`runs`: expected a list of mappings, got {self.runs!r}.")
-        if not (
-            self.seeds is None
-            or (isinstance(self.seeds, int) and self.seeds > 0)
-            or (isinstance(self.seeds, list) and all(isinstance(s, int) for s in self.seeds))
-        ):
-            faults.append(f"`seeds`: expected a count or a list of integers, got {self.seeds!r}.")
         for key, read in (("timeout", seconds), ("cell_timeout", seconds), ("memory", megabytes)):
             try:
                 setattr(self, key, read(getattr(self, key)))
             except ValueError as error:
                 faults.append(f"`{key}`: {error}.")
-        for key in ("jobs", "threads"):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                faults.append(f"`{key}`: expected a positive integer, got {value!r}.")
         for state, times in self.retry.items():
             if state not in RETRIABLE or not isinstance(times, int) or times < 1:
                 options = ", ".join(RETRIABLE)
@@ -128,10 +113,6 @@ class Sweep:
             others = [k for k in ("grid", "zip", "runs", "random", "seeds") if getattr(self, k)]
             if others:
                 faults.append(f"`search`: expected no other list of runs beside it, got {others}.")
-        for key in ("bounds", "smoke_bounds"):
-            for name, bound in getattr(self, key).items():
-                if not isinstance(bound, list | tuple) or len(bound) != 2:
-                    faults.append(f"`{key}.{name}`: expected [low, high], got {bound!r}.")
         return faults
 
     @property

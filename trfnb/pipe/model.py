@@ -9,10 +9,11 @@ from thinc.api import Model
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..flow.alignment import align
-from ..flow.encoder import Runtime, encoder
+from ..flow.encoder import encoder
 from ..flow.gradients import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
 from ..flow.pooling import Pooling, pool
+from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, checked_spans
 from ..flow.weights import EncoderShim
 from ..flow.windows import WordpieceSpans
@@ -20,7 +21,7 @@ from ..flow.wordpieces import encode, max_wordpieces
 from .data import FullTransformerBatch
 
 # Settings of a shared model that a task of its own has no use for.
-ONLY_SHARED = ("layers", "attentions")
+ONLY_SHARED = ("layers", "attentions", "cache")
 
 
 def transformer_model(
@@ -36,7 +37,8 @@ def transformer_model(
         shim: The encoder's weights and tokenizer, loaded when the model is initialised.
         get_spans: What the encoder reads of each doc.
         runtime: Precision and budget.
-        layers: Layers to keep beside the last and those that listeners ask for.
+        layers: Layers to keep beside those that listeners ask for. The last is kept too, unless
+            every listener asks for a lower one.
         keep_end: Whether a text that is cut keeps its closing special tokens.
 
     Raises:
@@ -60,6 +62,7 @@ def transformer_model(
         attrs={
             "get_spans": get_spans,
             "keep_end": keep_end,
+            "kept": sorted(layers),
             "replace_listener": independent_copy,
             "replace_listener_cfg": independent_config,
         },

@@ -16,7 +16,8 @@ from spacy.vocab import Vocab
 from thinc.api import Linear, Model, reduce_mean
 
 from trfnb import models
-from trfnb.flow.encoder import Precision, Runtime
+from trfnb.flow.precision import Precision
+from trfnb.flow.runtime import Runtime
 from trfnb.flow.spans import get_doc_spans
 from trfnb.flow.weights import EncoderShim
 from trfnb.pipe.model import token_vector_model, transformer_model

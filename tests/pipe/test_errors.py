@@ -77,3 +77,41 @@ def test_a_layer_that_is_not_there(tiny):
 def test_adapters_and_chosen_layers_exclude_each_other(tiny):
     with pytest.raises(ValueError, match="expected one of the two, got both"):
         transformer_pipeline(tiny, lora={"r": 2}, trainable_layers=1)
+
+
+def test_settings_the_model_does_not_have(tiny):
+    config = {"hidden_droput_prob": 0.9}
+    with pytest.raises(ValueError, match=r"no 'hidden_droput_prob' \(did you mean 'hidden_dropout"):
+        transformer_pipeline(tiny, transformer_config=config)
+
+
+def test_a_model_with_a_decoder(tmp_path, tiny):
+    from transformers import AutoTokenizer, BartConfig, BartModel
+
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
+    BartModel(BartConfig(vocab_size=200, d_model=8, **sizes, **heads)).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="expected an encoder, got an encoder and a decoder"):
+        transformer_pipeline(tmp_path)
+
+
+def test_settings_made_at_run_time_are_checked_and_taken(tiny):
+    transformer = transformer_pipeline(tiny).get_pipe("transformer")
+    with pytest.raises(ValueError, match="storage"):
+        transformer.storage = "nope"
+    with pytest.raises(ValueError, match="max_batch_items"):
+        transformer.max_batch_items = 0
+    transformer.max_batch_items = 8
+    assert transformer.model.layers[0].attrs["runtime"].max_batch_items == 8
+
+
+@pytest.mark.parametrize("layers", [-1, -2.0])
+def test_fewer_layers_than_none(tiny, layers):
+    with pytest.raises(ValueError, match="trainable_layers expected 0 layers"):
+        transformer_pipeline(tiny, trainable_layers=layers)
+
+
+def test_layers_by_a_schedule(tiny):
+    with pytest.raises(ValueError, match="layers"):
+        transformer_pipeline(tiny, layers={"@schedules": "constant.v1", "rate": 1.0})

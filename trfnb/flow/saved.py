@@ -1,8 +1,9 @@
 """Weights on disk and in bytes: safetensors and tokenizer files, nothing pickled."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,39 @@ def from_spacy_transformers(saved: dict[str, Any]) -> dict[str, Any]:
     state = torch.load(BytesIO(saved["state"]), map_location="cpu", weights_only=True)
     state = {name: tensor.clone().contiguous() for name, tensor in state.items()}
     return {"files": files, "weights": save_safetensors(state)}
+
+
+class ConfigError(ValueError):
+    """A model's configuration does not fit what was asked of it."""
+
+
+def check_config(source: str, config: Any, unknown: Iterable[str]) -> None:
+    """Refuse settings that a model does not know, and models that are no encoder.
+
+    Args:
+        source: The model's name, for the message.
+        config: HuggingFace's configuration of it.
+        unknown: Settings that the configuration had no place for.
+
+    Raises:
+        ConfigError: names the settings, or the kind of model.
+    """
+    known = config.to_dict()
+    hints = []
+    for name in unknown:
+        near = get_close_matches(name, known, n=1)
+        hints.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    if hints:
+        raise ConfigError(
+            f"transformer_config expected settings of {source!r} ({config.model_type}), which has "
+            f"no {', '.join(hints)}. Its config.json lists what it has."
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise ConfigError(
+            f"The transformer {source!r} expected an encoder, got an encoder and a decoder "
+            f"({config.model_type}). Save its encoder alone, model.get_encoder().save_pretrained("
+            "folder) with the tokenizer beside it, and give that folder as the name."
+        )
 
 
 def in_fp32() -> dict[str, torch.dtype]:

@@ -23,7 +23,9 @@ from .bert import PackedBert
 from .caching import StateCache
 from .freezing import Trainable
 from .saved import (
+    ConfigError,
     as_folder,
+    check_config,
     fill,
     from_spacy_transformers,
     in_fp32,
@@ -155,6 +157,8 @@ class EncoderShim(PyTorchShim):
 
         Raises:
             OSError: there is nothing to load at that name, or no network to fetch it by.
+            ConfigError: ``transformer_config`` has keys that the model does not know, or the
+                model has a decoder of its own.
         """
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -164,9 +168,14 @@ class EncoderShim(PyTorchShim):
             self.tokenizer = AutoTokenizer.from_pretrained(
                 source, **{**trust, **self.tokenizer_config}
             )
-            config = AutoConfig.from_pretrained(source, **trust, **self.transformer_config)
+            config, unknown = AutoConfig.from_pretrained(
+                source, return_unused_kwargs=True, **{**trust, **self.transformer_config}
+            )
+            check_config(source, config, unknown)
             with no_bars():
                 body = AutoModel.from_pretrained(source, config=config, **in_fp32(), **trust)
+        except ConfigError:
+            raise
         except (OSError, ValueError) as error:
             raise OSError(
                 f"Cannot load the transformer {source!r}: expected a local directory with "

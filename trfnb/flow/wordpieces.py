@@ -195,4 +195,5 @@ def max_wordpieces(tokenizer: Any, config: Any) -> int | None:
 
 def _counts_from_padding(config: Any) -> bool:
     kind = str(getattr(config, "model_type", ""))
-    return "roberta" in kind or kind in {"camembert", "longformer", "mpnet", "data2vec-text"}
+    others = {"camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "xmod"}
+    return "roberta" in kind or kind in others

@@ -48,7 +48,8 @@ class Transformer(SharedBody, TrainablePipe):
         max_batch_items: The most wordpieces of one forward pass, padding included.
         storage: What stays on docs as `trf_data`: ``"keep"`` everything where it was computed,
             ``"cpu"`` everything in main memory, ``"last"`` the last layer alone, ``"none"``
-            nothing once the listeners have read it, so that memory stays flat.
+            nothing once all listeners have read it, so that memory stays flat (a listener that
+            is disabled never does).
     """
 
     listener_type = TransformerListener
@@ -70,11 +71,29 @@ class Transformer(SharedBody, TrainablePipe):
         self.listener_map = {}
         self.cfg: dict[str, Any] = {}
         self.max_batch_items = max_batch_items
-        self.storage = checked_storage(storage)
+        self.storage = storage
         self._cut_docs = self._cut_wordpieces = 0
         install_extension()
+
+    @property
+    def max_batch_items(self) -> int:
+        """The most wordpieces of one forward pass; may be set at any time."""
+        return self._max_batch_items
+
+    @max_batch_items.setter
+    def max_batch_items(self, items: int) -> None:
         for node in self._encoder_layers():
-            node.attrs["runtime"] = replace(node.attrs["runtime"], max_batch_items=max_batch_items)
+            node.attrs["runtime"] = replace(node.attrs["runtime"], max_batch_items=items)
+        self._max_batch_items = items
+
+    @property
+    def storage(self) -> Storage:
+        """What stays on docs; may be set at any time."""
+        return self._storage
+
+    @storage.setter
+    def storage(self, storage: Storage) -> None:
+        self._storage: Storage = checked_storage(storage)
 
     @property
     def set_extra_annotations(self) -> AnnotationSetter:

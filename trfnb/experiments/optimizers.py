@@ -25,10 +25,13 @@ class EncoderAdam(Optimizer):
         self, key: tuple[int, str], weights: Any, gradient: Any, *, lr_scale: float = 1.0
     ) -> Any:
         """Return the stepped weights and a cleared gradient."""
+        scale = lr_scale * self.scale_of(key)
+        return super().__call__(key, weights, gradient, lr_scale=scale)
+
+    def scale_of(self, key: tuple[int, str]) -> float:
+        """Return what the rate of a parameter is multiplied by; fused steps ask for it."""
         # Thinc calls its own parameters "W", "b", "E"; torch's have their module's path in front.
-        if "." in key[1]:
-            lr_scale *= self.encoder_factor
-        return super().__call__(key, weights, gradient, lr_scale=lr_scale)
+        return self.encoder_factor if "." in key[1] else 1.0
 
 
 @registry.optimizers("trfnb.Adam.v1")

@@ -65,13 +65,19 @@ def length_sorted(lengths: Ints, max_items: int, max_padding: int | None = None)
 
 
 def micro_batches(
-    wordpieces: Wordpieces, max_items: int, pad_id: int, max_padding: int | None = None
+    wordpieces: Wordpieces,
+    max_items: int,
+    pad_id: int,
+    max_padding: int | None = None,
+    texts: Ints | None = None,
 ) -> list[MicroBatch]:
-    """Cut a flat batch of wordpieces into padded, length-sorted micro-batches."""
+    """Cut a flat batch of wordpieces, or some of its texts, into padded micro-batches."""
     lengths = wordpieces.lengths
+    texts = np.arange(len(lengths)) if texts is None else texts
     starts = np.cumsum(lengths) - lengths
     batches = []
-    for group in length_sorted(lengths, max_items, max_padding):
+    for places in length_sorted(lengths[texts], max_items, max_padding):
+        group = texts[places]
         columns = np.arange(lengths[group].max())
         mask = columns < lengths[group][:, None]
         rows = (starts[group][:, None] + columns)[mask]

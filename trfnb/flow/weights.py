@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import srsly
 import torch
@@ -16,12 +16,10 @@ from thinc.api import (
     PyTorchShim,
     Shim,
     get_torch_default_device,
-    torch2xp,
-    xp2torch,
 )
-from thinc.types import FloatsXd
 
 from .adapters import ADAPTER, adapter_files, restored_adapter, with_adapter, without_adapter
+from .bert import PackedBert
 from .freezing import Trainable
 from .saved import (
     as_folder,
@@ -32,6 +30,7 @@ from .saved import (
     read_files,
     unique_tensors,
 )
+from .stepping import step
 
 
 class EncoderShim(PyTorchShim):
@@ -79,6 +78,15 @@ class EncoderShim(PyTorchShim):
         self.tokenizer: Any = None
         self.has_gradient = False
         self._aside = False
+        self._packed: tuple[torch.nn.Module, PackedBert | None] | None = None
+
+    @property
+    def packed(self) -> PackedBert | None:
+        """The encoder as a reader of texts without padding, if its kind is known."""
+        body = self.loaded()
+        if self._packed is None or self._packed[0] is not body:
+            self._packed = body, PackedBert.of(body)
+        return self._packed[1]
 
     def begin(self, is_train: bool) -> torch.nn.Module:
         """Return the torch module, set for a forward pass."""
@@ -260,18 +268,7 @@ class EncoderShim(PyTorchShim):
         self.trainable.step()
         if not self.has_gradient:
             return
-        for name, parameter in self.loaded().named_parameters():
-            if parameter.grad is None:
-                continue
-            gradient = cast(FloatsXd, torch2xp(parameter.grad))
-            value = cast(FloatsXd, torch2xp(parameter.data))
-            stepped = xp2torch(optimizer((self.id, name), value, gradient)[0])
-            # The optimizer works in place; a new tensor around the same memory each step would
-            # hold on to the one before it.
-            if stepped.data_ptr() != parameter.data_ptr():
-                parameter.data.copy_(stepped)
-            # None, not zero: a later step without a gradient must not move it by momentum.
-            parameter.grad = None
+        step(optimizer, self.id, self.loaded().named_parameters())
         self.has_gradient = False
 
     def copy(self) -> "EncoderShim":

@@ -7,9 +7,10 @@ from spacy.tokens import Doc
 from thinc.api import Model, reduce_mean
 from thinc.types import Floats2d, Ragged
 
-from ..flow.encoder import Precision, Runtime
 from ..flow.listener import TransformerListener
 from ..flow.mixing import Layer
+from ..flow.precision import Precision
+from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, get_doc_spans, get_sent_spans, strided_spans
 from ..flow.weights import EncoderShim
 from ..flow.windows import WordpieceSpans

@@ -10,8 +10,8 @@ from spacy.tokens import Doc
 from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
-from ..flow.encoder import Runtime
 from ..flow.listener import TransformerListener
+from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter
 from ..flow.weights import EncoderShim
 from .architectures import (

@@ -9,10 +9,11 @@ from thinc.api import Model
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..flow.alignment import align
-from ..flow.encoder import Runtime, encoder
+from ..flow.encoder import encoder
 from ..flow.gradients import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
 from ..flow.pooling import Pooling, pool
+from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, checked_spans
 from ..flow.weights import EncoderShim
 from ..flow.windows import WordpieceSpans

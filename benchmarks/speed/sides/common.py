@@ -91,7 +91,7 @@ def listening(side, path, listeners):
     def step(texts, clock):
         if not examples:
             words = texts[: max(1, 1000 * len(texts) // max(sum(map(len, texts)), 1))]
-            docs = [spacy.tokens.Doc(nlp.vocab, words=one, tags=["ABC"[len(word) % 3] for word in one])
+            docs = [spacy.tokens.Doc(nlp.vocab, words=one, tags=["ABC"[len(w) % 3] for w in one])
                     for one in words]  # fmt: skip
             examples.extend(Example(doc.copy(), doc) for doc in docs)
             nlp.initialize(lambda: examples)

@@ -18,8 +18,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room may import the rooms that stand before it.
-FLOW = ["forking", "spans", "wordpieces", "batching", "mixing", "freezing", "saved",
-        "adapters", "weights", "encoder",
+FLOW = ["forking", "allocation", "precision", "runtime", "spans", "wordpieces", "batching",
+        "packing", "mixing", "freezing", "saved", "adapters", "dropping", "bert", "stepping",
+        "weights", "passes", "encoder",
         "alignment", "windows", "pooling",
         "measurement", "balancing", "schedules", "gradients", "listener"]  # fmt: skip
 ROOMS = {

@@ -47,6 +47,8 @@ def main() -> None:
             if not given.quick:
                 file = RESULTS / f"speed_{part.replace('-', '_')}{given.suffix}.json"
                 RESULTS.mkdir(exist_ok=True)
+                if given.add and file.exists():
+                    report = {**srsly.read_json(file), **report}
                 srsly.write_json(file, report)
             elif part == "inference":
                 _check(found)
@@ -114,6 +116,8 @@ def _arguments() -> Any:
     parser.add_argument("--model", help="a local model in place of MiniLM")
     parser.add_argument("--folder", help="keep what the sides exchange")
     parser.add_argument("--suffix", default="", help="added to the result files' names")
+    parser.add_argument("--add", action="store_true",
+                        help="keep what the result files hold of other kinds of text")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="check ratios alone, in a minute")
     given = parser.parse_args()
     given.only = given.only or (["inference"] if given.quick else list(PARTS))

@@ -378,3 +378,63 @@ def test_what_another_library_left_on_a_doc_is_replaced(tiny):
     doc._.trf_data = object()  # spacy-transformers keeps its own kind of record there
     doc = nlp.get_pipe("transformer")(doc)
     assert trfnb.token_vectors(doc).shape == (2, 16)
+
+
+@pytest.fixture
+def reached(monkeypatch):
+    """Collect the highest layer of every forward pass."""
+    from trfnb.flow.bert import PackedBert
+
+    states, highest = PackedBert.states, []
+
+    def watched(self, pack, layers, **options):
+        highest.append(max(layers))
+        return states(self, pack, layers, **options)
+
+    monkeypatch.setattr(PackedBert, "states", watched)
+    return highest
+
+
+@pytest.mark.parametrize("storage", ["keep", "none"])
+def test_nothing_is_computed_above_what_listeners_read(tiny, reached, storage):
+    settings = {"tagger": {"layer": 1}, "ner": {"layer": 2}}
+    whole = transformer_pipeline(tiny, **settings)
+    whole.get_pipe("transformer").model.attrs["kept"] = [-1]
+    nlp = transformer_pipeline(tiny, **settings)
+    nlp.get_pipe("transformer").storage = storage
+    reached.clear()
+    for loaded in (whole, nlp):
+        loaded.update(examples(loaded), sgd=Adam(0.01))
+    assert reached == [3, 2]
+    found = list(zip(nlp.pipe(TEXTS), whole.pipe(TEXTS), strict=True))
+    assert set(reached[2:]) == {2, 3}
+    assert all(a.to_json() == b.to_json() for a, b in found)
+    if storage == "keep":
+        with pytest.raises(ValueError, match=r"Layer -1 of 3 was not kept; kept: 1, 2"):
+            trfnb.token_vectors(found[0][0])
+
+
+def test_a_setter_may_read_the_last_layer(tiny, reached):
+    nlp = transformer_pipeline(tiny, tagger={"layer": 1}, ner={"layer": 1})
+    nlp("the river")
+    nlp.get_pipe("transformer").annotation_setter = lambda docs, batch: batch.layer(-1)
+    nlp("the river")
+    assert reached[-2:] == [1, 3]
+
+
+def test_equal_texts_are_encoded_once(tiny, monkeypatch):
+    from trfnb.flow.bert import PackedBert
+
+    nlp = transformer_pipeline(tiny)
+    expected = [trfnb.token_vectors(nlp(text)) for text in TEXTS]
+    states, read = PackedBert.states, []
+
+    def watched(self, pack, layers, **options):
+        read.append(sum(count for count, _ in pack.runs))
+        return states(self, pack, layers, **options)
+
+    monkeypatch.setattr(PackedBert, "states", watched)
+    found = [trfnb.token_vectors(doc) for doc in nlp.pipe([*TEXTS, *TEXTS[::-1], *TEXTS])]
+    assert sum(read) == len({text for text in TEXTS if text})
+    for a, b in zip([*expected, *expected[::-1], *expected], found, strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5)

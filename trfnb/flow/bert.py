@@ -188,11 +188,11 @@ def attend(
     found = []
     # Split, not sliced: the gradient of a slice is as large as the whole.
     for (count, length), *own in zip(runs, *(x.split(sizes) for x in (q, k, v)), strict=True):
-        parts = [one.view(count, length, heads, -1).transpose(1, 2) for one in own]
+        one, two, three = (x.view(count, length, heads, -1).transpose(1, 2) for x in own)
         if by_hand:
-            mixed = _matmul_attention(*parts, dropout=dropout)
+            mixed = _matmul_attention(one, two, three, dropout)
         else:
-            mixed = functional.scaled_dot_product_attention(*parts, dropout_p=dropout)
+            mixed = functional.scaled_dot_product_attention(one, two, three, dropout_p=dropout)
         found.append(mixed.transpose(1, 2).reshape(count * length, -1))
     return found[0] if len(found) == 1 else torch.cat(found)
 

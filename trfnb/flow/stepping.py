@@ -76,15 +76,16 @@ def _adam(optimizer: Optimizer, owner: int, group: Taken, count: int, rate: floa
     correction = (1.0 - optimizer.b2**count) ** 0.5
     decay = rate * optimizer.L2 if optimizer.L2_is_weight_decay else 0.0
     kept = 1.0 - decay
-    moments: list[list[torch.Tensor]] = [[], []]
-    for name, parameter, _ in group:
-        for moment, all_of_them in zip(moments, (optimizer.mom1, optimizer.mom2), strict=True):
-            moment.append(_moment(all_of_them, (owner, name), parameter))
+    first, second = (
+        [_moment(moments, (owner, name), parameter) for name, parameter, _ in group]
+        for moments in (optimizer.mom1, optimizer.mom2)
+    )
     with torch.no_grad():
         adamw(
             [parameter for _, parameter, _ in group],
             [gradient for *_, gradient in group],
-            *moments,
+            first,
+            second,
             [],
             [torch.tensor(float(count - 1)) for _ in group],
             fused=True,
@@ -109,10 +110,10 @@ def _moment(
 
 def _average(optimizer: Optimizer, key: tuple[int, str], parameter: torch.Tensor) -> None:
     value = cast(FloatsXd, torch2xp(parameter.detach()))
-    ops = get_array_ops(value)
-    if key not in optimizer.averages:
-        optimizer.averages[key] = ops.alloc(value.shape, dtype="float32")
-    ops.update_averages(optimizer.averages[key], value, optimizer.nr_update[key])
+    ops, averages = get_array_ops(value), cast(dict[Any, Any], optimizer.averages)
+    if key not in averages:
+        averages[key] = ops.alloc(value.shape, dtype="float32")
+    ops.update_averages(averages[key], value, optimizer.nr_update[key])
 
 
 def _one_by_one(optimizer: Optimizer, owner: int, taken: Taken) -> None:

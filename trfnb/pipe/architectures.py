@@ -43,6 +43,7 @@ def TransformerModel(  # noqa: N802
     lora: dict[str, Any] | None = None,
     attentions: bool = False,
     keep_end: bool = True,
+    gradient_checkpointing: bool = False,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model of a shared transformer.
 
@@ -52,8 +53,11 @@ def TransformerModel(  # noqa: N802
         tokenizer_config: Passed to ``AutoTokenizer.from_pretrained``.
         transformer_config: Passed to ``AutoConfig.from_pretrained``; dropout is set here, e.g.
             ``{"hidden_dropout_prob": 0.0}``.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
-        layers: Layers to keep in `doc._.trf_data` beside the last; 0 is the embeddings' output.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: bf16 where the machine
+            multiplies it natively, fp32 elsewhere.
+        layers: Layers to keep in `doc._.trf_data` beside those that listeners read; 0 is the
+            embeddings' output. The last is kept too, unless all listeners read lower ones and
+            this does not name it (-1): then nothing above them is computed.
         trust_remote_code: Run code that comes with the weights.
         trainable_layers: How many of the upper layers learn: a number, a schedule (gradual
             unfreezing), or null for everything.
@@ -61,6 +65,7 @@ def TransformerModel(  # noqa: N802
         attentions: Keep attentions for an annotation setter.
         keep_end: Whether a text that is cut keeps its closing special tokens; spacy-transformers
             cuts them off.
+        gradient_checkpointing: Train in less memory, at the price of a second forward pass.
     """
     shim = EncoderShim(
         name,
@@ -71,7 +76,7 @@ def TransformerModel(  # noqa: N802
         lora,
         attentions,
     )
-    runtime = Runtime(precision, attentions=attentions)
+    runtime = Runtime(precision, attentions=attentions, checkpointing=gradient_checkpointing)
     return transformer_model(shim, get_spans or get_doc_spans, runtime, layers, keep_end)
 
 
@@ -89,6 +94,7 @@ def Tok2VecTransformer(  # noqa: N802
     grad_factor: GradFactorSetting = 1.0,
     layer: int = -1,
     keep_end: bool = True,
+    gradient_checkpointing: bool = False,
 ) -> Model[list[Doc], list[Floats2d]]:
     """Build a transformer for one task alone: no shared component, no listener.
 
@@ -97,7 +103,7 @@ def Tok2VecTransformer(  # noqa: N802
         get_spans: What the encoder reads of each doc.
         tokenizer_config: Passed to the tokenizer.
         transformer_config: Passed to the configuration.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
         trust_remote_code: Run code that comes with the weights.
         trainable_layers: How many of the upper layers learn.
         lora: Settings of peft's ``LoraConfig``.
@@ -105,11 +111,13 @@ def Tok2VecTransformer(  # noqa: N802
         grad_factor: What the gradient into the transformer is multiplied by.
         layer: The layer to read.
         keep_end: Whether a text that is cut keeps its closing special tokens.
+        gradient_checkpointing: Train in less memory, at the price of a second forward pass.
     """
     shim = EncoderShim(
         name, tokenizer_config, transformer_config, trust_remote_code, trainable_layers, lora
     )
-    spans, runtime = get_spans or get_doc_spans, Runtime(precision)
+    spans = get_spans or get_doc_spans
+    runtime = Runtime(precision, checkpointing=gradient_checkpointing)
     transformer = transformer_model(shim, spans, runtime, keep_end=keep_end)
     return token_vector_model(transformer, pooling or reduce_mean(), grad_factor, layer)
 

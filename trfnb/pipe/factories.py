@@ -38,6 +38,7 @@ trainable_layers = null
 lora = null
 attentions = false
 keep_end = true
+gradient_checkpointing = false
 [transformer.model.get_spans]
 @span_getters = "trfnb.doc_spans.v1"
 """

@@ -37,7 +37,8 @@ def transformer_model(
         shim: The encoder's weights and tokenizer, loaded when the model is initialised.
         get_spans: What the encoder reads of each doc.
         runtime: Precision and budget.
-        layers: Layers to keep beside the last and those that listeners ask for.
+        layers: Layers to keep beside those that listeners ask for. The last is kept too, unless
+            every listener asks for a lower one.
         keep_end: Whether a text that is cut keeps its closing special tokens.
 
     Raises:
@@ -61,6 +62,7 @@ def transformer_model(
         attrs={
             "get_spans": get_spans,
             "keep_end": keep_end,
+            "kept": sorted(layers),
             "replace_listener": independent_copy,
             "replace_listener_cfg": independent_config,
         },

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -104,9 +104,10 @@ class Transformer(SharedBody, TrainablePipe):
             yield from docs
 
     def predict(self, docs: Iterable[Doc]) -> FullTransformerBatch:
-        """Encode a batch of docs."""
+        """Encode a batch of docs, as far up as somebody reads."""
         self._take_answered_step()
-        return self.model.predict(list(docs))
+        with self._only_read():
+            return self.model.predict(list(docs))
 
     def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
         """Store each doc's share on `doc._.trf_data` and call the annotation setter."""
@@ -168,6 +169,36 @@ class Transformer(SharedBody, TrainablePipe):
     def _keep_layer(self, layer: Layer) -> None:
         for node in self._encoder_layers():
             node.attrs["layers"] = sorted({*node.attrs["layers"], layer}, key=str)
+
+    @contextmanager
+    def _only_read(self, update: bool = False) -> Iterator[None]:
+        """Compute no layer above the highest that is read: by a listener, or asked to be kept.
+
+        An annotation setter, storage ``"last"`` and a model of another make may read the last.
+        """
+        quiet = self.annotation_setter is null_annotation_setter and self.storage != "last"
+        if self.model.name != "transformer_model" or not self.listeners or not (update or quiet):
+            yield
+            return
+        node = self.model.layers[0]
+        everything = node.attrs["layers"]
+        read = {
+            *self.model.attrs.get("kept", [-1]),
+            *(one.attrs["layer"] for one in self.listeners),
+        }
+        node.attrs["layers"] = sorted(read, key=str)
+        try:
+            yield
+        finally:
+            node.attrs["layers"] = everything
+
+    def _begin_update(self, docs: list[Any]) -> tuple[Any, Any]:
+        with self._only_read(update=True):
+            return self.model.begin_update(docs)
+
+    def _predict_for_update(self, docs: list[Any]) -> Any:
+        with self._only_read(update=True):
+            return self.model.predict(docs)
 
     def _encoder_layers(self) -> list[Model]:
         return [node for node in self.model.walk() if "runtime" in node.attrs]

@@ -34,10 +34,9 @@ def main() -> None:
     asked = given.side or [parts.BOUND, *([] if given.quick else PEERS)]
     pythons = {name: python(name, given.environments) for name in [parts.OURS, *asked]}
     path = given.model or models.path("minilm")
-    book = 20_000 if given.quick else 100_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(given.folder or name)
-        sizes = write(folder, given.corpus, given.words, book, 4 * given.batch_words)
+        sizes = write(folder, given.corpus, given.words, given.book, 4 * given.batch_words)
         about = _about(given, sizes)
         for part in given.only:
             with sides(list(pythons), pythons, folder, path) as running:
@@ -108,6 +107,7 @@ def _arguments() -> Any:
     parser.add_argument("--side", nargs="+", choices=[parts.BOUND, *PEERS])
     parser.add_argument("--kinds", nargs="+", choices=[*KINDS, "book"], default=None)
     parser.add_argument("--words", type=int, default=None, help="of each kind of text")
+    parser.add_argument("--book", type=int, default=100_000, help="words of the one long text")
     parser.add_argument("--batch-words", type=int, default=1000, help="of a training batch")
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--clock", choices=["seconds", "cpu"], default="seconds",

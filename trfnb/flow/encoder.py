@@ -3,17 +3,21 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d, Floats3d
 
+from .caching import StateCache
 from .forking import one_thread_in_forks
 from .mixing import Layer
 from .packing import copy_rows, distinct
 from .passes import passes
+from .precision import resolved
 from .runtime import Runtime
 from .weights import EncoderShim
 from .wordpieces import Wordpieces
@@ -93,11 +97,16 @@ def _forward(
     # With dropout, texts that come twice differ.
     every = is_train or runtime.attentions
     texts, copies = (np.arange(len(wordpieces.lengths)), []) if every else distinct(wordpieces)
+    keys: list[tuple[int, bytes]] = []
+    if runtime.cache is not None and not every:
+        texts, keys = _read_cache(shim, runtime, wordpieces, texts, out)
     for place, states in passes(shim, runtime, wordpieces, texts, layers, is_train, looks):
         for layer, rows in states.items():
             out[layer][place] = rows.detach()
         if is_train:
             graph.append((place, states))
+    if keys:
+        _write_cache(shim, wordpieces, keys, out)
     if copies:
         to, source = (torch.from_numpy(one).to(device) for one in copy_rows(wordpieces, copies))
         for rows in out.values():
@@ -121,6 +130,47 @@ def _forward(
         nothing = cast(Floats3d, torch2xp(torch.zeros(shape, device=device)))
         hidden.attentions = [looks.get(i, nothing) for i in range(len(wordpieces.lengths))]
     return hidden, backprop
+
+
+def _read_cache(
+    shim: EncoderShim,
+    runtime: Runtime,
+    wordpieces: Wordpieces,
+    texts: NDArray[np.int64],
+    out: dict[int, torch.Tensor],
+) -> tuple[NDArray[np.int64], list[tuple[int, bytes]]]:
+    """Fill in the states that are on disk; return the other texts, with their keys."""
+    if shim.cache is None or shim.cache.path != Path(str(runtime.cache)):
+        shim.cache = StateCache(str(runtime.cache))
+    precision = resolved(runtime.precision, shim.device)
+    keys = shim.cache.keys(shim.loaded(), wordpieces, texts.tolist(), precision)
+    known = shim.cache.read(keys, sorted(out))
+    ends = np.cumsum(wordpieces.lengths)
+    missing = []
+    for text, key in zip(texts.tolist(), keys, strict=True):
+        end, n = int(ends[text]), int(wordpieces.lengths[text])
+        if key not in known:
+            missing.append((text, key))
+            continue
+        for layer, rows in known[key].items():
+            out[layer][end - n : end] = torch.from_numpy(rows.copy())
+    return np.asarray([text for text, _ in missing], dtype="int64"), missing
+
+
+def _write_cache(
+    shim: EncoderShim,
+    wordpieces: Wordpieces,
+    keys: list[tuple[int, bytes]],
+    out: dict[int, torch.Tensor],
+) -> None:
+    """Add the states of texts that were just computed."""
+    ends = np.cumsum(wordpieces.lengths)
+    arrays = {layer: rows.cpu().numpy() for layer, rows in out.items()}
+    cast(StateCache, shim.cache).write(
+        (key, {layer: rows[ends[text] - wordpieces.lengths[text] : ends[text]]
+               for layer, rows in arrays.items()})
+        for text, key in keys
+    )  # fmt: skip
 
 
 def wanted_layers(shim: EncoderShim, layers: Sequence[Layer]) -> list[int]:

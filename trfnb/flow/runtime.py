@@ -28,12 +28,15 @@ class Runtime:
         attentions: Keep what each wordpiece looks at.
         checkpointing: While training, keep the states between layers alone and compute the rest
             again on the way back: less memory for a second forward pass.
+        cache: A file to keep hidden states in and read them from, by content, where nothing is
+            trained: for a frozen encoder.
     """
 
     precision: Precision = "fp32"
     max_batch_items: int = 4096
     attentions: bool = False
     checkpointing: bool = False
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         checked_precision(self.precision)

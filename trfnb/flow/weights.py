@@ -20,6 +20,7 @@ from thinc.api import (
 
 from .adapters import ADAPTER, adapter_files, restored_adapter, with_adapter, without_adapter
 from .bert import PackedBert
+from .caching import StateCache
 from .freezing import Trainable
 from .saved import (
     as_folder,
@@ -79,6 +80,7 @@ class EncoderShim(PyTorchShim):
         self.has_gradient = False
         self._aside = False
         self._packed: tuple[torch.nn.Module, PackedBert | None] | None = None
+        self.cache: StateCache | None = None
 
     @property
     def packed(self) -> PackedBert | None:

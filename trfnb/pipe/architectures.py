@@ -44,6 +44,7 @@ def TransformerModel(  # noqa: N802
     attentions: bool = False,
     keep_end: bool = True,
     gradient_checkpointing: bool = False,
+    cache: str | None = None,
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model of a shared transformer.
 
@@ -66,6 +67,8 @@ def TransformerModel(  # noqa: N802
         keep_end: Whether a text that is cut keeps its closing special tokens; spacy-transformers
             cuts them off.
         gradient_checkpointing: Train in less memory, at the price of a second forward pass.
+        cache: A file to keep hidden states in and read them from, by content, whenever the
+            encoder is not trained: epochs and runs over a frozen one embed a text once.
     """
     shim = EncoderShim(
         name,
@@ -76,7 +79,9 @@ def TransformerModel(  # noqa: N802
         lora,
         attentions,
     )
-    runtime = Runtime(precision, attentions=attentions, checkpointing=gradient_checkpointing)
+    runtime = Runtime(
+        precision, attentions=attentions, checkpointing=gradient_checkpointing, cache=cache
+    )
     return transformer_model(shim, get_spans or get_doc_spans, runtime, layers, keep_end)
 
 

@@ -39,6 +39,7 @@ lora = null
 attentions = false
 keep_end = true
 gradient_checkpointing = false
+cache = null
 [transformer.model.get_spans]
 @span_getters = "trfnb.doc_spans.v1"
 """

@@ -21,7 +21,7 @@ from ..flow.wordpieces import encode, max_wordpieces
 from .data import FullTransformerBatch
 
 # Settings of a shared model that a task of its own has no use for.
-ONLY_SHARED = ("layers", "attentions")
+ONLY_SHARED = ("layers", "attentions", "cache")
 
 
 def transformer_model(

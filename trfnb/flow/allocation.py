@@ -14,7 +14,7 @@ def keep_pages() -> bool:
     """Ask glibc to serve arrays of up to 32 MB from its heap; return whether it agreed.
 
     Such an array otherwise comes fresh from the system at every pass, and each of its pages costs
-    a fault when it is first written: a quarter of the time of a training step in half precision.
+    a fault when it is first written: up to a fifth of a training step in half precision.
     Other C libraries are left as they are.
     """
     if platform.libc_ver()[0] != "glibc":

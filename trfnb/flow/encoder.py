@@ -17,8 +17,9 @@ from .forking import one_thread_in_forks
 from .mixing import Layer
 from .packing import copy_rows, distinct
 from .passes import passes
+from .precision import Precision as Precision
 from .precision import resolved
-from .runtime import Runtime
+from .runtime import Runtime as Runtime
 from .weights import EncoderShim
 from .wordpieces import Wordpieces
 

@@ -115,8 +115,9 @@ def _padded(
 def checkpointing(body: torch.nn.Module, wanted: bool) -> None:
     """Let a HuggingFace model keep no states inside, or keep them."""
     model: Any = body
-    if getattr(model, "is_gradient_checkpointing", False) == wanted:
+    if getattr(model, "_trfnb_checkpointing", False) == wanted:
         return
+    model._trfnb_checkpointing = wanted
     if wanted:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     else:

@@ -78,6 +78,7 @@ def docs(nlp):
 
 def test_every_registered_layer_is_listed():
     ours = {name for name in registry.architectures.get_all() if name.startswith("trfnb.")}
+    ours = {name for name in ours if not name.startswith("trfnb.Pretrain")}
     vectors = {name for name in ours if "Vectors" in name or "HashEmbed" in name}
     assert vectors == {layer["@architectures"] for layer in LAYERS.values()}
 

@@ -135,6 +135,25 @@ def _wait_for_server(address, server, log):
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
 
 
+def run_cell(page, number):
+    """Run a cell; a key that comes before the page or its kernel is ready is pressed again."""
+    from playwright.sync_api import TimeoutError as TooLate
+
+    cell = page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+    begun = cell.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[(\*|\d+)\]"))
+    for _ in range(12):
+        cell.click()
+        page.keyboard.press("Escape")
+        page.keyboard.press("Shift+Enter")
+        try:
+            begun.wait_for(timeout=5_000)
+        except TooLate:
+            continue
+        return
+    page.screenshot(path=ROOT / "papermill_runs" / "browser" / "not_begun.png")
+    pytest.fail("the cell did not begin to run")
+
+
 @contextmanager
 def opened(address):
     """Open a notebook, run its first cell and yield the page."""
@@ -144,9 +163,7 @@ def opened(address):
         page = browser.new_page(viewport={"width": 1280, "height": 1100})
         page.set_default_timeout(90_000)
         page.goto(address)
-        page.locator(".jp-Notebook .jp-CodeCell").first.click()
-        page.keyboard.press("Escape")
-        page.keyboard.press("Shift+Enter")
+        run_cell(page, 0)
         yield page
         browser.close()
 
@@ -201,8 +218,7 @@ def test_a_slider_moved_during_training(lab, tmp_path, keep):
         page.screenshot(path=keep / "grad_factor_tuner.png")
         view.get_by_role("button", name="Stop").click()
         view.get_by_text("ended").wait_for()
-        page.locator(".jp-Notebook .jp-CodeCell").nth(1).click()
-        page.keyboard.press("Shift+Enter")
+        run_cell(page, 1)
         page.get_by_text("all is written", exact=True).wait_for()
         page.screenshot(path=keep / "grad_factor_tuner_ended.png")
     found = json.loads((tmp_path / "found.json").read_text())

@@ -366,9 +366,10 @@ def test_a_transformer_without_listeners_is_left_alone(tiny):
 def test_factory_names(tiny):
     from importlib.util import find_spec
 
-    names = spacy.blank("en").factory_names
-    assert "trfnb_transformer" in names
-    assert ("transformer" in names) or find_spec("spacy_transformers")
+    # spaCy's own list of names fills only with the first component of a process.
+    nlp = spacy.blank("en")
+    assert nlp.has_factory("trfnb_transformer")
+    assert nlp.has_factory("transformer") or find_spec("spacy_transformers")
     assert LISTENER["@architectures"] in spacy.registry.architectures
 
 

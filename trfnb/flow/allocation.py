@@ -21,3 +21,9 @@ def keep_pages() -> bool:
         return False
     libc = ctypes.CDLL(None)
     return bool(libc.mallopt(_MMAP_THRESHOLD, _LARGEST) and libc.mallopt(_TRIM_THRESHOLD, _KEPT))
+
+
+def give_back() -> None:
+    """Return freed memory to the system: batches of many shapes leave holes in glibc's heap."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -16,6 +16,7 @@ from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model
 
+from ..flow.allocation import give_back
 from ..flow.listener import TransformerListener, Upstream
 from ..flow.mixing import Layer
 from ..flow.weights import EncoderShim
@@ -33,6 +34,7 @@ from .shared import SharedBody
 
 # A stream is cut so that a batch's hidden states stay small beside the weights.
 _TOKENS_A_BATCH = 20_000
+_GIVE_BACK_EVERY = 16  # batches, where the user asked for memory that stays flat
 
 
 class Transformer(SharedBody, TrainablePipe):
@@ -114,7 +116,9 @@ class Transformer(SharedBody, TrainablePipe):
             batch_size: The most docs of a batch; long docs make smaller ones.
         """
         handle_error = self.get_error_handler()
-        for docs in _batches(stream, batch_size, _TOKENS_A_BATCH):
+        for number, docs in enumerate(_batches(stream, batch_size, _TOKENS_A_BATCH), start=1):
+            if self.storage == "none" and number % _GIVE_BACK_EVERY == 0:
+                give_back()
             try:
                 self.set_annotations(docs, self.predict(docs))
             except Exception as error:

@@ -9,12 +9,13 @@ dev loss is half the squared error a hidden word, with the same hidden words for
 import argparse
 import gzip
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,11 @@ def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
     }
 
 
-def by_spacy(setup: Any, words: int) -> tuple[Any, Any, int]:
-    """Train as ``spacy pretrain`` does: its model, reader, batcher and update."""
+def by_spacy(setup: Any, words: float, seconds: float = math.inf) -> tuple[Any, Any, int]:
+    """Train as ``spacy pretrain`` does, with its model, reader, batcher and update.
+
+    Ends after so many words or seconds; the text is read again where it ends before.
+    """
     from spacy.schemas import ConfigSchemaPretrain
     from spacy.training.corpus import JsonlCorpus
     from spacy.training.pretrain import create_pretraining_model, ensure_docs, make_update
@@ -157,11 +161,13 @@ def by_spacy(setup: Any, words: int) -> tuple[Any, Any, int]:
     optimizer, objective, done = resolved["optimizer"], model.attrs["loss"], 0
     text = setup.stream.text.path
     reader = JsonlCorpus(text, min_length=5, max_length=500)
-    for batch in resolved["batcher"](reader(nlp)):
+    again = chain.from_iterable(reader(nlp) for _ in count())
+    began = time.perf_counter()
+    for batch in resolved["batcher"](again):
         docs = ensure_docs(batch)
         make_update(model, docs, optimizer, objective)
         done += sum(map(len, docs))
-        if done >= words:
+        if done >= words or time.perf_counter() - began >= seconds:
             break
     return model, optimizer, done
 

@@ -23,11 +23,6 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 WIDTH = 300
-CONVERT = """
-import sys
-from trfnb.vectors import convert
-convert(sys.argv[1], sys.argv[2], overwrite=True)
-"""
 GENSIM = """
 import sys
 from gensim.models import KeyedVectors
@@ -65,7 +60,8 @@ def timed(command: list[str], **environment: str) -> tuple[dict[str, float], str
 
 
 def candidates(source: Path, folder: Path, peers: bool, gensim_python: str) -> dict[str, list[str]]:
-    ours = [sys.executable, "-c", CONVERT, str(source), str(folder / "out")]
+    ours = [sys.executable, "-m", "trfnb", "vectors", "convert", "--overwrite"]
+    ours += [str(source), str(folder / "out")]
     if not peers:
         return {"convert": ours}
     spacys = [sys.executable, "-m", "spacy", "init", "vectors", "en"]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -232,6 +233,49 @@ def test_an_existing_table_stays_unless_overwritten(tmp_path):
     assert len(load(tmp_path / "out")) == len(WORDS)
 
 
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_only_a_table_is_overwritten(what, tmp_path):
+    """A wrong path must not cost anybody their files."""
+    path, out = write_text(tmp_path / "v.vec"), tmp_path / "out"
+    mine = out if what == "file" else out / "thesis.txt"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(VectorsError, match="expected a table or an empty directory"):
+        convert(path, out, overwrite=True)
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    out.mkdir(exist_ok=True)
+    assert convert(path, out, overwrite=True).rows == len(WORDS)
+
+
+def test_the_old_table_comes_back_where_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    path = write_text(tmp_path / "v.vec")
+    convert(path, tmp_path / "out", limit=3)
+    rename = Path.rename
+
+    def refused(self, target):
+        if ".partial-" in self.name:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(VectorsError, match="could not be written"):
+        convert(path, tmp_path / "out", overwrite=True)
+    assert len(load(tmp_path / "out")) == 3
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "out", path]
+
+
+def test_a_path_without_a_name_and_a_link(tmp_path, monkeypatch):
+    path = write_text(tmp_path / "v.vec")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    assert convert(path, ".", overwrite=True).rows == len(WORDS)
+    assert convert(path, tmp_path / "link", overwrite=True, limit=3).rows == 3
+    assert len(load(tmp_path / "here")) == 3
+    assert {p.name for p in tmp_path.iterdir()} == {"v.vec", "here", "link"}
+
+
 # -- options -----------------------------------------------------------------------------------
 
 
@@ -337,6 +381,36 @@ def test_conversion_loads_neither_spacy_nor_torch(tmp_path):
     nlp = spacy.load(tmp_path / "again")
     assert [t.text for t in nlp("It isn't café.")] == ["It", "is", "n't", "café", "."]
     assert nlp.vocab["nsubj"].vector.tobytes() == table()[WORDS.index("nsubj")].tobytes()
+
+
+def test_an_empty_pipeline_is_begun_before_anything_loads(tmp_path):
+    """The process that makes it is at work while this one loads numpy and Arrow."""
+    code = (
+        "import subprocess, sys\n"
+        "loaded, start = [], subprocess.Popen\n"
+        "def watched(*args, **options):\n"
+        "    loaded.extend({'numpy', 'pyarrow'} & set(sys.modules))\n"
+        "    return start(*args, **options)\n"
+        "subprocess.Popen = watched\n"
+        "from trfnb.cli import main\n"
+        "assert main(['vectors', 'convert', *sys.argv[1:]]) == 0\n"
+        "assert 'numpy' in sys.modules and not loaded, loaded\n"
+    )
+    command = [sys.executable, "-c", code, str(write_text(tmp_path / "v.vec")), str(tmp_path / "o")]
+    subprocess.run(
+        command, check=True, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    )
+
+
+def test_lines_are_numbered_through_all_stretches(tmp_path, monkeypatch):
+    monkeypatch.setattr("trfnb.vectors.readers.text._BYTES", 64)
+    rows = [f"w{i} {i} 1\n" for i in range(200)]
+    for broken in (3, 77, 150):
+        rows[broken] = "w 1 x\n"
+    (tmp_path / "v.vec").write_text("200 2\n" + "".join(rows))
+    report = convert(tmp_path / "v.vec", tmp_path / "out")
+    assert report.skipped["a value is not a number"].lines == [5, 79, 152]
+    assert report.notes == []
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from trfnb.vectors.quantise import DTYPES
+from trfnb.vectors.options import DTYPES
 
 
 def add_vectors_commands(subparsers: Any) -> None:

@@ -7,8 +7,6 @@ import numpy as np
 
 from trfnb.vectors.blocks import Floats
 
-DTYPES = ("float32", "float16", "int8")
-
 
 def record_type(dtype: str, width: int) -> np.dtype[Any]:
     """Return how a row lies in the file; int8 rows carry their own scale."""

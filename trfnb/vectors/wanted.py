@@ -50,6 +50,15 @@ def corpus_words(corpus: Any) -> Counter[str]:
     return counts
 
 
+def asked_words(words: Words | None, corpus: Any, *, lower: bool) -> list[str] | None:
+    """Return the words to keep, from a list and a corpus; None where neither is given."""
+    if words is None and corpus is None:
+        return None
+    asked = load_words(words) if words is not None else []
+    asked += corpus_words(corpus) if corpus is not None else ()
+    return list(dict.fromkeys(word.lower() if lower else word for word in asked))
+
+
 class Seen:
     """The hashes met so far, in a few sorted arrays: 8 bytes each, no Python object."""
 

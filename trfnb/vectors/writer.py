@@ -1,10 +1,6 @@
 """Write a table as an ordinary spaCy pipeline with nothing in it but vectors."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +10,8 @@ import numpy.typing as npt
 from trfnb.vectors.blocks import Floats, Hashes, Ints, Keys
 from trfnb.vectors.quantise import record_type, to_record
 from trfnb.vectors.readers.source import FloretSettings
-from trfnb.vectors.report import VectorsError
 
 _HEADER = 128
-
-
-@contextmanager
-def aside(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a directory to fill that takes ``path``'s place when all went well, else vanishes.
-
-    Raises:
-        VectorsError: something is already at ``path``, or the disk is full.
-    """
-    if path.exists() and not overwrite:
-        raise VectorsError(f"{path}: already there. Choose another place, or overwrite it.")
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
-    except OSError as problem:
-        raise VectorsError(
-            f"{path}: could not be written: {problem}. Nothing was left behind; make room or "
-            "choose another place."
-        ) from problem
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def npy_header(rows: int, record: np.dtype[Any], width: int) -> bytes:

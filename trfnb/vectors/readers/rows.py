@@ -117,10 +117,10 @@ def _arrow(data: bytes, width: int, delimiter: bytes) -> tuple[Keys, Floats] | N
         table = pa_csv.read_csv(pa.BufferReader(data), read_options=read, **options)
     except pa.ArrowInvalid:
         return None
-    vectors = np.empty((table.num_rows, width), dtype=np.float32)
+    # One batch: the block is as large as the data, and one thread reads it.
+    values = table.remove_column(0).to_batches()[0].to_tensor()
     with np.errstate(over="ignore"):
-        for column in range(width):
-            vectors[:, column] = table.column(column + 1).to_numpy()
+        vectors = values.to_numpy().astype(np.float32)
     keys = table.column(0).combine_chunks()
     _, offsets, content = keys.buffers()
     ends = np.frombuffer(offsets, np.int32, len(keys) + 1, keys.offset * 4).astype(np.int64)

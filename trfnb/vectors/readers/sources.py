@@ -67,6 +67,9 @@ class Stream:
 
     def read(self, size: int) -> bytes:
         """Return exactly ``size`` bytes, or fewer at the end."""
+        if not self._ahead:
+            # What comes in one piece is passed on as it is; a join would copy it.
+            self._ahead = self._pull(size)
         parts = [self._ahead[:size]]
         self._ahead = self._ahead[size:]
         have = len(parts[0])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import srsly
 
 from trfnb.vectors.blocks import Block, Floats, Ints, Keys, checked, forget
 from trfnb.vectors.readers.source import FloretSettings, Source
@@ -34,6 +33,8 @@ def read_spacy(directory: Path, report: Report) -> Source:
     Raises:
         VectorsError: the table is broken.
     """
+    import srsly
+
     try:
         data = np.load(directory / "vectors", mmap_mode="r", allow_pickle=False)
         settings = srsly.read_json(directory / "vectors.cfg")

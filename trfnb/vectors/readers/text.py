@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trfnb.vectors.blocks import Block
 from trfnb.vectors.readers.rows import Rows, parse
@@ -86,31 +86,33 @@ def read_text(stream: Stream, report: Report, *, threads: int = 2) -> Source:
 
 
 def _blocks(stream: Stream, layout: Layout, report: Report, threads: int) -> Iterator[Block]:
-    seen = 0
-    line = 1 + layout.header
+    line = first = 1 + layout.header
     if layout.header:
         _drop_line(stream)
     pending: deque[Future[Rows]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for data in _stretches(stream, report):
-            pending.append(pool.submit(parse, data, line, layout.width, layout.delimiter))
-            line += data.count(b"\n")
+            # Lines are numbered when their turn comes: to count them here would hold up the pool.
+            pending.append(pool.submit(parse, data, 0, layout.width, layout.delimiter))
             if len(pending) >= _AHEAD:
                 rows = pending.popleft().result()
-                seen += rows.lines
-                yield from _told(rows, report)
+                yield from _told(rows, line, report)
+                line += rows.lines
         while pending:
             rows = pending.popleft().result()
-            seen += rows.lines
-            yield from _told(rows, report)
+            yield from _told(rows, line, report)
+            line += rows.lines
+    seen = line - first
     if layout.declared is not None and layout.declared != seen:
         report.note(f"the header says {layout.declared:,} rows, the file has {seen:,}")
 
 
-def _told(rows: Rows, report: Report) -> Iterator[Block]:
-    for reason, line, example in rows.problems:
-        report.skip(reason, line, example)
-    yield from rows.blocks
+def _told(rows: Rows, line: int, report: Report) -> Iterator[Block]:
+    """Report problems and yield blocks, with line numbers that begin at ``line``."""
+    for reason, place, example in rows.problems:
+        report.skip(reason, line + place, example)
+    for block in rows.blocks:
+        yield replace(block, lines=block.lines + line)
 
 
 def _drop_line(stream: Stream) -> None:
@@ -132,7 +134,7 @@ def _stretches(stream: Stream, report: Report) -> Iterator[bytes]:
                     f"{_LONGEST_LINE >> 20} MB. Name the format if it is not text."
                 )
             continue
-        yield rest + data[:cut]
+        yield b"".join((rest, memoryview(data)[:cut]))
         rest = data[cut:]
     if rest:
         yield rest

@@ -1,9 +1,11 @@
 """Options, reports, broken files, what is left behind."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +204,48 @@ def test_any_bytes_as_a_file(content, tmp_path_factory):
         assert not (folder / "out").exists()
 
 
+def test_an_error_says_why_nothing_is_left(tmp_path):
+    (tmp_path / "page.html").write_text("<html> <body>\nnot found\n")
+    with pytest.raises(VectorsError, match="not a number, first in line 1"):
+        convert(tmp_path / "page.html", tmp_path / "out")
+    short = tables.packed(write_text(tmp_path / "v.vec"), "gz")
+    short.write_bytes(short.read_bytes()[:12])
+    with pytest.raises(VectorsError, match="truncated"):
+        convert(short, tmp_path / "out")
+
+
+def test_a_source_that_cannot_be_read_is_not_blamed_on_the_target(tmp_path):
+    class Failing(io.RawIOBase):
+        def read(self, size=-1):
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(VectorsError, match="could not be read"):
+        convert(Failing(), tmp_path / "out")
+
+
+def test_no_room_to_unpack(tmp_path, monkeypatch):
+    """Formats that are mapped are unpacked first; that directory may be the full one."""
+    packed = tables.packed(tables.write_npy(tmp_path / "v.npy"), "gz")
+    opened = tempfile.NamedTemporaryFile
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", lambda **o: _Full(opened(**o)))
+    with pytest.raises(VectorsError, match="TMPDIR"):
+        convert(packed, tmp_path / "out")
+
+
+class _Full:
+    def __init__(self, file):
+        self.file, self.name = file, file.name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *problem):
+        self.file.close()
+
+    def write(self, data):
+        raise OSError(28, "No space left on device")
+
+
 def test_a_full_disk_leaves_nothing(tmp_path):
     """A limit on file size stands in for the disk: the system refuses the write all the same."""
     path = write_text(tmp_path / "v.vec", [f"w{i}" for i in range(5000)], table(5000, 20))
@@ -292,6 +336,22 @@ def test_limit_words_and_corpus(tmp_path):
     assert np.array_equal(_read(tmp_path / "a"), table()[:3])
 
 
+def test_words_that_were_not_looked_for_are_not_missing(tmp_path):
+    path = write_text(tmp_path / "v.vec")
+    report = convert(path, tmp_path / "out", limit=2, words=WORDS)
+    assert (report.rows, report.missing) == (2, 0)
+
+
+def test_no_words_to_keep(tmp_path):
+    path = write_text(tmp_path / "v.vec")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "bad.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(VectorsError, match="Expected words to keep"):
+        convert(path, tmp_path / "out", words=tmp_path / "empty.txt")
+    with pytest.raises(VectorsError, match=r"bad\.txt: expected words in UTF-8"):
+        convert(path, tmp_path / "out", words=tmp_path / "bad.txt")
+
+
 def test_lower_keeps_the_first_spelling(tmp_path):
     path = write_text(tmp_path / "v.vec", ["The", "the", "OF", "ÜBER"], table(4))
     report = convert(path, tmp_path / "out", lower=True, attr="lower", strict=True)
@@ -325,6 +385,15 @@ def test_all_wrong_options_at_once(tmp_path):
         convert("x", tmp_path, dtype="int4", limit=0, width=0, attr="FOO")
     with pytest.raises(VectorsError, match="lang"):
         convert(write_text(tmp_path / "v.vec"), tmp_path / "out", lang="qq")
+
+
+def test_an_unknown_language_where_spacy_is_not_loaded(tmp_path):
+    command = [sys.executable, "-m", "trfnb", "vectors", "convert", "--lang", "qq"]
+    command += [str(write_text(tmp_path / "v.vec")), str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "lang='qq' could not be made" in run.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("float16", None), ("int8", None), ("int8", 4)])

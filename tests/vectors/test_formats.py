@@ -1,5 +1,6 @@
 """The same vectors through every format give the same table, bit for bit."""
 
+import io
 import os
 import threading
 
@@ -181,6 +182,61 @@ def test_a_pickle_cannot_run_code(tmp_path):
     path.write_bytes(pickle.dumps({"gensim": Evil()}))
     with pytest.raises(VectorsError, match=r"builtins\.eval"):
         convert(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("how", ["gz", "zip", "xz", "stream", "npz"])
+@pytest.mark.parametrize("form", ["npy", "safetensors", "gensim"])
+def test_formats_that_need_a_file_come_packed_too(form, how, tmp_path):
+    path = FORMATS[form](tmp_path)
+    if how == "npz":
+        if form != "npy":
+            pytest.skip("a .npz holds .npy")
+        path = tmp_path / "v.npz"
+        np.savez_compressed(path, table())
+    source = path.open("rb") if how == "stream" else path
+    if how in ("gz", "zip", "xz"):
+        source = tables.packed(path, how)
+    keys = WORDS if how == "stream" and form == "npy" else None
+    report = convert(source, tmp_path / "out", keys=keys, strict=True)
+    assert np.load(tmp_path / "out" / "vocab" / "vectors").tobytes() == table().tobytes()
+    assert report.keys == len(WORDS)
+
+
+def test_keys_that_are_missing_broken_or_not_wanted(tmp_path):
+    path = tables.write_npy(tmp_path / "v.npy")
+    with pytest.raises(VectorsError, match="its rows have no keys"):
+        convert(io.BytesIO(path.read_bytes()), tmp_path / "out")
+    (tmp_path / "k.json").write_text("{broken")
+    with pytest.raises(VectorsError, match=r"k\.json: expected keys as JSON"):
+        convert(path, tmp_path / "out", keys=tmp_path / "k.json")
+    with pytest.raises(VectorsError, match="text with header has its own"):
+        convert(tables.write_text(tmp_path / "v.vec"), tmp_path / "out", keys=WORDS)
+    from safetensors.numpy import save_file
+
+    save_file({"vectors": table()}, tmp_path / "v.safetensors", {"keys": "the, of"})
+    with pytest.raises(VectorsError, match="JSON list of strings"):
+        convert(tmp_path / "v.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_word2vec_header_that_says_too_little(end, tmp_path):
+    path = tables.write_word2vec(tmp_path / "v.bin", end=end)
+    assert convert(path, tmp_path / "whole", strict=True).notes == []
+    count = f"{len(WORDS)} ".encode()
+    path.write_bytes(path.read_bytes().replace(count, b"3 ", 1))
+    report = convert(path, tmp_path / "out")
+    assert report.rows == 3
+    assert "the file goes on after them" in report.notes[0]
+    with pytest.raises(VectorsError, match="goes on"):
+        convert(path, tmp_path / "strict", strict=True)
+
+
+def test_a_folder_of_tables_is_none(tmp_path):
+    for name in ("a", "b"):
+        convert(tables.write_text(tmp_path / "v.vec"), tmp_path / "tables" / name)
+    with pytest.raises(VectorsError, match="found none"):
+        load(tmp_path / "tables")
 
 
 @pytest.mark.parametrize("form", ["text with header", "gz", "zip", "word2vec", "fasttext"])

@@ -71,6 +71,21 @@ def test_floret_has_neighbours_too(tmp_path):
     assert inspect(vectors, corpus=[["walked", "zq"]], words=["walking"]).coverage.by_token == 1
 
 
+def test_floret_has_no_words_of_its_own(tmp_path):
+    convert(write_floret(tmp_path / "v.floret", DATA, "3 5 2 1 < >"), tmp_path / "out")
+    with pytest.raises(VectorsError, match="name candidates"):
+        inspect(tmp_path / "out", words=["cat"])
+
+
+def test_a_word_without_a_vector_has_no_neighbours(path):
+    assert most_similar(load(path), ["zebra", "cat", "nil"], n=1) == [
+        [],
+        [("dog", pytest.approx(0.995, abs=1e-3))],
+        [],
+    ]
+    assert "zebra: no vector" in str(inspect(path, words=["zebra"]))
+
+
 def test_fingerprint_sees_numbers_keys_and_settings(path):
     vectors = load(path)
     same = fingerprint(vectors)

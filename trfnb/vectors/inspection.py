@@ -81,7 +81,8 @@ class Inspection:
             )
             lines.append("without a vector: " + ", ".join(f"{w} {n}" for w, n in c.missing))
         for word, near in self.neighbours.items():
-            lines.append(f"{word}: " + ", ".join(f"{other} {cosine:.2f}" for other, cosine in near))
+            named = ", ".join(f"{other} {cosine:.2f}" for other, cosine in near)
+            lines.append(f"{word}: {named or 'no vector'}")
         return "\n".join(lines)
 
 

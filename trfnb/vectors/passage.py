@@ -55,6 +55,7 @@ def pass_rows(
     )
     try:
         for block in _blocks(opened, asked, floret, options):
+            skeleton.check()
             kept, hashes = chosen(block)
             if not len(kept.vectors):
                 continue
@@ -70,9 +71,7 @@ def pass_rows(
             if chosen.full:
                 break
         if not writer.rows.rows:
-            raise VectorsError(
-                f"{report.source}: no usable row was found ({report.skipped_rows:,} skipped)."
-            )
+            raise VectorsError(f"{report.source}: no usable row was found{report.why()}.")
         hashes, key_rows = writer.finish(skeleton.symbols(), options.attr, floret)
     finally:
         writer.close()
@@ -80,7 +79,8 @@ def pass_rows(
         report.measures["variance_kept"] = _reduce(vocab, moments, options, report)
     if error:
         report.measures |= error.measures()
-    report.missing = 0 if asked is None else len(asked) - chosen.found
+    # Words behind the limit were not looked for.
+    report.missing = 0 if asked is None or chosen.at_limit else len(asked) - chosen.found
     report.rows, report.keys = writer.rows.rows, len(hashes)
     settings = table_settings(json.loads((vocab / "vectors.cfg").read_text("utf8")))
     shape = (report.rows, report.width)
@@ -115,10 +115,10 @@ class _AsFloats:
 
 def _buckets(blocks: Iterator[Block], options: Options) -> Iterator[Block]:
     """Check that a floret table has every row in its place."""
-    if options.lower or options.limit is not None:
+    if options.lower or options.normalise or options.limit is not None:
         raise VectorsError(
-            "A floret table has hash buckets, not words: lower and limit do not apply to it. "
-            "Give words to make an ordinary table of it."
+            "A floret table has hash buckets, not words: lower, normalise and limit do not apply "
+            "to it. Give words to make an ordinary table of it."
         )
     done = 0
     for block in blocks:

@@ -80,6 +80,13 @@ class Report:
         """How many rows were left out, for whatever reason."""
         return sum(entry.count for entry in self.skipped.values())
 
+    def why(self) -> str:
+        """Say in brackets what may have left a table without rows; nothing if nothing is known."""
+        reasons = list(self.notes)
+        for reason, entry in self.skipped.items():
+            reasons.append(f"skipped {entry.count:,}: {reason}, first in line {entry.lines[0]}")
+        return f" ({'; '.join(reasons)})" if reasons else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
         return asdict(self)

@@ -7,6 +7,7 @@ import numpy as np
 
 from trfnb.vectors.blocks import Floats, Ints
 from trfnb.vectors.project import unit
+from trfnb.vectors.report import VectorsError
 
 _CELLS = 1 << 22
 
@@ -80,12 +81,17 @@ def most_similar(
             that its string store knows.
 
     Returns:
-        For each query ``(word, cosine)`` pairs, best first.
+        For each query ``(word, cosine)`` pairs, best first; none for a word without a vector.
     """
     words = list(dict.fromkeys(among if among is not None else _candidates(vectors)))
     table = word_vectors(vectors, words)
     filled = np.flatnonzero(table.any(axis=1))
     words, table = [words[i] for i in filled.tolist()], table[filled]
+    if not words:
+        raise VectorsError(
+            "Expected words with vectors to choose neighbours from, found none. A floret table "
+            "has no words of its own: name candidates (among=, or a corpus to `inspect`)."
+        )
     asked = [] if isinstance(queries, np.ndarray) else list(queries)
     wanted = queries if isinstance(queries, np.ndarray) else word_vectors(vectors, asked)
     found: list[list[tuple[str, float]]] = []
@@ -97,7 +103,7 @@ def most_similar(
                 for i, c in zip(row.tolist(), cosine.tolist(), strict=True)
                 if words[i] != own
             ]
-            found.append(pairs[:n])
+            found.append(pairs[:n] if own is None or wanted[query].any() else [])
     return found
 
 

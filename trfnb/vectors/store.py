@@ -168,7 +168,10 @@ def load(path: str | Path, vocab: Vocab | None = None) -> Vectors:
 
     directory = find_directory(str(path))
     if directory is None:
-        raise VectorsError(f"{path}: expected a directory with a vector table, found none there.")
+        raise VectorsError(
+            f"{path}: expected a directory with one vector table, found none there. Tables in "
+            "other formats are converted first: `trfnb vectors convert`."
+        )
     vocab = vocab if vocab is not None else Vocab()
     for string in srsly.read_json(directory / "strings.json"):
         vocab.strings.add(string)

@@ -113,6 +113,11 @@ class Skeleton:
                 text=True,
             )
 
+    def check(self) -> None:
+        """Raise `VectorsError` if spaCy does not know the language, as soon as that is known."""
+        if self._process is not None and self._process.poll():
+            self.symbols()
+
     def symbols(self) -> dict[str, int]:
         """Wait for the files and return spaCy's reserved strings and their numbers.
 
@@ -121,10 +126,10 @@ class Skeleton:
         """
         if self._process is not None:
             _, errors = self._process.communicate()
-            if self._process.returncode:
+            failed, self._process = self._process.returncode, None
+            if failed:
                 tail = errors.strip().splitlines()[-1:] or ["no message"]
                 raise self._unknown(tail[0])
-            self._process = None
         found: dict[str, int] = json.loads((self.directory / _SYMBOLS).read_text("utf8"))
         return found
 

@@ -21,7 +21,10 @@ def load_words(words: Words) -> list[str]:
         path = Path(words)
         if not path.exists() or path.is_dir():
             raise VectorsError(f"{path}: expected a file with a word a line, found none there.")
-        words = path.read_text("utf8").removeprefix("\ufeff").splitlines()
+        try:
+            words = path.read_text("utf8").removeprefix("\ufeff").splitlines()
+        except UnicodeDecodeError as problem:
+            raise VectorsError(f"{path}: expected words in UTF-8, got {problem}.") from problem
     return list(dict.fromkeys(word for word in words if word))
 
 
@@ -56,6 +59,8 @@ def asked_words(words: Words | None, corpus: Any, *, lower: bool) -> list[str] |
         return None
     asked = load_words(words) if words is not None else []
     asked += corpus_words(corpus) if corpus is not None else ()
+    if not asked:
+        raise VectorsError("Expected words to keep, the list or corpus given has none.")
     return list(dict.fromkeys(word.lower() if lower else word for word in asked))
 
 
@@ -105,7 +110,12 @@ class KeyFilter:
     def full(self) -> bool:
         """Whether no more rows are wanted."""
         enough = self._wanted is not None and self.found >= len(self._wanted)
-        return enough or (self.limit is not None and self.kept >= self.limit)
+        return enough or self.at_limit
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether as many rows as may be are kept."""
+        return self.limit is not None and self.kept >= self.limit
 
     def __call__(self, block: Block) -> tuple[Block, Hashes]:
         """Return what is kept of a block, and its keys' hashes."""

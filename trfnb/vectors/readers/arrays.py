@@ -29,7 +29,10 @@ def load_keys(keys: KeysLike) -> Keys:
         if lines[-1] == b"":
             lines.pop()
         return Keys.of([line.removesuffix(b"\r") for line in lines])
-    found = json.loads(path.read_text("utf8"))
+    try:
+        found = json.loads(path.read_text("utf8"))
+    except ValueError as problem:
+        raise VectorsError(f"{path}: expected keys as JSON, got {problem}.") from problem
     if isinstance(found, dict):
         vocab = found.get("model", {}).get("vocab", found)
         found = sorted(vocab, key=vocab.__getitem__) if isinstance(vocab, dict) else vocab
@@ -38,20 +41,30 @@ def load_keys(keys: KeysLike) -> Keys:
     return Keys.of(found)
 
 
-def _beside(path: Path) -> Path:
+def _beside(name: str) -> Path:
+    path = Path(name)
+    if path.suffix in (".gz", ".zip", ".xz", ".bz2"):
+        path = path.with_suffix("")
     names = [path.with_suffix(suffix) for suffix in (".keys", ".txt", ".json")]
     names += [path.with_name(name) for name in ("keys.txt", "keys.json", "tokenizer.json")]
-    for name in names:
-        if name.is_file():
-            return name
+    # A stream's name is no path, and nothing lies beside it.
+    for place in names if Path(name).exists() else []:
+        if place.is_file():
+            return place
     raise VectorsError(
-        f"{path}: its rows have no keys. Give keys=, or put them beside it as "
-        f"{', '.join(name.name for name in names[:3])} (a key a line, or a JSON list)."
+        f"{name}: its rows have no keys. Give keys=, or put them beside it as "
+        f"{', '.join(place.name for place in names[:3])} (a key a line, or a JSON list)."
     )
 
 
-def read_array(path: Path, report: Report, keys: KeysLike | None) -> Source:
+def read_array(path: Path, report: Report, keys: KeysLike | None, name: str) -> Source:
     """Read a two-dimensional ``.npy`` array and its keys.
+
+    Args:
+        path: the array.
+        report: takes note of what does not fit.
+        keys: the rows' keys; by default those in a file beside ``name``.
+        name: what the array was unpacked from, or its path.
 
     Raises:
         VectorsError: the array is broken, not two-dimensional, not of numbers, or has no keys.
@@ -59,13 +72,19 @@ def read_array(path: Path, report: Report, keys: KeysLike | None) -> Source:
     try:
         data = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError, TokenError) as problem:
-        raise VectorsError(f"{path}: expected a .npy array, got {problem}.") from problem
-    packed = load_keys(keys if keys is not None else _beside(path))
-    return from_array(data, packed, report, str(path), ".npy")
+        raise VectorsError(f"{name}: expected a .npy array, got {problem}.") from problem
+    packed = load_keys(keys if keys is not None else _beside(name))
+    return from_array(data, packed, report, name, ".npy")
 
 
-def read_safetensors(path: Path, report: Report, keys: KeysLike | None) -> Source:
+def read_safetensors(path: Path, report: Report, keys: KeysLike | None, name: str) -> Source:
     """Read the table of a safetensors file; keys may also lie in its metadata under ``keys``.
+
+    Args:
+        path: the file.
+        report: takes note of what does not fit.
+        keys: as in `read_array`.
+        name: as in `read_array`.
 
     Raises:
         VectorsError: the file is broken, has no table, or the table has no keys.
@@ -78,16 +97,26 @@ def read_safetensors(path: Path, report: Report, keys: KeysLike | None) -> Sourc
             chosen = [n for n in _TENSORS if n in names] or (names if len(names) == 1 else [])
             if not chosen:
                 raise VectorsError(
-                    f"{path}: expected one tensor, or one named {' or '.join(_TENSORS)}; "
+                    f"{name}: expected one tensor, or one named {' or '.join(_TENSORS)}; "
                     f"got {', '.join(names[:10]) or 'none'}."
                 )
             metadata = opened.metadata() or {}
     except SafetensorError as problem:
-        raise VectorsError(f"{path}: expected a safetensors file, got {problem}.") from problem
+        raise VectorsError(f"{name}: expected a safetensors file, got {problem}.") from problem
     if keys is None and "keys" in metadata:
-        keys = list(json.loads(metadata["keys"]))
-    packed = load_keys(keys if keys is not None else _beside(path))
-    return from_array(_mapped(path, chosen[0]), packed, report, str(path), "safetensors")
+        keys = _listed(metadata["keys"], name)
+    packed = load_keys(keys if keys is not None else _beside(name))
+    return from_array(_mapped(path, chosen[0]), packed, report, name, "safetensors")
+
+
+def _listed(text: str, name: str) -> list[str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(key, str) for key in found):
+        raise VectorsError(f"{name}: expected its metadata's keys to be a JSON list of strings.")
+    return found
 
 
 def _mapped(path: Path, name: str) -> Floats:

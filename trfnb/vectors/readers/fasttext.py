@@ -5,7 +5,6 @@ input matrix (words first, then n-gram buckets) as float32; floret adds two sett
 """
 
 import struct
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from trfnb.vectors.blocks import Block, Floats, Ints, Keys, checked, forget
 from trfnb.vectors.hashing import fasttext_ngram_rows
 from trfnb.vectors.readers.source import FloretSettings, Source
-from trfnb.vectors.readers.sources import Stream
+from trfnb.vectors.readers.sources import Stream, on_disk
 from trfnb.vectors.report import Report, VectorsError
 
 MAGIC = struct.pack("<i", 793712314)
@@ -183,14 +182,10 @@ def _matrix(stream: Stream, rows: int, width: int) -> Floats:
     if begin is not None and isinstance(path := getattr(stream.raw, "name", None), str):
         _need(b"\0" * min(1, Path(path).stat().st_size // (begin + size)), 1, path, "its vectors")
         return np.memmap(path, dtype="<f4", mode="r", offset=begin, shape=(rows, width))
-    with tempfile.NamedTemporaryFile(suffix=".vectors") as spool:
-        done = 0
-        while done < size and (data := stream.read(min(1 << 22, size - done))):
-            done += spool.write(data)
-        spool.flush()
-        if done < size:
-            _need(b"", 1, stream.name, f"{size:,} bytes of vectors (found {done:,})")
-        return np.memmap(spool.name, dtype="<f4", mode="r", shape=(rows, width))
+    with on_disk(stream, size) as spool:
+        if (found := spool.stat().st_size) < size:
+            _need(b"", 1, stream.name, f"{size:,} bytes of vectors (found {found:,})")
+        return np.memmap(spool, dtype="<f4", mode="r", shape=(rows, width))
 
 
 def _vocabulary(model: Model, report: Report) -> Iterator[Block]:

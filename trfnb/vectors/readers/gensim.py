@@ -68,7 +68,7 @@ def looks_like_gensim(head: bytes) -> bool:
     return head[:1] == b"\x80" and b"gensim" in head[:256]
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, name: str) -> Any:
     def read(file: IO[bytes]) -> Any:
         return _SafeUnpickler(file).load()
 
@@ -76,8 +76,8 @@ def _load(path: Path) -> Any:
         with path.open("rb") as file:
             found = read(file)
     except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError) as problem:
-        raise VectorsError(f"{path}: expected gensim's file, got {problem!r}.") from problem
-    _fetch_arrays(found, str(path))
+        raise VectorsError(f"{name}: expected gensim's file, got {problem!r}.") from problem
+    _fetch_arrays(found, name)
     return found
 
 
@@ -94,13 +94,13 @@ def _fetch_arrays(found: Any, prefix: str) -> None:
             _fetch_arrays(state[name], f"{prefix}.{name}")
 
 
-def read_gensim(path: Path, report: Report) -> Source:
+def read_gensim(path: Path, report: Report, name: str) -> Source:
     """Read a file that gensim's ``KeyedVectors.save`` or ``Word2Vec.save`` wrote.
 
     Raises:
         VectorsError: the file is broken, names anything unsafe, or holds no vectors.
     """
-    return from_gensim(_load(path), report, str(path))
+    return from_gensim(_load(path, name), report, name)
 
 
 def from_gensim(found: Any, report: Report, name: str = "KeyedVectors") -> Source:

@@ -8,6 +8,8 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -15,6 +17,12 @@ from typing import IO, BinaryIO, cast
 from trfnb.vectors.report import Report, VectorsError
 
 _CHUNK = 1 << 20
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh": "bzip2",
+    b"PK\x03\x04": "zip",
+}
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile)
 
 
@@ -47,7 +55,7 @@ class Stream:
         except (*BROKEN, OSError) as problem:
             # bz2 tells of broken data by a bare OSError; one with an errno is the disk's.
             if isinstance(problem, OSError) and problem.errno is not None:
-                raise
+                raise VectorsError(f"{self.name}: could not be read: {problem}.") from problem
             self._ended = True
             self.report.note(f"the archive is truncated or broken ({problem}); rows before it kept")
             return b""
@@ -101,6 +109,45 @@ class Stream:
             self._inner.close()
 
 
+def packed(head: bytes) -> str | None:
+    """Tell an archive by its first bytes: gzip, xz, bzip2 or zip."""
+    return next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
+
+
+def opened_file(path: Path) -> BinaryIO:
+    """Open a file, or raise `VectorsError` where the system refuses."""
+    try:
+        return path.open("rb")
+    except OSError as problem:
+        raise VectorsError(f"{path}: could not be read: {problem}.") from problem
+
+
+@contextmanager
+def on_disk(stream: Stream, size: int | None = None) -> Iterator[Path]:
+    """Give what is left of a stream as a temporary file, for readers that map or seek.
+
+    Args:
+        stream: read to its end.
+        size: read so many bytes only.
+
+    Raises:
+        VectorsError: there is no room for it.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".vectors") as file:
+        left = size if size is not None else sys.maxsize
+        try:
+            while data := stream.read(min(4 * _CHUNK, left)):
+                file.write(data)
+                left -= len(data)
+            file.flush()
+        except OSError as problem:
+            raise VectorsError(
+                f"{stream.name}: could not be unpacked to {file.name}: {problem}. Make room there, "
+                "or name another directory in the variable TMPDIR."
+            ) from problem
+        yield Path(file.name)
+
+
 def open_stream(source: str | PathLike[str] | BinaryIO | IO[bytes], report: Report) -> Stream:
     """Open ``source`` for reading, unpacking gzip, zip, xz and bzip2 by their first bytes.
 
@@ -119,22 +166,22 @@ def open_stream(source: str | PathLike[str] | BinaryIO | IO[bytes], report: Repo
         path = Path(source)
         if not path.exists() or path.is_dir():
             raise VectorsError(f"{path}: expected a file with vectors, found none there.")
-        raw, name, owned = path.open("rb"), str(path), True
+        raw, name, owned = opened_file(path), str(path), True
     else:
         raw, name = source, str(getattr(source, "name", "stream"))
     stream = Stream(raw, name, report, owned=owned)
-    head = stream.peek(6)
-    opened: BinaryIO | IO[bytes]
-    if head[:2] == b"\x1f\x8b":
-        opened = cast(BinaryIO, gzip.GzipFile(fileobj=_buffered(stream)))
-    elif head[:6] == b"\xfd7zXZ\x00":
-        opened = cast(BinaryIO, lzma.LZMAFile(_buffered(stream)))  # noqa: SIM115
-    elif head[:3] == b"BZh":
-        opened = cast(BinaryIO, bz2.BZ2File(_buffered(stream)))
-    elif head[:4] == b"PK\x03\x04":
-        opened = _zip_member(stream)
-    else:
+    kind = packed(stream.peek(6))
+    if kind is None:
         return stream
+    opened: BinaryIO | IO[bytes]
+    if kind == "gzip":
+        opened = cast(BinaryIO, gzip.GzipFile(fileobj=_buffered(stream)))
+    elif kind == "xz":
+        opened = cast(BinaryIO, lzma.LZMAFile(_buffered(stream)))  # noqa: SIM115
+    elif kind == "bzip2":
+        opened = cast(BinaryIO, bz2.BZ2File(_buffered(stream)))
+    else:
+        opened = _zip_member(stream)
     return Stream(opened, name, report, inner=stream)
 
 
@@ -164,9 +211,8 @@ def _zip_member(stream: Stream) -> IO[bytes]:
     if raw.seekable():
         raw.seek(0)
     else:
-        raw = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
-        while data := stream.read(_CHUNK):
-            raw.write(data)
+        with on_disk(stream) as path:
+            raw = path.open("rb")
     try:
         archive = zipfile.ZipFile(raw)
         names = [n for n in archive.namelist() if not n.endswith("/") and "__MACOSX" not in n]

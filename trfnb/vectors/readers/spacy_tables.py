@@ -21,10 +21,12 @@ def find_directory(name: str) -> Path | None:
     path = Path(name)
     if not path.is_dir() and name.isidentifier() and (spec := find_spec(name)):
         path = Path(next(iter(spec.submodule_search_locations or [name])))
-    for candidate in (path / "vocab", path, *sorted(path.glob("*/vocab"))):
+    for candidate in (path / "vocab", path):
         if (candidate / "vectors").is_file():
             return candidate
-    return None
+    # An installed package keeps its pipeline a directory deeper; a folder of many is none.
+    deeper = [file.parent for file in path.glob("*/vocab/vectors") if file.is_file()]
+    return deeper[0] if len(deeper) == 1 else None
 
 
 def read_spacy(directory: Path, report: Report) -> Source:

@@ -60,6 +60,8 @@ def _blocks(stream: Stream, rows: int, width: int, report: Report) -> Iterator[B
             break
     if done < rows:
         report.note(f"the header says {rows:,} rows, the file ends after {done:,}")
+    elif (rest + stream.read(64)).strip(b"\r\n"):
+        report.note(f"the header says {rows:,} rows, the file goes on after them; the rest is left")
 
 
 def _cut(buffer: bytes, size: int, most: int) -> tuple[list[bytes], list[int], int]:

@@ -71,6 +71,24 @@ def test_floret_has_neighbours_too(tmp_path):
     assert inspect(vectors, corpus=[["walked", "zq"]], words=["walking"]).coverage.by_token == 1
 
 
+def test_words_that_share_a_row_are_one_neighbour(tmp_path):
+    """In a pruned table hundreds of words have the same vector: a list of them says nothing."""
+    store = StringStore(["kitty", *WORDS, "hound"])
+    vectors = Vectors(strings=store, data=DATA.copy(), keys=WORDS)
+    vectors.add("kitty", row=0)
+    vectors.add("hound", row=1)
+    near = most_similar(vectors, ["cat", "kitty", "bus"], n=3)
+    assert [[word for word, _ in pairs] for pairs in near[:2]] == [["dog", "car", "bus"]] * 2
+    assert near[2][0][0] == "car"
+    among = most_similar(vectors, ["cat"], n=2, among=["kitty", "hound", "cat"])[0]
+    assert [word for word, _ in among] == ["kitty", "hound"]
+
+
+def test_a_lower_table_is_asked_in_lower_case(tmp_path):
+    convert(write_text(tmp_path / "v.vec", WORDS, DATA), tmp_path / "out", attr="LOWER")
+    assert most_similar(load(tmp_path / "out"), ["CAT"], n=1)[0][0][0] == "dog"
+
+
 def test_floret_has_no_words_of_its_own(tmp_path):
     convert(write_floret(tmp_path / "v.floret", DATA, "3 5 2 1 < >"), tmp_path / "out")
     with pytest.raises(VectorsError, match="name candidates"):

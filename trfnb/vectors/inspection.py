@@ -95,14 +95,11 @@ def coverage(vectors: Any, counts: Counter[str], *, most: int = 20) -> Coverage:
         counts: how often each word occurs, see `wanted.corpus_words`.
         most: how many missing words to name.
     """
-    from spacy.attrs import LOWER
-
     words = list(counts)
-    lower = vectors.attr == LOWER
     found: list[bool] = []
     for start in range(0, len(words), _ROWS):
-        part = [word.lower() if lower else word for word in words[start : start + _ROWS]]
-        found += np.asarray(word_vectors(vectors, part).any(axis=1)).tolist()
+        part = word_vectors(vectors, words[start : start + _ROWS])
+        found += np.asarray(part.any(axis=1)).tolist()
     has = [word for word, covered in zip(words, found, strict=True) if covered]
     missing = Counter(
         {w: counts[w] for w, covered in zip(words, found, strict=True) if not covered}

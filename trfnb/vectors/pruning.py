@@ -11,6 +11,7 @@ from thinc.backends import get_array_ops
 from trfnb.vectors.blocks import Floats, Hashes
 from trfnb.vectors.closest import closest
 from trfnb.vectors.report import VectorsError
+from trfnb.vectors.similar import SomeRows
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -93,7 +94,7 @@ def prune(vectors: Any, rows: int, *, priority: Sequence[str] = ()) -> Pruned:
     new_row[keep] = np.arange(len(keep))
     cosine_of = np.ones(vectors.shape[0], dtype=np.float32)
     if len(toss):
-        new_row[toss], cosine_of[toss] = closest(_Rows(vectors.data, toss, ops), kept)
+        new_row[toss], cosine_of[toss] = closest(SomeRows(vectors.data, toss), kept)
     smaller = Vectors(strings=vectors.strings, data=ops.asarray(kept), name=vectors.name,
                       attr=vectors.attr)  # fmt: skip
     smaller.key2row = dict(zip(keys.tolist(), new_row[owned].tolist(), strict=True))
@@ -109,17 +110,3 @@ def prune(vectors: Any, rows: int, *, priority: Sequence[str] = ()) -> Pruned:
 
 def _text(vectors: Any, key: int) -> str:
     return vectors.strings[key] if key in vectors.strings else str(key)
-
-
-class _Rows:
-    """Some rows of a table, fetched when asked for."""
-
-    def __init__(self, data: Any, rows: Any, ops: Any) -> None:
-        self._data, self._rows, self._ops = data, rows, ops
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, part: slice) -> Floats:
-        fetched: Floats = self._ops.to_numpy(self._data[self._ops.asarray(self._rows[part])])
-        return fetched

@@ -10,6 +10,7 @@ from trfnb.vectors.project import unit
 from trfnb.vectors.report import VectorsError
 
 _CELLS = 1 << 22
+_ROWS = 8192
 
 
 def nearest(queries: Floats, table: Any, n: int = 1) -> Iterator[tuple[slice, Ints, Floats]]:
@@ -49,11 +50,20 @@ def nearest(queries: Floats, table: Any, n: int = 1) -> Iterator[tuple[slice, In
         yield slice(start, start + len(batch)), where, np.clip(best, -1, 1)
 
 
+def spelled(vectors: Any, words: Sequence[str]) -> list[str]:
+    """Return words as a table's keys spell them: lower-cased where its attribute is LOWER."""
+    from spacy.attrs import LOWER
+
+    lower = getattr(vectors, "attr", None) == LOWER
+    return [word.lower() for word in words] if lower else list(words)
+
+
 def word_vectors(vectors: Any, words: Sequence[str]) -> Floats:
     """Return words' vectors from spaCy `Vectors`; zeros where an ordinary table has none."""
     from thinc.backends import get_array_ops
 
     ops = get_array_ops(vectors.data)
+    words = spelled(vectors, words)
     for word in words:
         vectors.strings.add(word)
     if vectors.mode == "floret":
@@ -62,6 +72,27 @@ def word_vectors(vectors: Any, words: Sequence[str]) -> Floats:
     found: Floats = np.zeros((len(words), vectors.shape[1]), dtype=np.float32)
     found[rows >= 0] = ops.to_numpy(vectors.data[ops.asarray(rows[rows >= 0])])
     return found
+
+
+class SomeRows:
+    """Some rows of a table, fetched as float32 when asked for.
+
+    Args:
+        data: a table, perhaps on a GPU.
+        rows: which of its rows, in which order.
+    """
+
+    def __init__(self, data: Any, rows: Ints) -> None:
+        from thinc.backends import get_array_ops
+
+        self._data, self._rows, self._ops = data, rows, get_array_ops(data)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, part: slice) -> Floats:
+        fetched: Floats = self._ops.to_numpy(self._data[self._ops.asarray(self._rows[part])])
+        return fetched
 
 
 def most_similar(
@@ -77,37 +108,52 @@ def most_similar(
         vectors: spaCy `Vectors`; a floret table too, when ``among`` names the candidates.
         queries: words (left out of their own neighbours), or (queries, width) float32.
         n: how many neighbours each.
-        among: the candidates; by default all of the table's keys, or for a floret table the words
-            that its string store knows.
+        among: the candidates. By default the words of an ordinary table, of those that share a
+            row its first; of a floret table those that its string store knows.
 
     Returns:
         For each query ``(word, cosine)`` pairs, best first; none for a word without a vector.
+
+    Raises:
+        VectorsError: no candidate has a vector.
     """
-    words = list(dict.fromkeys(among if among is not None else _candidates(vectors)))
-    table = word_vectors(vectors, words)
-    filled = np.flatnonzero(table.any(axis=1))
-    words, table = [words[i] for i in filled.tolist()], table[filled]
+    asked = None if isinstance(queries, np.ndarray) else list(queries)
+    wanted = np.asarray(queries) if asked is None else word_vectors(vectors, asked)
+    words: Sequence[str]
+    if among is None and vectors.mode != "floret":
+        words, rows = _words_by_row(vectors)
+        table: Any = SomeRows(vectors.data, rows)
+        own = vectors.find(keys=spelled(vectors, asked)).tolist() if asked else []
+        place = {row: i for i, row in enumerate(rows.tolist())} if own else {}
+        left_out = [place.get(row) for row in own]
+    else:
+        words = list(dict.fromkeys(among if among is not None else vectors.strings))
+        table = word_vectors(vectors, words)
+        filled = np.flatnonzero(table.any(axis=1))
+        words, table = [words[i] for i in filled.tolist()], table[filled]
+        left_out = [words.index(word) if word in words else None for word in asked or ()]
     if not words:
         raise VectorsError(
             "Expected words with vectors to choose neighbours from, found none. A floret table "
             "has no words of its own: name candidates (among=, or a corpus to `inspect`)."
         )
-    asked = [] if isinstance(queries, np.ndarray) else list(queries)
-    wanted = queries if isinstance(queries, np.ndarray) else word_vectors(vectors, asked)
     found: list[list[tuple[str, float]]] = []
-    for part, rows, cosines in nearest(wanted, table, n + bool(asked)):
-        for query, (row, cosine) in enumerate(zip(rows, cosines, strict=True), start=part.start):
-            own = asked[query] if asked else None
-            pairs = [
-                (words[i], c)
-                for i, c in zip(row.tolist(), cosine.tolist(), strict=True)
-                if words[i] != own
-            ]
-            found.append(pairs[:n] if own is None or wanted[query].any() else [])
+    for part, near, cosines in nearest(wanted, table, n + (asked is not None)):
+        for query, (row, cosine) in enumerate(zip(near, cosines, strict=True), start=part.start):
+            own_row = left_out[query] if asked is not None else None
+            pairs = zip(row.tolist(), cosine.tolist(), strict=True)
+            named = [(words[i], c) for i, c in pairs if i != own_row]
+            found.append(named[:n] if asked is None or wanted[query].any() else [])
     return found
 
 
-def _candidates(vectors: Any) -> list[str]:
-    if vectors.mode == "floret":
-        return list(vectors.strings)
-    return [vectors.strings[key] for key in vectors.key2row if key in vectors.strings]
+def _words_by_row(vectors: Any) -> tuple[list[str], Ints]:
+    """Return each row's first word and its number, for rows with a word that are not zeros."""
+    known = {key: row for key, row in vectors.key2row.items() if key in vectors.strings}
+    rows, first = np.unique(np.fromiter(known.values(), np.int64, len(known)), return_index=True)
+    keys = np.fromiter(known, np.uint64, len(known))[first]
+    steps = range(0, len(rows), _ROWS)
+    table = SomeRows(vectors.data, rows)
+    filled = [np.asarray(table[i : i + _ROWS]).any(axis=1) for i in steps]
+    kept = np.concatenate(filled) if filled else np.zeros(0, dtype=bool)
+    return [vectors.strings[key] for key in keys[kept].tolist()], rows[kept]

@@ -118,20 +118,20 @@ def most_similar(
         VectorsError: no candidate has a vector.
     """
     asked = None if isinstance(queries, np.ndarray) else list(queries)
-    wanted = np.asarray(queries) if asked is None else word_vectors(vectors, asked)
-    words: Sequence[str]
+    # To look the queries up adds them to the string store: candidates are taken from it before.
     if among is None and vectors.mode != "floret":
         words, rows = _words_by_row(vectors)
         table: Any = SomeRows(vectors.data, rows)
         own = vectors.find(keys=spelled(vectors, asked)).tolist() if asked else []
-        place = {row: i for i, row in enumerate(rows.tolist())} if own else {}
-        left_out = [place.get(row) for row in own]
+        places = dict(zip(rows.tolist(), range(len(rows)), strict=True))
     else:
         words = list(dict.fromkeys(among if among is not None else vectors.strings))
         table = word_vectors(vectors, words)
         filled = np.flatnonzero(table.any(axis=1))
         words, table = [words[i] for i in filled.tolist()], table[filled]
-        left_out = [words.index(word) if word in words else None for word in asked or ()]
+        own = asked or []
+        places = dict(zip(words, range(len(words)), strict=True))
+    wanted = np.asarray(queries) if asked is None else word_vectors(vectors, asked)
     if not words:
         raise VectorsError(
             "Expected words with vectors to choose neighbours from, found none. A floret table "
@@ -140,7 +140,7 @@ def most_similar(
     found: list[list[tuple[str, float]]] = []
     for part, near, cosines in nearest(wanted, table, n + (asked is not None)):
         for query, (row, cosine) in enumerate(zip(near, cosines, strict=True), start=part.start):
-            own_row = left_out[query] if asked is not None else None
+            own_row = places.get(own[query]) if asked is not None else None
             pairs = zip(row.tolist(), cosine.tolist(), strict=True)
             named = [(words[i], c) for i, c in pairs if i != own_row]
             found.append(named[:n] if asked is None or wanted[query].any() else [])

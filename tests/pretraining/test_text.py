@@ -1,5 +1,6 @@
 import gzip
 import json
+import random
 
 import pytest
 import spacy
@@ -67,6 +68,29 @@ def test_bad_lines_in_the_middle_are_counted(tmp_path):
     assert list(records(path, skipped))[-1] == "last line"
     assert len(list(records(path))) == 21
     assert sorted(skipped.counts.values()) == [1, 1, 1]
+
+
+def test_a_broken_end_is_counted(tmp_path):
+    path, skipped = tmp_path / "a.txt.gz", Skipped()
+    noise = random.Random(0)
+    lines = "\n".join(f"{noise.random()} {noise.random()}" for _ in range(200_000))
+    path.write_bytes(gzip.compress(lines.encode(), compresslevel=1)[:-1000])
+    assert text_problems(path) == []
+    assert len(list(records(path, skipped))) > 150_000
+    assert skipped.told() == {"the rest of a broken .gz": 1}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ['{"text": "half \\ud800"}', '{"tokens": ["half", "\\ud800"]}', "[" * 100_000,
+     '{"text": 1' + "0" * 5000 + "}"],
+    ids=["half a character", "half a token", "brackets", "number"],
+)  # fmt: skip
+def test_json_that_no_text_can_be_is_counted(bad, tmp_path):
+    path, skipped = tmp_path / "a.ndjson", Skipped()
+    path.write_text(f'{{"text": "one"}}\n{bad}\n{{"text": "two"}}\n')
+    assert list(records(path, skipped)) == ["one", "two"]
+    assert sum(skipped.counts.values()) == 1
 
 
 def test_bad_json_is_counted(tmp_path):

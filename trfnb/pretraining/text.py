@@ -6,6 +6,7 @@ middle is left out and counted.
 
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,16 +19,31 @@ from spacy.tokens import DocBin
 # A text to tokenise, or words that are tokens already with whether a space follows each.
 Record = str | tuple[list[str], list[bool]]
 
-PLAIN, JSONL, DOCBIN = (".txt", ".text"), (".jsonl", ".json"), (".spacy",)
+PLAIN, JSONL, DOCBIN = (".txt", ".text"), (".jsonl", ".ndjson", ".json"), (".spacy",)
 SUFFIXES = (*PLAIN, *JSONL, *DOCBIN)
 LONGEST_LINE = 1_000_000
 
 
 @dataclass
 class Skipped:
-    """Records that were left out, by reason."""
+    """Records that were left out, by reason.
+
+    Attributes:
+        counts: Of the pass over the text that goes on.
+        before: The most that a pass before left out.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
+    before: Counter[str] = field(default_factory=Counter)
+
+    def begin(self) -> None:
+        """Begin another pass, which leaves out the same records again."""
+        self.before |= self.counts
+        self.counts.clear()
+
+    def told(self) -> dict[str, int]:
+        """Return how many records of the text were left out, however often it was read."""
+        return dict(self.before | self.counts)
 
 
 def text_files(path: Path) -> list[Path]:
@@ -66,10 +82,8 @@ def records(path: Path, skipped: Skipped | None = None) -> Iterator[Record]:
 def lines(path: Path, skipped: Skipped) -> Iterator[str]:
     """Yield a file's lines that are not blank, leaving out what is no UTF-8 text or too long."""
     with opened(path) as file:
-        while raw := file.readline(LONGEST_LINE):
+        for raw in _raw_lines(file, skipped):
             if len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
-                while (more := file.readline(LONGEST_LINE)) and not more.endswith(b"\n"):
-                    pass
                 skipped.counts[f"a line of more than {LONGEST_LINE:,} bytes"] += 1
                 continue
             try:
@@ -83,6 +97,17 @@ def lines(path: Path, skipped: Skipped) -> Iterator[str]:
                 yield text
 
 
+def _raw_lines(file: IO[bytes], skipped: Skipped) -> Iterator[bytes]:
+    """Yield lines, of a longer one the first `LONGEST_LINE` bytes."""
+    try:
+        while raw := file.readline(LONGEST_LINE):
+            yield raw
+            while len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
+                raw = file.readline(LONGEST_LINE)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        skipped.counts["the rest of a broken .gz"] += 1
+
+
 def opened(path: Path) -> IO[bytes]:
     """Open a file for reading bytes, through gzip where its name says so."""
     return cast(IO[bytes], gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))
@@ -91,14 +116,25 @@ def opened(path: Path) -> IO[bytes]:
 def _parsed(line: str) -> Record | None:
     try:
         found: Any = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number too long, brackets too deep
         return None
-    if isinstance(found, dict) and isinstance(found.get("text"), str) and found["text"].strip():
-        return cast(str, found["text"])
-    tokens = found.get("tokens") if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    text, tokens = found.get("text"), found.get("tokens")
+    if isinstance(text, str) and text.strip():
+        return text if _is_unicode(text) else None
     if isinstance(tokens, list) and tokens and all(isinstance(t, str) and t for t in tokens):
-        return tokens, [True] * len(tokens)
+        return (tokens, [True] * len(tokens)) if _is_unicode("".join(tokens)) else None
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    """Say whether a text has no half of a character, which JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _docs(path: Path) -> Iterator[Record]:

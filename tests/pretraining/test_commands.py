@@ -34,6 +34,73 @@ def test_the_command_makes_a_run(lines, tmp_path, capsys):
     assert main([*call, "--resume"]) == 0
 
 
+def test_settings_as_spacys_commands_take_them(lines, tmp_path, capsys):
+    given = config("nowhere")
+    given["paths"] = {"raw_text": "nowhere"}
+    given["corpora"]["pretrain"]["path"] = "${paths.raw_text}"
+    given.to_disk(tmp_path / "config.cfg")
+    call = ["pretrain", str(tmp_path / "config.cfg"), str(tmp_path / "out"), "--quiet"]
+    call += ["--paths.raw_text", str(lines), "--pretraining_loop.max_steps=3"]
+    assert main([*call, "--pretraining_loop.shuffle"]) == 0
+    made = load_config(tmp_path / "out/config.cfg")
+    assert made["paths"]["raw_text"] == str(lines)
+    assert made["pretraining_loop"]["max_steps"] == 3
+    assert made["pretraining_loop"]["shuffle"] is True
+    capsys.readouterr()
+    for wrong, told in (
+        ("--pretraning.max_epochs", "one of the config's sections"),
+        ("--paths.raw_texts", "one of the config's paths"),
+        ("--pretraining.corpus.path", "to be a section"),
+    ):
+        assert main([*call, wrong, "3"]) == 2
+        assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*call, "--rsum"])
+
+
+CODE = """
+import spacy
+from spacy.tokens import Doc
+
+@spacy.registry.tokenizers("test.Spaces.v1")
+def make():
+    return lambda nlp: lambda text: Doc(nlp.vocab, words=text.split())
+"""
+
+
+@pytest.mark.slow
+def test_workers_know_a_users_own_functions(lines, tmp_path, capsys):
+    (tmp_path / "code.py").write_text(CODE)
+    given = config(lines, max_steps=3)
+    given["nlp"]["tokenizer"] = {"@tokenizers": "test.Spaces.v1"}
+    given.to_disk(tmp_path / "config.cfg")
+    made = []
+    for workers in ("0", "1"):
+        out = tmp_path / workers
+        call = ["pretrain", str(tmp_path / "config.cfg"), str(out), "--quiet"]
+        call += ["--code", str(tmp_path / "code.py"), "-p", "pretraining_loop.workers", workers]
+        assert main(call) == 0, capsys.readouterr().err
+        made.append((out / "model-last.bin").read_bytes())
+    assert made[0] == made[1]
+    call[2] = str(tmp_path / "none")
+    del call[4:6]
+    assert main(call) == 2
+    assert "workers expected processes" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_was_killed(lines, tmp_path):
+    config(lines, max_steps=100_000, workers=2, save_every=5).to_disk(tmp_path / "config.cfg")
+    call = [sys.executable, "-m", "trfnb", "pretrain", "config.cfg", "out", "--quiet"]
+    process = subprocess.Popen(call, cwd=tmp_path, env=ENV, stderr=subprocess.PIPE)
+    while process.poll() is None and not Checkpoints(tmp_path / "out").found():
+        time.sleep(0.05)
+    process.kill()
+    # The pipe closes when the last process that holds it is gone.
+    process.communicate(timeout=30)
+
+
 @pytest.mark.slow
 def test_killed_at_five_moments_and_resumed_the_weights_are_the_same(lines, tmp_path):
     given = config(lines, max_steps=400, save_every=7, eval_every=20, log_every=20)

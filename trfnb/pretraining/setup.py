@@ -1,5 +1,6 @@
 """From a config to what the loop needs: pipeline, model, optimiser, text."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +13,19 @@ from spacy.util import dot_to_object, load_config, load_model_from_config, regis
 from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rate
 
 from trfnb.pretraining.checks import text_problems
-from trfnb.pretraining.errors import refuse
+from trfnb.pretraining.errors import PretrainingError, refuse
 from trfnb.pretraining.products import accelerate
 from trfnb.pretraining.reader import RawText, streamed
 from trfnb.pretraining.settings import SECTION, LoopSettings, loop_settings, with_our_objective
 from trfnb.pretraining.stream import Stream, docs_of, held_out
 from trfnb.pretraining.target import SAMPLE, pretrained_layer
+
+logger = logging.getLogger("spacy")
+_NO_DEV = (
+    f"[{SECTION}] dev_words expected a text of ten usable lines or records, or more, to hold out "
+    "every tenth, got fewer: there is no dev loss. Put less on each line, or set dev_words and "
+    "patience to 0."
+)
 
 
 @dataclass(frozen=True)
@@ -54,16 +62,27 @@ def filled(config: Config) -> Config:
     return load_config(DEFAULT_CONFIG_PRETRAIN_PATH).merge(config)
 
 
-def set_up(config: Config) -> Setup:
+def set_up(config: Config, code: str | Path | None = None) -> Setup:
     """Resolve a config that ``spacy pretrain`` takes too, and check all there is to check.
+
+    Args:
+        config: As a user gives it.
+        code: A file of registered functions, for processes that tokenise.
 
     Raises:
         PretrainingError: settings, text, or component cannot be used.
     """
     config = with_our_objective(filled(config))
+    known = ConfigSchemaPretrain.model_fields
+    if unknown := sorted(set(config["pretraining"]) - set(known)):
+        # spaCy drops these without a word when it fills in a config.
+        raise PretrainingError(
+            f"[pretraining] expected {', '.join(known)}, got {', '.join(unknown)}. Correct the "
+            f"name; settings of the loop stand in [{SECTION}]."
+        )
     settings = loop_settings(config.get(SECTION, {}))
     config = config.copy()
-    config.setdefault("initialize", {})["init_tok2vec"] = None
+    _without_weights(config.setdefault("initialize", {}))
     nlp = load_model_from_config(config, auto_fill=True)
     whole = nlp.config.interpolate()
     seed = settings.seed if settings.seed is not None else whole["training"]["seed"] or 0
@@ -88,8 +107,12 @@ def set_up(config: Config) -> Setup:
         settings.shuffle,
         seed,
         settings.workers,
+        code,
     )
     dev = list(docs_of(nlp, pieces))
+    if settings.dev_words and not dev:
+        refuse([_NO_DEV] if settings.patience else [])
+        logger.warning(_NO_DEV)
     return Setup(
         whole,
         settings,
@@ -112,6 +135,16 @@ def pretraining_model(
     model.initialize(X=[nlp.make_doc(SAMPLE)])
     set_dropout_rate(model, dropout)
     return model
+
+
+def _without_weights(initialize: dict[str, Any]) -> None:
+    """Take out what loads the weights that are made here: one config may serve both commands."""
+    callback = initialize.get("after_init")
+    named = isinstance(callback, dict) and callback.get("@callbacks") == "trfnb.LoadPretrained.v1"
+    for name in ("init_tok2vec", "after_init") if named else ("init_tok2vec",):
+        if initialize.get(name) is not None:
+            logger.info("[initialize] %s is not followed: these weights are made here.", name)
+        initialize[name] = None
 
 
 def _reader(config: Config, name: str) -> Callable[[Language], Any]:

@@ -7,12 +7,14 @@ shard, and how many of its batches were used.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc
 
+from trfnb.pretraining.errors import PretrainingError
 from trfnb.pretraining.reader import Text
 from trfnb.pretraining.text import Record
 from trfnb.pretraining.tokenising import Pieces, Shard, Tokenisers, cut
@@ -40,6 +42,7 @@ class Stream:
         shuffle: Mix the docs of each shard.
         seed: Of the mixing.
         workers: Processes that tokenise ahead; 0 tokenises in this one.
+        code: A file of registered functions that these import first.
     """
 
     nlp: Language
@@ -50,18 +53,19 @@ class Stream:
     shuffle: bool = True
     seed: int = 0
     workers: int = 0
+    code: str | Path | None = None
 
     def batches(self, start: Position, epochs: int) -> Iterator[tuple[Position, list[Doc]]]:
         """Yield batches from a place on, each with the place after it, ``epochs`` times over all.
 
         Raises:
-            ValueError: a whole pass gave no batch.
+            PretrainingError: a whole pass gave no batch.
         """
-        with Tokenisers(self.nlp, self.text, self.workers) as tokenisers:
+        with Tokenisers(self.nlp, self.text, self.workers, self.code) as tokenisers:
             for epoch in range(start.epoch, epochs or 2**62):
                 first = start.shard if epoch == start.epoch else 0
                 empty = first == 0
-                self.text.skipped.counts.clear()
+                self.text.skipped.begin()
                 for shard, pieces in tokenisers.ahead(self._shards(first)):
                     used = start.batch if (epoch, shard) == (start.epoch, start.shard) else 0
                     for number, docs in enumerate(self._batches(epoch, shard, pieces), start=1):
@@ -69,9 +73,9 @@ class Stream:
                         if number > used:
                             yield Position(epoch, shard, number), docs
                 if empty:
-                    raise ValueError(
+                    raise PretrainingError(
                         f"{self.text.path}: expected text to train on, got no batch. Lower "
-                        "min_length, or give more text."
+                        "min_length, raise max_length, or give more text."
                     )
 
     def _shards(self, first: int) -> Iterator[Shard]:

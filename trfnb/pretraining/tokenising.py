@@ -1,16 +1,22 @@
 """Records to words, in processes that work ahead of the training."""
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from spacy.cli._util import import_code
 from spacy.language import Language
 from spacy.util import load_model_from_config
 from thinc.api import Config
 
+from trfnb.pretraining.errors import PretrainingError
 from trfnb.pretraining.reader import GivenDocs, Text, tokenised
 from trfnb.pretraining.text import Record
 
@@ -34,17 +40,22 @@ class Tokenisers:
         nlp: What to tokenise with.
         text: What to cut by.
         workers: Processes; with 0 nothing happens ahead.
+        code: A file of registered functions that they import first.
     """
 
-    def __init__(self, nlp: Language, text: Text, workers: int) -> None:
-        self._nlp, self._text, self._workers = nlp, text, workers
+    def __init__(
+        self, nlp: Language, text: Text, workers: int, code: str | Path | None = None
+    ) -> None:
+        self._nlp, self._text, self._workers, self._code = nlp, text, workers, code
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Tokenisers":
         if self._workers and not isinstance(self._text, GivenDocs):
             tokenizer: Any = self._nlp.tokenizer
             config = Config({"nlp": dict(self._nlp.config["nlp"]) | {"pipeline": []}})
-            given: Any = (config.to_str(), tokenizer.to_bytes(), self._text)
+            # A tokenizer of a user's own may have no state but its config.
+            state = tokenizer.to_bytes() if hasattr(tokenizer, "to_bytes") else None
+            given: Any = (config.to_str(), state, self._text, self._code)
             self._pool = ProcessPoolExecutor(
                 self._workers,
                 # A fork would copy the parent's threads' locks in whatever state they are.
@@ -59,7 +70,11 @@ class Tokenisers:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def ahead(self, stream: Iterator[Shard]) -> Iterator[tuple[int, Pieces]]:
-        """Yield each shard's number and docs."""
+        """Yield each shard's number and docs.
+
+        Raises:
+            PretrainingError: a worker ended.
+        """
         if self._pool is None:
             for number, shard in stream:
                 yield number, cut(self._nlp, self._text, shard)
@@ -70,7 +85,15 @@ class Tokenisers:
             waiting.append((number, self._pool.submit(_cut, shard)))
         while waiting:
             number, future = waiting.popleft()
-            pieces = future.result()
+            try:
+                pieces = future.result()
+            except BrokenProcessPool as error:
+                raise PretrainingError(
+                    "[pretraining_loop] workers expected processes that tokenise, got one that "
+                    "ended: it could not build the config's tokenizer (its error stands above), or "
+                    "was killed for memory. Give registered functions by --code, or set workers to "
+                    "0."
+                ) from error
             for later, shard in islice(stream, 1):
                 waiting.append((later, self._pool.submit(_cut, shard)))
             yield number, pieces
@@ -79,11 +102,22 @@ class Tokenisers:
 _WORKER: dict[str, Any] = {}
 
 
-def _prepare(config: str, tokenizer: bytes, text: Text) -> None:
+def _prepare(config: str, state: bytes | None, text: Text, code: str | Path | None) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import_code(code)
     nlp = load_model_from_config(Config().from_str(config), auto_fill=True)
     restored: Any = nlp.tokenizer
-    restored.from_bytes(tokenizer)
+    if state is not None:
+        restored.from_bytes(state)
     _WORKER.update(nlp=nlp, text=text)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that trains is gone, which kill -9 tells nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _cut(shard: list[Record]) -> Pieces:

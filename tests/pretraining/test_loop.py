@@ -1,7 +1,10 @@
 import csv
 import json
+import logging
 import shutil
 import signal
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,17 @@ def rows(folder):
 
 def without_times(folder):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]
+
+
+@contextmanager
+def said(caplog):
+    """Let the log of spaCy's logger, which hands nothing on, be seen."""
+    logger = logging.getLogger("spacy")
+    logger.addHandler(caplog.handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(caplog.handler)
 
 
 def test_a_run_leaves_log_weights_and_checkpoints(lines, tmp_path):
@@ -124,10 +138,98 @@ def test_lines_left_out_are_told_once(tmp_path):
     path = tmp_path / "text.txt"
     good = text(tmp_path, 30, "good.txt").read_bytes()
     path.write_bytes(good + b"\xff\xfe\n" + good)
-    given = config(path, max_steps=0)
+    given = config(path, max_steps=0, shard_size=300)
     given["pretraining"]["max_epochs"] = 3
     pretrain(given, tmp_path / "out", progress=False)
     assert json.loads((tmp_path / "out/run.json").read_text())["skipped"] == {"not UTF-8": 1}
+
+
+def test_lines_left_out_are_told_in_the_middle_of_a_later_pass(tmp_path):
+    path = tmp_path / "text.txt"
+    good = text(tmp_path, 30, "good.txt").read_bytes()
+    path.write_bytes(good + b"\xff\xfe\n" + good)
+    given = config(path, max_steps=0, shard_size=300, save_every=1, dev_words=0)
+    given["pretraining"]["max_epochs"] = 2
+    pretrain(given, tmp_path / "out", progress=False)
+    steps = json.loads((tmp_path / "out/run.json").read_text())["steps"]
+    for stop in (steps // 2 + 1, steps // 2 + 2):
+        # The second time, one process reads the bad line and another goes on.
+        given["pretraining_loop"]["max_steps"] = stop
+        pretrain(given, tmp_path / "part", resume=True, progress=False)
+        told = json.loads((tmp_path / "part/run.json").read_text())["skipped"]
+        assert told == {"not UTF-8": 1}
+
+
+def test_a_run_that_ended_early_goes_on_with_more_patience(lines, tmp_path):
+    given = config(lines, max_steps=30, patience=2, eval_every=2)
+    given["pretraining"]["optimizer"] = {"@optimizers": "SGD.v1", "learn_rate": 1e-9}
+    pretrain(given, tmp_path / "out", progress=False)
+    ended = int(rows(tmp_path / "out")[-1]["step"])
+    given["pretraining_loop"]["patience"] = 4
+    pretrain(given, tmp_path / "out", resume=True, progress=False)
+    assert ended < int(rows(tmp_path / "out")[-1]["step"]) < 30
+
+
+def test_patience_needs_a_dev_loss(tmp_path):
+    refused(config(text(tmp_path, lines=5), patience=2), tmp_path, "dev_words", "patience to 0")
+
+
+def test_a_row_half_written_comes_again(lines, tmp_path):
+    given = config(lines, max_steps=20, log_every=1)
+    pretrain(given, tmp_path / "whole", progress=False)
+    part = config(lines, max_steps=12, log_every=1)
+    pretrain(part, tmp_path / "part", progress=False)
+    with (tmp_path / "part/log.csv").open("a") as file:
+        file.write("1")
+    pretrain(given, tmp_path / "part", resume=True, progress=False)
+    assert without_times(tmp_path / "part") == without_times(tmp_path / "whole")
+
+
+def test_a_process_killed_while_it_removes_checkpoints(lines, tmp_path, monkeypatch):
+    given = config(lines, max_steps=12, save_every=1, keep=1)
+    whole = pretrain(given, tmp_path / "whole", progress=False).read_bytes()
+
+    def killed(path, **options):
+        if "checkpoint-" in str(path) and list(Path(path).glob("state.json")):
+            (Path(path) / "state.json").unlink()
+            raise SystemError("killed")
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(SystemError):
+        pretrain(given, tmp_path / "part", progress=False)
+    monkeypatch.undo()
+    assert pretrain(given, tmp_path / "part", resume=True, progress=False).read_bytes() == whole
+    assert not list((tmp_path / "part").glob(".*"))
+
+
+def test_another_text_is_not_gone_on_with(lines, tmp_path):
+    pretrain(config(lines, max_steps=4), tmp_path / "out", progress=False)
+    lines.write_text(lines.read_text() + "one line more\n")
+    with pytest.raises(PretrainingError, match=r"other names or sizes \(text\.txt\)"):
+        pretrain(config(lines, max_steps=8), tmp_path / "out", resume=True, progress=False)
+
+
+def test_another_number_of_threads_is_told(lines, tmp_path, caplog):
+    pretrain(config(lines, max_steps=4), tmp_path / "out", progress=False)
+    (path,) = Checkpoints(tmp_path / "out").found()
+    state = json.loads((path / "state.json").read_text())
+    state["identity"]["threads"] = [64, 1]
+    (path / "state.json").write_text(json.dumps(state))
+    with said(caplog):
+        pretrain(config(lines, max_steps=8), tmp_path / "out", resume=True, progress=False)
+    assert "threads and processes [64, 1]" in caplog.text
+
+
+def test_a_config_for_both_commands_does_not_load_what_is_made_here(lines, tmp_path):
+    given = config(lines, max_steps=4)
+    plain = pretrain(given, tmp_path / "plain", progress=False).read_bytes()
+    for name in ("nowhere.bin", str(tmp_path / "plain/model-last.bin")):
+        given["initialize"] = {
+            "init_tok2vec": name,
+            "after_init": {"@callbacks": "trfnb.LoadPretrained.v1", "path": name},
+        }
+        out = tmp_path / Path(name).stem
+        assert pretrain(given, out, progress=False).read_bytes() == plain
 
 
 def test_a_run_ends_when_the_dev_loss_does_not_fall(lines, tmp_path):
@@ -146,10 +248,16 @@ def test_the_rate_warms_up(lines, tmp_path):
 
 def test_epochs_end_a_run_and_keep_their_models(tmp_path):
     path = text(tmp_path, lines=30)
-    given = config(path, max_steps=0, keep=1)
+    given = config(path, max_steps=0, keep=2)
     given["pretraining"] |= {"max_epochs": 3, "n_save_epoch": 1}
-    pretrain(given, tmp_path / "out", progress=False)
-    assert sorted(p.name for p in (tmp_path / "out").glob("model[0-9]*")) == ["model1.bin"]
+    last = pretrain(given, tmp_path / "out", progress=False).read_bytes()
+    found = sorted((tmp_path / "out").glob("model[0-9]*"))
+    assert [path.name for path in found] == ["model1.bin", "model2.bin"]
+    assert found[1].read_bytes() == last
+    # An epoch's model holds its updates and none of the next epoch's.
+    given["pretraining"]["max_epochs"] = 2
+    until = pretrain(given, tmp_path / "until", progress=False).read_bytes()
+    assert found[0].read_bytes() == until
 
 
 def test_spacys_own_objectives_and_others_train_too(lines, tmp_path):
@@ -182,6 +290,8 @@ def test_all_bad_settings_are_named_at_once(lines, tmp_path):
         ("pretraining", {"component": "sentencizer"}, "got 'sentencizer'"),
         ("pretraining", {"layer": "tok2vec"}, "layer expected one of"),
         ("corpora.pretrain", {"path": "nowhere.txt"}, "no such path"),
+        ("corpora.pretrain", {"min_length": 1000}, "got no batch"),
+        ("pretraining", {"max_epohcs": 3}, "got max_epohcs"),
     ],
 )
 def test_what_cannot_be_pretrained_is_said_first(section, changes, said, lines, tmp_path):
@@ -238,5 +348,5 @@ def test_a_folder_in_use_is_not_overwritten(lines, tmp_path):
         pretrain(config(lines), tmp_path / "out", progress=False)
     other = config(lines, max_steps=8)
     other["pretraining"]["dropout"] = 0.5
-    with pytest.raises(PretrainingError, match="config of the first run"):
+    with pytest.raises(PretrainingError, match=r"first run, got another pretraining\.dropout"):
         pretrain(other, tmp_path / "out", resume=True, progress=False)

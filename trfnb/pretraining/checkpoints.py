@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from thinc.api import Model, Optimizer
 
@@ -34,19 +35,34 @@ class Checkpoints:
         return sorted(there, key=lambda path: int(path.name[len(_PREFIX) :]))
 
     def save(self, step: int, model: Model, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        """Write a checkpoint; a process that dies while writing leaves the ones before as is."""
+        """Write a checkpoint; a process that dies while writing leaves the ones before as is.
+
+        One of the same step is left: the same run wrote it, so it holds the same.
+
+        Raises:
+            OSError: the disk is full, or cannot be written for another reason.
+        """
         final, aside = self.folder / f"{_PREFIX}{step}", self.folder / f".{_PREFIX}{step}.part"
-        shutil.rmtree(aside, ignore_errors=True)
+        if final.exists():
+            return
+        for left in self.folder.glob(f".{_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
         aside.mkdir(parents=True)
         arrays, updates = capture(model, optimizer)
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, aside / "arrays")
-        (aside / "state.json").write_text(json.dumps(state | {"updates": updates}))
-        for path in aside.iterdir():
-            _flush(path)
-        shutil.rmtree(final, ignore_errors=True)
+        try:
+            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, aside / "arrays")
+            (aside / "state.json").write_text(json.dumps(state | {"updates": updates}))
+            for path in aside.iterdir():
+                _flush(path)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise OSError(
+                f"{final}: a checkpoint cannot be written ({error}). Make room, and go on with "
+                "--resume."
+            ) from error
         os.replace(aside, final)
         for old in self.found()[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
 
     def load(self, model: Model, optimizer: Optimizer) -> dict[str, Any] | None:
         """Restore the latest checkpoint and return its state, or None where there is none."""
@@ -56,6 +72,13 @@ class Checkpoints:
         state: dict[str, Any] = json.loads((found[-1] / "state.json").read_text())
         restore(model, optimizer, load_file(found[-1] / "arrays"), state.pop("updates"))
         return state
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder under another name: it is never there in part."""
+    hidden = path.with_name(f".{path.name}.old")
+    os.replace(path, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def write_aside(path: Path, content: bytes) -> None:

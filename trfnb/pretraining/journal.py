@@ -70,8 +70,10 @@ class Journal:
             return
         kept = []
         if self.path.exists():
-            with self.path.open(newline="", encoding="utf8") as file:
-                kept = [r for r in csv.DictReader(file) if _number(r["step"]) <= step]
+            # A process that dies may leave its last row unfinished, without an end of line.
+            whole, end, _ = self.path.read_text(encoding="utf8").rpartition("\n")
+            rows = csv.DictReader(io.StringIO(whole + end, newline=""))
+            kept = [row for row in rows if row["step"].isdigit() and int(row["step"]) <= step]
         self.begin(kept)
 
     def begin(self, rows: list[dict[str, Any]] | None = None) -> None:
@@ -87,12 +89,5 @@ class Journal:
 
 
 def progress_bar(total: int, step: int, shown: bool) -> Any:
-    """Return a bar of updates: so many in all (0 if open), some made already."""
+    """Return a bar of updates: so many in all (0 if not known yet), some made already."""
     return tqdm(total=total or None, initial=step, unit=" updates", disable=not shown)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:  # a row that a dying process left unfinished
-        return float("inf")

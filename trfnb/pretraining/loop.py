@@ -6,30 +6,45 @@ moments, and a few numbers.
 """
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from spacy.cli._util import import_code
 from spacy.tokens import Doc
 from thinc.api import Config
 
 from trfnb.pretraining.checkpoints import Checkpoints, write_aside
-from trfnb.pretraining.errors import PretrainingError
+from trfnb.pretraining.errors import PretrainingError, refuse
 from trfnb.pretraining.finished import save_body
+from trfnb.pretraining.folder import folder_problems, room_problems
+from trfnb.pretraining.forecast import Forecast, characters_of
+from trfnb.pretraining.identity import Identity, identity
 from trfnb.pretraining.interrupts import deferred_interrupt
 from trfnb.pretraining.journal import Journal, progress_bar
 from trfnb.pretraining.parallel import Share, processes, summed_over
-from trfnb.pretraining.progress import Progress, comparable
+from trfnb.pretraining.progress import Progress
+from trfnb.pretraining.reader import RawText
 from trfnb.pretraining.setup import Setup, set_up
-from trfnb.pretraining.state import replay_schedules
+from trfnb.pretraining.state import parameters, replay_schedules
 from trfnb.pretraining.stream import Position, batch_size
 from trfnb.pretraining.update import dev_loss, update
 
+logger = logging.getLogger("spacy")
+
 
 def pretrain(
-    config: Config, out: str | Path, *, resume: bool = False, progress: bool = True
+    config: Config,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    code: str | Path | None = None,
 ) -> Path:
     """Pretrain the layer that a config names, and leave its weights in a folder.
 
@@ -39,6 +54,7 @@ def pretrain(
             there is a dev loss.
         resume: Go on from the last checkpoint in ``out``; from the start where there is none.
         progress: Show a bar.
+        code: A Python file whose registered functions the config uses, here and in workers.
 
     Returns:
         The path of model-last.bin.
@@ -48,15 +64,11 @@ def pretrain(
     """
     folder = Path(out)
     with processes() as share:
-        setup = set_up(config)
+        if share.writes:
+            refuse(folder_problems(folder, resume))
+        import_code(code)
+        setup = set_up(config, code)
         store = Checkpoints(folder, setup.settings.keep)
-        taken = bool(store.found()) or (folder / "log.csv").exists()
-        if taken and not resume and share.writes:
-            raise PretrainingError(
-                f"{folder} expected a new or empty folder, got one with a run in it. Resume that "
-                "run (--resume), or name another folder."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
         run = Run(setup, folder, store, share, progress and share.writes)
         run.start(resume)
         run.train()
@@ -74,29 +86,50 @@ class Run:
         self.journal = Journal(folder / "log.csv" if share.writes else None)
         self.shown = shown
         self.rate = 0.0
+        self.last_dev: float | None = None
+        text = setup.stream.text
+        raw = text.path if isinstance(text, RawText) else None
+        self.identity = identity(setup.config, raw, share.of)
+        known = characters_of(raw) if raw is not None else 0
+        self.forecast = Forecast(setup.settings, setup.max_epochs, known)
+        self.upcoming: Iterator[tuple[Position, list[Doc]]] = iter(())
 
     def start(self, resume: bool) -> None:
-        """Begin, or go on from the last checkpoint."""
+        """Begin, or go on from the last checkpoint.
+
+        Raises:
+            PretrainingError: there is nothing to read, no room to write, or another run to resume.
+        """
         setup = self.setup
         state = self.store.load(setup.model, setup.optimizer) if resume else None
-        if state is None:
-            self.journal.begin()
-            if self.share.writes:
-                write_aside(self.folder / "config.cfg", setup.config.to_str().encode())
+        if state is not None:
+            self._go_on(state)
+        elif self.share.writes:
+            weights = sum(int(np.prod(p.shape)) * 4 for _, _, p, _ in parameters(setup.model))
+            refuse(room_problems(self.folder, weights, setup.settings.keep))
+        # The first batch comes before anything is written: whatever fails in the text fails here.
+        batches = self._batches()
+        self.upcoming = chain([first] if (first := next(batches, None)) else [], batches)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if state is not None:
+            self.journal.go_on(state["journal"], self.progress.step)
             return
+        self.journal.begin()
+        if self.share.writes:
+            write_aside(self.folder / "config.cfg", setup.config.to_str().encode())
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        setup = self.setup
         if not isinstance(batch_size(setup.stream.batcher), int):
             raise PretrainingError(
                 f"{self.folder}: [pretraining.batcher] size expected a whole number in a run that "
                 "is resumed, got a schedule, whose place is not known. Start again elsewhere."
             )
-        if state["config"] != comparable(setup.config):
-            raise PretrainingError(
-                f"{self.folder}: expected the config of the first run, got another. Give "
-                f"{self.folder / 'config.cfg'}, or pretrain into another folder."
-            )
+        self.identity.check(Identity(**state["identity"]), self.folder)
         place = Position(**state["progress"].pop("position"))
         self.progress = Progress(position=place, **state["progress"])
-        self.journal.go_on(state["journal"], self.progress.step)
+        self.progress.ended = 0 < setup.settings.patience <= self.progress.since_best
+        setup.stream.text.skipped.before |= Counter(state["skipped"])
         replay_schedules(setup.model, setup.optimizer, self.progress.step)
 
     def train(self) -> None:
@@ -107,19 +140,22 @@ class Run:
             progress_bar(settings.max_steps, now.step, self.shown) as bar,
         ):
             try:
-                for position, docs in self._batches():
-                    if interrupt.asked or self._over():
+                for position, docs in self.upcoming:
+                    if self._over(interrupt.asked):
                         break
+                    if position.epoch != now.position.epoch:
+                        self._end_epoch()
                     self.update(docs)
                     bar.update()
-                    epoch_before, now.position = now.position.epoch, position
+                    now.position = position
                     self._look_back(bar)
-                    if position.epoch != epoch_before:
-                        self._save_epoch(epoch_before)
                     if now.step % settings.save_every == 0:
                         self.checkpoint()
                     if now.ended:
                         break
+                else:
+                    if not now.ended:
+                        self._end_epoch(last=True)
                 self.checkpoint()
             finally:
                 self._finish()
@@ -138,7 +174,8 @@ class Run:
         state = {
             "progress": asdict(self.progress),
             "journal": self.journal.state(),
-            "config": comparable(self.setup.config),
+            "identity": asdict(self.identity),
+            "skipped": self.setup.stream.text.skipped.told(),
         }
         self.store.save(self.progress.step, self.setup.model, self.setup.optimizer, state)
 
@@ -147,11 +184,12 @@ class Run:
             return iter(())
         return self.setup.stream.batches(self.progress.position, self.setup.max_epochs)
 
-    def _over(self) -> bool:
+    def _over(self, asked: bool) -> bool:
         settings = self.setup.settings
         steps = 0 < settings.max_steps <= self.progress.step
-        late = 0 < settings.max_seconds <= self.journal.seconds
-        if settings.max_seconds and self.share.of > 1:
+        late = asked or 0 < settings.max_seconds <= self.journal.seconds
+        if self.share.of > 1:
+            # Time and Ctrl-C come to each process at another moment.
             late = bool(summed_over(np.array([float(late)], dtype="f"))[0] > 0)
         return steps or late
 
@@ -164,7 +202,10 @@ class Run:
         dev = dev_loss(self.setup) if due else None
         row = self.journal.row(now.step, dev, self.rate)
         pace = self.journal.words / max(self.journal.seconds, 1e-9)
-        bar.set_postfix(loss=f"{row['loss']:.4g}", dev=dev, words_s=f"{pace:,.0f}")
+        self.last_dev = dev if dev is not None else self.last_dev
+        told = {} if self.last_dev is None else {"dev": f"{self.last_dev:.4g}"}
+        bar.total = self.forecast.updates(now.step, self.journal.seconds, now.position)
+        bar.set_postfix(loss=f"{row['loss']:.4g}", **told, words_s=f"{pace:,.0f}")
         if dev is None:
             return
         if now.best is None or dev < now.best:
@@ -178,9 +219,11 @@ class Run:
         if self.share.writes:
             save_body(self.setup.model, self.setup.optimizer, self.folder / name)
 
-    def _save_epoch(self, epoch: int) -> None:
-        every = self.setup.n_save_epoch
-        if every and epoch % every == 0:
+    def _end_epoch(self, last: bool = False) -> None:
+        """Keep the model of the epoch that ends, where the config asks for it."""
+        epoch, every = self.progress.position.epoch, self.setup.n_save_epoch
+        self.forecast.pass_ended(self.progress.position)
+        if every and (last or epoch % every == 0):
             self._save(f"model{epoch}.bin")
             old = epoch - every * self.setup.settings.keep
             if self.share.writes:
@@ -194,6 +237,8 @@ class Run:
                 "words": self.journal.words,
                 "seconds": round(self.journal.seconds, 3),
                 "best_dev_loss": self.progress.best,
-                "skipped": dict(self.setup.stream.text.skipped.counts),
+                "skipped": self.setup.stream.text.skipped.told(),
             }
+            for reason, count in self.setup.stream.text.skipped.told().items():
+                logger.warning("%s: left out %d: %s", self.setup.stream.text.path, count, reason)
             write_aside(self.folder / "run.json", json.dumps(told, indent=1).encode())

@@ -146,6 +146,39 @@ def test_parts_of_a_batch_add_up(given):
             np.testing.assert_allclose(sum(found), expected, atol=1e-5)
 
 
+def test_a_transformer_of_another_size_is_refused(given, tmp_path, tiny):
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    pretrain(given, tmp_path / "out", progress=False)
+    nlp = fresh(given)
+    nlp.initialize()
+    report = load_weights(nlp, tmp_path / "out/model-last.bin")
+    assert report.whole
+    assert len(report.loaded) > 20
+    settings = AutoConfig.from_pretrained(tiny)
+    settings.intermediate_size *= 2
+    AutoModel.from_config(settings).save_pretrained(tmp_path / "wide")
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "wide")
+    other = fresh(given, name=str(tmp_path / "wide"))
+    other.initialize()
+    body = other.get_pipe("tok2vec").model
+    before = body.to_bytes()
+    for name in ("model-last.bin", "model-last"):
+        with pytest.raises(PretrainingError, match=r"different: .*intermediate"):
+            load_weights(other, tmp_path / "out" / name)
+        assert body.to_bytes() == before
+    report = load_weights(other, tmp_path / "out/model-last", partial=True)
+    assert report.loaded
+    assert all("intermediate" in one or "output" in one for one in report.different)
+    theirs, ours = (
+        dict(n.get_pipe("tok2vec").model.layers[0].shims[0].loaded().named_parameters())
+        for n in (nlp, other)
+    )
+    for name, value in theirs.items():
+        same = any(one.endswith(f".{name}") for one in report.loaded)
+        assert (ours[name].shape == value.shape and bool((ours[name] == value).all())) == same
+
+
 def test_a_body_of_words_is_refused(lines, tmp_path):
     with pytest.raises(PretrainingError, match="expected a transformer"):
         pretrain(config(lines, WORDPIECES), tmp_path / "out", progress=False)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import srsly
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from spacy.language import Language
 
 from trfnb.pipe.registries import registry
@@ -83,25 +86,26 @@ def load_weights(
     nodes = {
         f"{i}.{n.name}.{p}": (n, p) for i, n in enumerate(target.walk()) for p in n.param_names
     }
-    shims = {f"{i}.{n.name}.weights": s for i, n in enumerate(target.walk()) for s in n.shims}
+    shims = {f"{i}.{n.name}": s for i, n in enumerate(target.walk()) for s in n.shims}
+    shapes = {
+        name: tuple(n.get_param(p).shape) if n.has_param(p) else None
+        for name, (n, p) in nodes.items()
+    }
+    for place, shim in shims.items():
+        shapes |= {f"{place}.{name}": tuple(t.shape) for name, t in _tensors(shim).items()}
     fits, different = [], []
-    for name, value in saved.items():
-        if name in nodes and not isinstance(value, bytes):
-            node, param = nodes[name]
-            shape = node.get_param(param).shape if node.has_param(param) else value.shape
-            if shape == value.shape:
-                fits.append(name)
-            else:
-                different.append(f"{name} {value.shape} for {shape}")
-        elif name in shims and isinstance(value, bytes):
+    for name in saved.arrays.keys() & shapes.keys():
+        shape, found = shapes[name], tuple(saved.arrays[name].shape)
+        if shape in (found, None):
             fits.append(name)
-    known = {*nodes, *shims}
+        else:
+            different.append(f"{name} {found} for {shape}")
     report = Loaded(
         path,
-        tuple(fits),
-        tuple(sorted(known - set(saved))),
-        tuple(sorted(set(saved) - known)),
-        tuple(different),
+        tuple(sorted(fits)),
+        tuple(sorted(shapes.keys() - saved.arrays.keys())),
+        tuple(sorted(saved.arrays.keys() - shapes.keys())),
+        tuple(sorted(different)),
     )
     if not fits or not (report.whole or partial):
         raise PretrainingError(
@@ -109,14 +113,32 @@ def load_weights(
             "another model: nothing was loaded. Give the pipeline the architecture that was "
             "pretrained" + ("." if not fits else ", or load what fits with partial = true.")
         )
-    for name in fits:
-        if name in shims:
-            shims[name].from_bytes(saved[name])
+    for name in nodes.keys() & set(fits):
+        node, param = nodes[name]
+        array: Any = node.ops.asarray(saved.arrays[name])
+        node.set_param(param, array.copy())
+    for place, shim in shims.items():
+        if report.whole:
+            shim.from_bytes(saved.encoders[place])
         else:
-            node, param = nodes[name]
-            array: Any = node.ops.asarray(saved[name])
-            node.set_param(param, array.copy())
+            _fill(shim, place, {name: saved.arrays[name] for name in fits})
     return report
+
+
+def _tensors(shim: Any) -> dict[str, Any]:
+    """Return a transformer's tensors by name, without an adapter's."""
+    weights = srsly.msgpack_loads(shim.to_bytes()).get("weights")
+    return load_safetensors(weights) if weights else {}
+
+
+def _fill(shim: Any, place: str, arrays: dict[str, Any]) -> None:
+    """Replace some of a transformer's tensors."""
+    content: Any = srsly.msgpack_loads(shim.to_bytes())
+    tensors = _tensors(shim)
+    found = {name: arrays[f"{place}.{name}"] for name in tensors if f"{place}.{name}" in arrays}
+    if found:
+        content["weights"] = save_safetensors(tensors | found)
+        shim.from_bytes(srsly.msgpack_dumps(content))
 
 
 @registry.callbacks("trfnb.LoadPretrained.v1")

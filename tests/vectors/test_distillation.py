@@ -1,4 +1,5 @@
 import json
+import time
 from collections import Counter
 
 import numpy as np
@@ -40,12 +41,44 @@ def test_distilled_table(tiny, tmp_path):
     exact = distill(tiny, tmp_path / "exact", width=None, weight=False)
     assert exact.measures["cosine_mean_error"] == pytest.approx(0, abs=1e-6)
     assert exact.measures["neighbours_kept"] == 1
-    with pytest.raises(VectorsError, match="up to the model's 16"):
-        distill(tiny, tmp_path / "wide", width=99)
     saved = json.loads((tmp_path / "out" / "conversion.json").read_text())
     assert saved == report.to_dict()
     assert (saved["source"], saved["format"]) == (tiny, "distilled")
     assert "variance_kept" in saved["measures"]
+
+
+def test_wrong_settings_are_told_before_the_work(tiny, tmp_path, monkeypatch):
+    """A large vocabulary takes minutes to embed."""
+
+    def embed(*arguments):
+        raise AssertionError("nothing should be embedded")
+
+    monkeypatch.setattr("trfnb.vectors.distillation.embed_words", embed)
+    for width in (0, 99):
+        with pytest.raises(VectorsError, match=f"from 1 to the model's 16, got {width}"):
+            distill(tiny, tmp_path / "wide", width=width)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(VectorsError, match="already there"):
+        distill(tiny, tmp_path / "there", width=12)
+
+
+def test_seconds_are_those_of_the_whole(tiny, tmp_path, monkeypatch):
+    def slow(*arguments):
+        time.sleep(0.5)
+        return embed_words(*arguments)
+
+    monkeypatch.setattr("trfnb.vectors.distillation.embed_words", slow)
+    report = distill(tiny, tmp_path / "out", words=["paris"], wordpieces=False, width=None)
+    assert report.measures["seconds"] > 0.5
+
+
+def test_command_with_words_alone(tiny, tmp_path, capsys):
+    from trfnb.cli import main
+
+    (tmp_path / "words.txt").write_text("paris\nbank\n")
+    command = ["vectors", "distill", tiny, str(tmp_path / "out"), "--width", "1"]
+    assert main([*command, "--no-wordpieces", "--words", str(tmp_path / "words.txt")]) == 0
+    assert "2 rows x 1" in capsys.readouterr().out
 
 
 def test_weights_and_agreement():

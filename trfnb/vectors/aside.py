@@ -17,15 +17,9 @@ def aside(path: Path, *, overwrite: bool) -> Iterator[Path]:
         VectorsError: something is already at ``path`` (with ``overwrite``, something that is no
             table), or the disk is full.
     """
+    check_place(path, overwrite=overwrite)
     # Where a link points to, and a path such as "." that has no name to write beside.
     path = path.resolve()
-    if path.exists() and not overwrite:
-        raise VectorsError(f"{path}: already there. Choose another place, or overwrite it.")
-    if path.exists() and not _replaceable(path):
-        raise VectorsError(
-            f"{path}: expected a table or an empty directory to overwrite, found something else. "
-            "Take it away yourself, or choose another place."
-        )
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     old = path.with_name(f".{path.name}.old-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -46,6 +40,17 @@ def aside(path: Path, *, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         elif old.exists():
             old.rename(path)
+
+
+def check_place(path: Path, *, overwrite: bool) -> None:
+    """Raise `VectorsError` unless a table may be written to ``path``."""
+    if path.exists() and not overwrite:
+        raise VectorsError(f"{path}: already there. Choose another place, or overwrite it.")
+    if path.exists() and not _replaceable(path):
+        raise VectorsError(
+            f"{path}: expected a table or an empty directory to overwrite, found something else. "
+            "Take it away yourself, or choose another place."
+        )
 
 
 def _replaceable(path: Path) -> bool:

@@ -54,6 +54,9 @@ def _add_distill(commands: Any) -> None:
     parser.add_argument("path", help="the directory to make")
     parser.add_argument("--corpus", help="embed this corpus's words beside the wordpieces")
     parser.add_argument("--words", help="embed the words of this file (one a line)")
+    parser.add_argument(
+        "--no-wordpieces", dest="wordpieces", action="store_false", help="embed those words alone"
+    )
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument(
         "--no-weight", dest="weight", action="store_false", help="no frequency weights"

@@ -6,6 +6,7 @@ corpus where there is one, by smooth inverse frequency (Arora, Liang and Ma, 201
 rank in the tokenizer's vocabulary by Zipf's law, as there.
 """
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from os import PathLike
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from trfnb.vectors.aside import check_place
 from trfnb.vectors.blocks import Floats
 from trfnb.vectors.conversion import convert
 from trfnb.vectors.project import Moments, unit
@@ -154,15 +156,21 @@ def distill(
         components are), before weighting.
 
     Raises:
-        VectorsError: ``width`` is no smaller than the model's, or the table cannot be written.
+        VectorsError: ``width`` is larger than the model's, there is no word to embed, or the table
+            cannot be written.
     """
     from transformers import AutoModel, AutoTokenizer
 
     from trfnb import models
 
+    begun = time.perf_counter()
+    check_place(Path(path), overwrite=overwrite)
     name = models.path(str(model)) if str(model) == "minilm" else str(model)
     tokenizer = AutoTokenizer.from_pretrained(name)
     teacher_model = AutoModel.from_pretrained(name).eval()
+    own_width = teacher_model.config.hidden_size
+    if width is not None and not 0 < width <= own_width:
+        raise VectorsError(f"Expected a width from 1 to the model's {own_width}, got {width}.")
     counts = corpus_words(corpus) if corpus is not None else None
     vocabulary = [*(counts or ()), *(load_words(words) if words is not None else ())]
     vocabulary = list(
@@ -176,10 +184,6 @@ def distill(
     student = teacher
     measures: dict[str, float] = {}
     if width is not None and width != teacher.shape[1]:
-        if width > teacher.shape[1]:
-            raise VectorsError(
-                f"Expected a width up to the model's {teacher.shape[1]}, got {width}."
-            )
         moments = Moments(teacher.shape[1])
         moments.add(teacher)
         mean, components, kept = moments.components(width)
@@ -199,7 +203,7 @@ def distill(
         overwrite=overwrite,
     )
     report.source, report.format = f"{model}", "distilled"
-    report.measures = measures | report.measures
+    report.measures = measures | report.measures | {"seconds": time.perf_counter() - begun}
     report.save(Path(path))
     return report
 

@@ -52,6 +52,15 @@ def test_priority_aliases_and_limits():
         prune(floret, 2)
 
 
+def test_words_that_shared_a_row_are_harmed_once():
+    vectors, words, _ = _vectors(rows=8)
+    for number in range(20):
+        vectors.add(f"alias{number}", row=7)
+    harmed = prune(vectors, 4).harmed()
+    assert sorted(word for word, _, _ in harmed) == words[4:]
+    assert len(prune(vectors, 4).harmed(2)) == 2
+
+
 @pytest.mark.parametrize("rounded", [True, False])
 @settings(max_examples=15, deadline=None)
 @given(

@@ -38,8 +38,16 @@ class Pruned:
         return {word: (other, cosine) for word, other, cosine in self._named(slice(None))}
 
     def harmed(self, most: int = 20) -> list[tuple[str, str, float]]:
-        """Return the words served worst, worst first: word, stand-in, cosine."""
-        return self._named(np.argsort(self.cosines, kind="stable")[:most])
+        """Return the words served worst, worst first: word, stand-in, cosine.
+
+        Of words that shared the row they lost, and so their stand-in and cosine, the first.
+        """
+        shown: dict[tuple[int, float], int] = {}
+        for place in np.argsort(self.cosines, kind="stable").tolist():
+            if len(shown) == most:
+                break
+            shown.setdefault((int(self.stand_ins[place]), float(self.cosines[place])), place)
+        return self._named(list(shown.values()))
 
     def _named(self, which: Any) -> list[tuple[str, str, float]]:
         columns = (self.keys[which], self.stand_ins[which], self.cosines[which])

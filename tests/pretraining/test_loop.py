@@ -90,6 +90,24 @@ def test_resuming_ends_with_the_same_bytes(stop, lines, tmp_path):
     assert without_times(tmp_path / "part") == expected
 
 
+def test_the_config_that_is_left_keeps_its_variables_and_resumes(lines, tmp_path):
+    given = config(lines, max_steps=4)
+    given["paths"] = {"raw_text": str(lines), "train": None}
+    given["corpora"]["pretrain"]["path"] = "${paths.raw_text}"
+    given["corpora"]["train"] = {"@readers": "spacy.Corpus.v1", "path": "${paths.train}"}
+    pretrain(given, tmp_path / "out", progress=False)
+    left = load_config(tmp_path / "out/config.cfg", interpolate=False)
+    assert left["corpora"]["train"]["path"] == "${paths.train}"
+    assert left["pretraining_loop"]["max_steps"] == 4
+    left["pretraining_loop"]["max_steps"] = 8
+    again = pretrain(left, tmp_path / "out", resume=True, progress=False)
+    assert again.read_bytes() == (tmp_path / "out/model-last.bin").read_bytes()
+    assert [p.name for p in Checkpoints(tmp_path / "out").found()] == [
+        "checkpoint-4",
+        "checkpoint-8",
+    ]
+
+
 def test_a_schedule_of_batch_sizes_cannot_be_resumed(lines, tmp_path):
     given = config(lines, max_steps=4)
     size = {"@schedules": "compounding.v1", "start": 50, "stop": 150, "compound": 1.1}

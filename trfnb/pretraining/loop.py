@@ -116,7 +116,7 @@ class Run:
             return
         self.journal.begin()
         if self.share.writes:
-            write_aside(self.folder / "config.cfg", setup.config.to_str().encode())
+            write_aside(self.folder / "config.cfg", setup.given.to_str(interpolate=False).encode())
 
     def _go_on(self, state: dict[str, Any]) -> None:
         setup = self.setup

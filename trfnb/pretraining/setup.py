@@ -33,7 +33,8 @@ class Setup:
     """Everything resolved.
 
     Attributes:
-        config: The whole config, filled in.
+        given: The whole config, filled in, with variables as they were given.
+        config: The same with values in their place.
         settings: Of the loop.
         nlp: The pipeline, of which one layer is pretrained.
         tok2vec: That layer.
@@ -45,6 +46,7 @@ class Setup:
         n_save_epoch: Epochs between two models, as in spaCy.
     """
 
+    given: Config
     config: Config
     settings: LoopSettings
     nlp: Language
@@ -114,6 +116,7 @@ def set_up(config: Config, code: str | Path | None = None) -> Setup:
         refuse([_NO_DEV] if settings.patience else [])
         logger.warning(_NO_DEV)
     return Setup(
+        nlp.config,
         whole,
         settings,
         nlp,

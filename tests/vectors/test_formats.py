@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -169,6 +171,25 @@ def test_gensim_fasttext_and_facebook_models(tmp_path):
         got = load(tmp_path / "out")
         for word in asked:
             np.testing.assert_allclose(got[word], model.wv.get_vector(word), atol=1e-6)
+
+
+def test_a_gensim_model_with_subwords_is_not_copied_into_memory(tmp_path):
+    """gensim makes two million n-gram rows unless told otherwise: 2.4 GB at width 300."""
+    fasttext = pytest.importorskip("gensim.models.fasttext")
+    model = fasttext.FastText(
+        [["the", "café"]], vector_size=250, min_n=2, max_n=3, bucket=100_000, min_count=1, epochs=1
+    )
+    model.wv.save(str(tmp_path / "m.kv"), sep_limit=0)
+    code = (
+        "import sys; from trfnb.vectors import convert\n"
+        "convert(*sys.argv[1:])\n"
+        "(peak,) = (l for l in open('/proc/self/status') if l.startswith('VmHWM:'))\n"
+        "print(peak.split()[1])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "m.kv"), str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(run.stdout) * 1024 < 1.5 * model.wv.vectors_ngrams.nbytes
+    np.testing.assert_allclose(load(tmp_path / "out")["café"], model.wv["café"], atol=1e-6)
 
 
 def test_a_pickle_cannot_run_code(tmp_path):

@@ -148,8 +148,29 @@ def checked(block: Block) -> tuple[Block, list[tuple[str, int, str]]]:
     return block.take(good), problems
 
 
+class Stacked:
+    """Tables behind one another, read as one without being copied into one."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+        self._begins = np.cumsum([0, *map(len, parts)])
+        self.shape = (int(self._begins[-1]), int(parts[0].shape[1]))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Ints) -> Floats:
+        out = np.empty((len(rows), self.shape[1]), dtype=np.float32)
+        for part, begin, end in zip(self.parts, self._begins[:-1], self._begins[1:], strict=True):
+            here = (rows >= begin) & (rows < end)
+            out[here] = part[rows[here] - begin]
+        return out
+
+
 def forget(array: Any) -> None:
     """Let go of a mapped file's pages: read once in order, it would come to fill the memory."""
+    for part in getattr(array, "parts", ()):
+        forget(part)
     while array is not None and not isinstance(array, mmap.mmap):
         array = getattr(array, "_mmap", None) or getattr(array, "base", None)
     if array is not None and hasattr(array, "madvise"):

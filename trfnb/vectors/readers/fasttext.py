@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trfnb.vectors.blocks import Block, Floats, Ints, Keys, checked, forget
+from trfnb.vectors.blocks import Block, Floats, Ints, Keys, Stacked, checked, forget
 from trfnb.vectors.hashing import fasttext_ngram_rows
 from trfnb.vectors.readers.source import FloretSettings, Source
 from trfnb.vectors.readers.sources import Stream, on_disk
@@ -29,14 +29,14 @@ class Model:
 
     Attributes:
         words: the vocabulary, most frequent first (labels left out).
-        matrix: (words + buckets, width) float32, mapped from the file.
+        matrix: (words + buckets, width) float32, mapped from the file or files.
         minn, maxn: n-gram lengths in characters; ``maxn`` 0 means no subwords.
         buckets: rows that n-grams hash to.
         floret: settings, when the model was trained in floret mode.
     """
 
     words: Keys
-    matrix: Floats
+    matrix: Floats | Stacked
     minn: int
     maxn: int
     buckets: int
@@ -149,7 +149,7 @@ def read_fasttext(stream: Stream, report: Report) -> Source:
         forget(matrix)
         return vectors
 
-    return Source("fastText binary", width, _vocabulary(model, report), compose=compose)
+    return Source("fastText binary", width, vocabulary(model, report), compose=compose)
 
 
 def _words(stream: Stream, count: int) -> Keys:
@@ -188,7 +188,8 @@ def _matrix(stream: Stream, rows: int, width: int) -> Floats:
         return np.memmap(spool, dtype="<f4", mode="r", shape=(rows, width))
 
 
-def _vocabulary(model: Model, report: Report) -> Iterator[Block]:
+def vocabulary(model: Model, report: Report) -> Iterator[Block]:
+    """Yield a model's words with their composed vectors."""
     for start in range(0, len(model.words), _ROWS):
         part = model.words.part(start, min(start + _ROWS, len(model.words)))
         rows = np.arange(start, start + len(part))

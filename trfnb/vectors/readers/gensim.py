@@ -12,9 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from trfnb.vectors.blocks import Floats, Keys
+from trfnb.vectors.blocks import Floats, Keys, Stacked
 from trfnb.vectors.readers.arrays import from_array
-from trfnb.vectors.readers.fasttext import Model, find
+from trfnb.vectors.readers.fasttext import Model, find, vocabulary
 from trfnb.vectors.readers.source import Source
 from trfnb.vectors.report import Report, VectorsError
 
@@ -120,7 +120,7 @@ def from_gensim(found: Any, report: Report, name: str = "KeyedVectors") -> Sourc
     # gensim leaves composed vectors out of the file; whole, the two tables are fastText's matrix.
     model = Model(
         words=Keys.of(words),
-        matrix=np.concatenate([table.vectors_vocab, ngrams]).astype(np.float32),
+        matrix=Stacked(table.vectors_vocab, ngrams),
         minn=table.min_n,
         maxn=table.max_n,
         buckets=table.bucket,
@@ -130,7 +130,5 @@ def from_gensim(found: Any, report: Report, name: str = "KeyedVectors") -> Sourc
     def compose(asked: Sequence[str]) -> Floats:
         return model.compose(asked, find(model.words, asked))
 
-    vectors = model.compose(words, np.arange(len(words)))
-    source = from_array(vectors, Keys.of(words), report, name, "gensim FastTextKeyedVectors")
-    source.compose = compose
-    return source
+    blocks = vocabulary(model, report)
+    return Source("gensim FastTextKeyedVectors", ngrams.shape[1], blocks, compose=compose)

@@ -91,13 +91,13 @@ def test_nothing_is_computed_above_the_highest_layer(body):
 def test_half_precision_follows_the_weights(body):
     pieces, packed = flat(), PackedBert.of(body)
     with torch.no_grad():
-        first = ours(packed, pieces, [3], half=True)[3]
+        first = ours(packed, pieces, [3], halves=packed.halves.fresh())[3]
         exact = expected(body, pieces)[3]
         cosine = torch.cosine_similarity(first, exact, dim=-1)
         assert cosine.min() > 0.99
         # In place and behind torch's back, as Thinc's optimizers step.
         body.encoder.layer[1].output.dense.weight.data.numpy()[...] *= 1.5
-        moved = ours(packed, pieces, [3], half=True)[3]
+        moved = ours(packed, pieces, [3], halves=packed.halves.fresh())[3]
         exact = expected(body, pieces)[3]
     assert (moved - first).abs().max() > 0.05
     assert torch.cosine_similarity(moved, exact, dim=-1).min() > 0.99

@@ -388,9 +388,9 @@ def reached(monkeypatch):
 
     states, highest = PackedBert.states, []
 
-    def watched(self, pack, layers, **options):
+    def watched(self, pack, layers, *rest, **options):
         highest.append(max(layers))
-        return states(self, pack, layers, **options)
+        return states(self, pack, layers, *rest, **options)
 
     monkeypatch.setattr(PackedBert, "states", watched)
     return highest
@@ -433,9 +433,9 @@ def test_equal_texts_are_encoded_once(tiny, monkeypatch):
     expected = [trfnb.token_vectors(nlp(text)) for text in TEXTS]
     states, read = PackedBert.states, []
 
-    def watched(self, pack, layers, **options):
+    def watched(self, pack, *rest, **options):
         read.append(sum(count for count, _ in pack.runs))
-        return states(self, pack, layers, **options)
+        return states(self, pack, *rest, **options)
 
     monkeypatch.setattr(PackedBert, "states", watched)
     found = [trfnb.token_vectors(doc) for doc in nlp.pipe([*TEXTS, *TEXTS[::-1], *TEXTS])]

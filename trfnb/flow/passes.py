@@ -13,11 +13,12 @@ from thinc.types import Floats3d
 from .allocation import keep_pages
 from .batching import MicroBatch, micro_batches
 from .bert import PackedBert
-from .packing import packs
+from .packing import Pack, packs
 from .precision import resolved
 from .runtime import Runtime
 from .weights import EncoderShim
 from .wordpieces import Wordpieces
+from .workers import even, side_by_side
 
 Looks = dict[int, Floats3d]
 # Where the rows of a pass lie in the flat batch, and their states by layer, in fp32.
@@ -64,19 +65,26 @@ def _packed(
     layers: Sequence[int],
     is_train: bool,
 ) -> Iterator[Passed]:
-    device = shim.device
-    if is_train:
-        packed.forget_halves()
+    device, items = shim.device, runtime.items(shim.device, is_train)
     half = not is_train and resolved(runtime.precision, device) == "bf16"
-    for pack in packs(wordpieces, runtime.items(device, is_train), texts):
-        place = torch.from_numpy(pack.rows).to(device)
+    if is_train:
+        packed.halves.forget()
+    else:
+        items = even(int(wordpieces.lengths[texts].sum()), items)
+    halves = packed.halves.fresh() if half else None
+
+    def compute(pack: Pack) -> Passed:
         with (
             torch.enable_grad() if is_train else torch.inference_mode(),
             nullcontext() if half else runtime.autocast(device),
         ):
-            states = packed.states(pack, layers, half=half, checkpointing=runtime.checkpointing)
+            states = packed.states(pack, layers, halves, checkpointing=runtime.checkpointing)
             found = {layer: rows.float() for layer, rows in states.items()}
-        yield place, found
+        return torch.from_numpy(pack.rows).to(device), found
+
+    parts = packs(wordpieces, items, texts)
+    # One by one in training: dropout is drawn, and gradients are added up, in a fixed order.
+    yield from map(compute, parts) if is_train else side_by_side(compute, parts)
 
 
 def _padded(

@@ -1,5 +1,7 @@
 """Spans -> wordpiece ids and their character offsets."""
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,20 @@ _NO_LIMIT = 1_000_000
 _UNREADABLE, _MAX_BYTES = "\ufffd", 4
 # How tokenizers write a space.
 _SPACE_MARKS = "▁Ġ "
+
+
+class _OneAtATime:
+    """A lock that a forked process finds open: a tokenizer's settings change while it runs."""
+
+    def __init__(self) -> None:
+        self.open()
+        os.register_at_fork(after_in_child=self.open)
+
+    def open(self) -> None:
+        self.lock = threading.Lock()
+
+
+_tokenizing = _OneAtATime()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +105,16 @@ def encode(
     def read(which: list[int], **options: Any) -> None:
         if not which:
             return
-        encoded = tokenizer(
-            [texts[i] for i in which],
-            return_offsets_mapping=tokenizer.is_fast,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            padding=False,
-            verbose=False,
-            **options,
-        )
+        with _tokenizing.lock:
+            encoded = tokenizer(
+                [texts[i] for i in which],
+                return_offsets_mapping=tokenizer.is_fast,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                padding=False,
+                verbose=False,
+                **options,
+            )
         for place, i in enumerate(which):
             ids[i] = encoded["input_ids"][place]
             if tokenizer.is_fast:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, cast
 
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from thinc.api import Model
 from thinc.types import Floats2d, Ints1d, Ragged
 
@@ -17,7 +17,7 @@ from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, checked_spans
 from ..flow.weights import EncoderShim
 from ..flow.windows import WordpieceSpans
-from ..flow.wordpieces import encode, max_wordpieces
+from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
 from .data import FullTransformerBatch
 
 # Settings of a shared model that a task of its own has no use for.
@@ -88,13 +88,8 @@ def forward(
 ) -> tuple[FullTransformerBatch, Callable[[Mapping[int, Floats2d]], None]]:
     """Spans, wordpieces, hidden states, alignment."""
     body, shim = model.layers[0], _shim(model)
-    limit = max_wordpieces(shim.tokenizer, shim.config)
-    get_spans = model.attrs["get_spans"]
-    if isinstance(get_spans, WordpieceSpans):
-        get_spans = get_spans.by(shim.tokenizer, limit)
-    spans = checked_spans(get_spans, docs)
-    texts = [span.text for doc_spans in spans for span in doc_spans]
-    wordpieces = encode(shim.tokenizer, texts, limit, model.attrs["keep_end"])
+    read = docs if isinstance(docs, Tokenised) else tokenised(model, docs)
+    spans, wordpieces = read.spans, read.wordpieces
     rows, backprop = body(wordpieces, is_train)
     alignment = align(docs, spans, wordpieces)
     indices, lengths = cast(Ints1d, alignment.dataXd), alignment.lengths
@@ -103,6 +98,35 @@ def forward(
         spans, wordpieces, rows, on_device, shim.n_layers, [len(d) for d in docs], rows.attentions
     )
     return batch, backprop
+
+
+class Tokenised(list[Doc]):
+    """A batch of docs whose spans and wordpieces are known.
+
+    Args:
+        docs: The batch.
+        spans: For each doc, what the encoder reads of it.
+        wordpieces: The wordpieces of all spans.
+    """
+
+    def __init__(
+        self, docs: Iterable[Doc], spans: list[list[Span]], wordpieces: Wordpieces
+    ) -> None:
+        super().__init__(docs)
+        self.spans = spans
+        self.wordpieces = wordpieces
+
+
+def tokenised(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc]) -> Tokenised:
+    """Cut docs into spans and these into wordpieces: all that a model does before its encoder."""
+    shim = _shim(model)
+    limit = max_wordpieces(shim.tokenizer, shim.config)
+    get_spans = model.attrs["get_spans"]
+    if isinstance(get_spans, WordpieceSpans):
+        get_spans = get_spans.by(shim.tokenizer, limit)
+    spans = checked_spans(get_spans, docs)
+    texts = [span.text for doc_spans in spans for span in doc_spans]
+    return Tokenised(docs, spans, encode(shim.tokenizer, texts, limit, model.attrs["keep_end"]))
 
 
 def _shim(model: Model[list[Doc], FullTransformerBatch]) -> EncoderShim:

@@ -4,10 +4,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import srsly
+import torch
 from spacy import util
 from spacy.language import Language
 from spacy.pipeline.trainable_pipe import TrainablePipe
@@ -20,6 +22,7 @@ from ..flow.allocation import give_back
 from ..flow.listener import TransformerListener, Upstream
 from ..flow.mixing import Layer
 from ..flow.weights import EncoderShim
+from .ahead import one_ahead
 from .annotations import (
     AnnotationSetter,
     Storage,
@@ -29,11 +32,12 @@ from .annotations import (
     store,
 )
 from .data import FullTransformerBatch
-from .model import set_width
+from .model import set_width, tokenised
 from .shared import SharedBody
 
-# A stream is cut so that a batch's hidden states stay small beside the weights.
-_TOKENS_A_BATCH = 20_000
+# A stream is cut so that a batch's hidden states stay small beside the weights, and so that there
+# is a next batch to tokenise while the encoder runs.
+_TOKENS_A_BATCH = 10_000
 _GIVE_BACK_EVERY = 16  # batches, where the user asked for memory that stays flat
 
 
@@ -109,28 +113,39 @@ class Transformer(SharedBody, TrainablePipe):
     # -- prediction -------------------------------------------------------------------------
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
-        """Encode a stream of docs, batch by batch.
+        """Encode a stream of docs, batch by batch; the next one is tokenised meanwhile.
 
         Args:
             stream: Docs.
             batch_size: The most docs of a batch; long docs make smaller ones.
         """
         handle_error = self.get_error_handler()
-        for number, docs in enumerate(_batches(stream, batch_size, _TOKENS_A_BATCH), start=1):
+        batches = _batches(stream, batch_size, _TOKENS_A_BATCH)
+        for number, (docs, tokenise) in enumerate(self._tokenised_ahead(batches), start=1):
             if self.storage == "none" and number % _GIVE_BACK_EVERY == 0:
                 give_back()
             try:
-                self.set_annotations(docs, self.predict(docs))
+                self.set_annotations(docs, self.predict(tokenise()))
             except Exception as error:
                 handle_error(self.name, self, docs, error)
                 continue
             yield from docs
 
+    def _tokenised_ahead(
+        self, batches: Iterable[list[Doc]]
+    ) -> Iterator[tuple[list[Doc], Callable[[], list[Doc]]]]:
+        """Yield batches with what waits for their wordpieces, where a thread is there for them."""
+        if self.model.name != "transformer_model" or torch.get_num_threads() == 1:
+            yield from ((docs, lambda docs=docs: docs) for docs in batches)
+            return
+        for docs, found in one_ahead(partial(tokenised, self.model), batches):
+            yield docs, found.result
+
     def predict(self, docs: Iterable[Doc]) -> FullTransformerBatch:
         """Encode a batch of docs, as far up as somebody reads."""
         self._take_answered_step()
         with self._only_read():
-            return self.model.predict(list(docs))
+            return self.model.predict(docs if isinstance(docs, list) else list(docs))
 
     def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
         """Store each doc's share on `doc._.trf_data` and call the annotation setter."""

@@ -1,0 +1,32 @@
+"""Tokenise the next batch while the encoder runs over this one."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TypeVar
+
+Batch = TypeVar("Batch")
+Result = TypeVar("Result")
+
+
+def one_ahead(
+    work: Callable[[Batch], Result], batches: Iterable[Batch]
+) -> Iterator[tuple[Batch, "Future[Result]"]]:
+    """Yield each batch with what was made of it, and make what the next one needs meanwhile.
+
+    A batch is drawn in the caller's thread, where spaCy's earlier components run; only the work
+    is done in another, in the same context: Thinc keeps its ops in a context variable.
+
+    Args:
+        work: What to do ahead; its errors come with the batch that they belong to.
+        batches: May be endless; one more than was asked for is drawn.
+    """
+    waiting = None
+    with ThreadPoolExecutor(1, "trfnb-ahead") as thread:
+        for batch in batches:
+            started = batch, thread.submit(copy_context().run, work, batch)
+            if waiting is not None:
+                yield waiting
+            waiting = started
+        if waiting is not None:
+            yield waiting

@@ -220,6 +220,13 @@ def test_a_process_killed_while_it_removes_checkpoints(lines, tmp_path, monkeypa
     assert not list((tmp_path / "part").glob(".*"))
 
 
+def test_another_body_is_told_by_its_settings(lines, tmp_path):
+    pretrain(config(lines, max_steps=4), tmp_path / "out", progress=False)
+    wide = config(lines, body=BODY | {"width": 24}, max_steps=8)
+    with pytest.raises(PretrainingError, match=r"got another components\.tok2vec\.model\.width"):
+        pretrain(wide, tmp_path / "out", resume=True, progress=False)
+
+
 def test_another_text_is_not_gone_on_with(lines, tmp_path):
     pretrain(config(lines, max_steps=4), tmp_path / "out", progress=False)
     lines.write_text(lines.read_text() + "one line more\n")

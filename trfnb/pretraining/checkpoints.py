@@ -64,14 +64,22 @@ class Checkpoints:
         for old in self.found()[: -self.keep]:
             _remove(old)
 
-    def load(self, model: Model, optimizer: Optimizer) -> dict[str, Any] | None:
-        """Restore the latest checkpoint and return its state, or None where there is none."""
+    def state(self) -> dict[str, Any] | None:
+        """Return what the latest checkpoint tells of its run, or None where there is none."""
         found = self.found()
         if not found:
             return None
         state: dict[str, Any] = json.loads((found[-1] / "state.json").read_text())
-        restore(model, optimizer, load_file(found[-1] / "arrays"), state.pop("updates"))
         return state
+
+    def load(self, model: Model, optimizer: Optimizer) -> None:
+        """Restore the latest checkpoint.
+
+        Raises:
+            ValueError: it is of another model.
+        """
+        updates = json.loads((self.found()[-1] / "state.json").read_text())["updates"]
+        restore(model, optimizer, load_file(self.found()[-1] / "arrays"), updates)
 
 
 def _remove(path: Path) -> None:

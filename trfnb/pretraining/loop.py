@@ -101,7 +101,7 @@ class Run:
             PretrainingError: there is nothing to read, no room to write, or another run to resume.
         """
         setup = self.setup
-        state = self.store.load(setup.model, setup.optimizer) if resume else None
+        state = self.store.state() if resume else None
         if state is not None:
             self._go_on(state)
         elif self.share.writes:
@@ -126,6 +126,7 @@ class Run:
                 "is resumed, got a schedule, whose place is not known. Start again elsewhere."
             )
         self.identity.check(Identity(**state["identity"]), self.folder)
+        self.store.load(setup.model, setup.optimizer)
         place = Position(**state["progress"].pop("position"))
         self.progress = Progress(position=place, **state["progress"])
         self.progress.ended = 0 < setup.settings.patience <= self.progress.since_best

@@ -151,7 +151,14 @@ def _without_weights(initialize: dict[str, Any]) -> None:
 
 
 def _reader(config: Config, name: str) -> Callable[[Language], Any]:
-    block = dot_to_object(config, name)
+    try:
+        block = dot_to_object(config, name)
+    except KeyError:
+        known = ", ".join(f"corpora.{one}" for one in config.get("corpora", {})) or "none"
+        raise PretrainingError(
+            f"[pretraining] corpus expected a block of the config ({known}), got {name!r}. Name "
+            "one of these."
+        ) from None
     # spaCy's readers fail late, or not at all, without a path.
     if isinstance(block, dict) and "path" in block:
         path = block["path"]

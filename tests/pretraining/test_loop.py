@@ -316,7 +316,7 @@ def test_all_bad_settings_are_named_at_once(lines, tmp_path):
         ("pretraining", {"layer": "tok2vec"}, "layer expected one of"),
         ("corpora.pretrain", {"path": "nowhere.txt"}, "no such path"),
         ("corpora.pretrain", {"min_length": 1000}, "got no batch"),
-        ("pretraining", {"corpus": "corpora.novels"}, "of the config (corpora.pretrain)"),
+        ("pretraining", {"corpus": "corpora.novels"}, "got 'corpora.novels'"),
         ("pretraining", {"max_epohcs": 3}, "got max_epohcs"),
     ],
 )

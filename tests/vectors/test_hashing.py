@@ -1,10 +1,16 @@
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.strings import hash_string
 
+from trfnb.vectors import hashing
 from trfnb.vectors.blocks import Keys
+from trfnb.vectors.symbols import spacy_symbols_here
 from trfnb.vectors.wanted import Seen
 
 from .tables import write_fasttext
@@ -71,3 +77,28 @@ def test_composition_by_hand(tmp_path):
     np.testing.assert_allclose(
         got[1], np.mean([buckets[bucket(n)] for n in (b"<q", b"q>")], axis=0)
     )
+
+
+def test_many_words_are_hashed_in_parts(monkeypatch):
+    words = [f"{'w' * (n % 70)}{n}" for n in range(50)]
+    keys = Keys.of(words).part(3, 50)
+    whole = keys.hashes().tolist()
+    monkeypatch.setattr(hashing, "_AT_ONCE", 7)
+    assert keys.hashes().tolist() == whole == [hash_string(word) for word in words[3:]]
+
+
+def test_keys_are_taken_by_position_and_by_mask():
+    keys = Keys.of(["b", "", "größe", "xyz"]).part(0, 4)
+    assert keys.take(np.array([3, 2, 2, 1])).strings() == ["xyz", "größe", "größe", ""]
+    assert keys.take(np.array([True, False, True, False])).strings() == ["b", "größe"]
+    assert len(keys.take(np.zeros(0, dtype=np.int64))) == 0
+
+
+def test_symbols_are_the_same_from_a_process_of_their_own():
+    here = spacy_symbols_here()
+    code = (
+        "import sys, json; from trfnb.vectors.symbols import spacy_symbols; "
+        "found = spacy_symbols(); assert 'spacy' not in sys.modules; print(json.dumps(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == here

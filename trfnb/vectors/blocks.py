@@ -68,9 +68,10 @@ class Keys:
         """Return the keys chosen by a mask or by positions."""
         if index.dtype == bool and index.all():
             return self
-        all_keys = self.bytes_list()
-        chosen = np.flatnonzero(index) if index.dtype == bool else index
-        return Keys.of([all_keys[i] for i in chosen.tolist()])
+        lengths = np.diff(self.offsets)[index]
+        ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+        shifts = self.offsets[:-1][index] - ends[:-1]
+        return Keys(self.data[np.arange(ends[-1]) + np.repeat(shifts, lengths)], ends)
 
     def hashes(self) -> Hashes:
         """Return spaCy's hash of each key (symbols aside)."""

@@ -8,6 +8,8 @@ import numpy.typing as npt
 _M = np.uint64(0xC6A4A7935BD1E995)
 _R = np.uint64(47)
 _LONGEST = 64
+# Keys at once: each takes some 700 bytes while it is hashed.
+_AT_ONCE = 1 << 15
 _MASK = (1 << 64) - 1
 
 
@@ -38,6 +40,12 @@ def murmur64(
     Returns:
         One uint64 a key. spaCy gives the empty string and its own symbols other numbers.
     """
+    if len(offsets) - 1 > _AT_ONCE:
+        firsts = range(0, len(offsets) - 1, _AT_ONCE)
+        parts = (offsets[first : first + _AT_ONCE + 1] for first in firsts)
+        return np.concatenate(
+            [murmur64(data[part[0] : part[-1]], part - part[0], seed) for part in parts]
+        )
     starts, lengths = offsets[:-1], np.diff(offsets)
     short = lengths <= _LONGEST
     width = int(lengths[short].max(initial=0)) // 8 + 1

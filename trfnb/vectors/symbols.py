@@ -159,17 +159,30 @@ class Skeleton:
             self._process.communicate()
 
 
-@cache
-def spacy_symbols() -> dict[str, int]:
+def spacy_symbols_here() -> dict[str, int]:
     """Return spaCy's reserved strings and their numbers; this loads spaCy."""
     from spacy.symbols import IDS
 
     return dict(IDS)
 
 
+@cache
+def spacy_symbols() -> dict[str, int]:
+    """Return spaCy's reserved strings and their numbers; spaCy is not loaded for them here."""
+    if "spacy" in sys.modules:
+        return spacy_symbols_here()
+    call = [sys.executable, "-m", "trfnb.vectors.symbols"]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
 if __name__ == "__main__":
     # Nothing becomes garbage here; looking for it, at the end once more, takes a fifth of the time.
     gc.disable()
     sys.modules.update(_STUBS)
-    write_skeleton(sys.argv[1], Path(sys.argv[2]))
+    if sys.argv[1:]:
+        write_skeleton(sys.argv[1], Path(sys.argv[2]))
+    else:
+        sys.stdout.write(json.dumps(spacy_symbols_here()))
     gc.freeze()

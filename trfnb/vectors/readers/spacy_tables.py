@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from trfnb.vectors.blocks import Block, Floats, Ints, Keys, checked, forget
+from trfnb.vectors.blocks import Block, Floats, Hashes, Ints, Keys, checked, forget
 from trfnb.vectors.readers.source import FloretSettings, Source
 from trfnb.vectors.report import Report, VectorsError
 from trfnb.vectors.symbols import spacy_symbols
@@ -81,27 +82,36 @@ def _source(
         return Source(
             "spaCy floret", data.shape[1], _blocks(data, numbers, rows, report), floret=floret
         )
-    packed = Keys.of(strings)
-    by_hash = dict(zip(packed.hashes().tolist(), range(len(packed)), strict=True))
-    symbols = {number: text for text, number in spacy_symbols().items()}
-    texts = packed.bytes_list()
     hashes = np.fromiter(key2row.keys(), np.uint64, len(key2row))
     rows = np.fromiter(key2row.values(), np.int64, len(key2row))
     order = np.argsort(rows, kind="stable")
-    keys, kept = [], []
-    for position, number in zip(order.tolist(), hashes[order].tolist(), strict=True):
-        if number in by_hash:
-            keys.append(texts[by_hash[number]])
-        elif number in symbols:
-            keys.append(symbols[number].encode())
-        else:
-            report.skip("the key's string is not in strings.json", position + 1, str(number))
-            continue
-        kept.append(rows[position])
-    blocks = _blocks(data, Keys.of(keys), np.array(kept, dtype=np.int64), report)
-    if not keys:
+    hashes, rows = hashes[order], rows[order]
+    keys, found = _named(hashes, Keys.of(strings))
+    for position in np.flatnonzero(~found).tolist():
+        number = str(hashes[position])
+        report.skip("the key's string is not in strings.json", position + 1, number)
+    if not found.any():
         raise VectorsError(f"{name}: expected a table with keys, found none.")
-    return Source("spaCy", data.shape[1], blocks)
+    return Source("spaCy", data.shape[1], _blocks(data, keys, rows[found], report))
+
+
+def _named(hashes: Hashes, strings: Keys) -> tuple[Keys, npt.NDArray[np.bool_]]:
+    """Return the strings of those hashes that have one, and say which these are.
+
+    Arrays throughout: a dict of all strings would take more memory than the table's rows.
+    """
+    numbers = strings.hashes()
+    if not np.isin(hashes, numbers).all():
+        symbols = spacy_symbols()
+        strings = Keys.joined([strings, Keys.of(symbols)])
+        numbers = np.concatenate([numbers, np.fromiter(symbols.values(), np.uint64, len(symbols))])
+    if not len(numbers):
+        return strings, np.zeros(len(hashes), dtype=bool)
+    order = np.argsort(numbers, kind="stable")
+    place = np.searchsorted(numbers, hashes, sorter=order).clip(max=len(numbers) - 1)
+    chosen = order[place]
+    found = numbers[chosen] == hashes
+    return strings.take(chosen[found]), found
 
 
 def _blocks(data: Floats, keys: Keys, rows: Ints, report: Report) -> Iterator[Block]:

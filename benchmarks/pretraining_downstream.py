@@ -1,7 +1,9 @@
 """What pretraining gives a tagger and an entity recogniser: one row a pretrained body and seed.
 
 ``python -m benchmarks.pretraining_downstream CORPUS [--layers LAYER] --weights NAME=PATH … --out
-CSV``. ``none`` is always compared. A row that is there is not made again.
+CSV``. ``none`` is always compared. A row that is there is not made again. Weights are the files of
+`pretraining_bodies`; with ``--body minilm`` they are directories of a transformer, and ``none`` is
+MiniLM as it comes.
 """
 
 import argparse
@@ -38,14 +40,14 @@ def main() -> None:
             given.corpus,
             layers=given.layers,
             limit=given.sentences,
-            dev_limit=given.dev_sentences,
+            dev_limit=given.dev_sentences or None,
             seed=seed,
         )
         for name, path in {"none": "", **weights}.items():
             if (name, seed) in done:
                 continue
             began = time.perf_counter()
-            run = train(_config(path, seed, given.steps), corpus, progress=False)
+            run = train(_config(given.body, path, seed, given.steps), corpus, progress=False)
             scores = [run.scores["tag_acc"], run.scores["ents_f"] or 0.0]
             row = [name, seed, given.sentences, *scores, run.best_step]
             with out.open("a", newline="") as file:
@@ -76,18 +78,20 @@ def summarise(out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _config(weights: str, seed: int, steps: int) -> object:
+def _config(body: str, weights: str, seed: int, steps: int) -> object:
+    large = body != "tok2vec"
     config = build_config(
         ["tagger", "ner"],
-        "tok2vec",
+        weights if large and weights else body,
         "shared",
         seed=seed,
+        precision="auto",
         max_steps=steps,
         eval_frequency=max(steps // 5, 1),
         patience=0,
         batch_words=500,
     )
-    if weights:
+    if weights and not large:
         config = load_config(DEFAULT_CONFIG_PRETRAIN_PATH).merge(config)
         config["initialize"]["init_tok2vec"] = weights
     return config
@@ -98,8 +102,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("corpus")
     parser.add_argument("--layers", nargs="*", default=[])
     parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=PATH")
+    parser.add_argument("--body", choices=["tok2vec", "minilm"], default="tok2vec")
     parser.add_argument("--sentences", type=int, default=500)
-    parser.add_argument("--dev-sentences", type=int, default=600)
+    parser.add_argument("--dev-sentences", type=int, default=0, help="0 is all")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", required=True)

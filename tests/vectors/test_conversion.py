@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,24 @@ def test_truncated_binaries(tmp_path):
     zipped.write_bytes(zipped.read_bytes()[:-40])
     with pytest.raises(VectorsError, match="zip"):
         convert(zipped, tmp_path / "out3")
+
+
+def test_one_of_several_tables_in_a_zip_archive(tmp_path):
+    one = write_text(tmp_path / "v.vec")
+    with zipfile.ZipFile(tmp_path / "glove.zip", "w") as archive:
+        archive.write(one, "tables/v.50d.txt")
+        archive.writestr("tables/v.100d.txt", "other 1 2\n")
+    convert(tmp_path / "glove.zip" / "tables" / "v.50d.txt", tmp_path / "out")
+    convert(one, tmp_path / "whole")
+    found, expected = (
+        (tmp_path / name / "vocab" / "vectors").read_bytes() for name in ("out", "whole")
+    )
+    assert found == expected
+    for wanted in ("", "/tables", "/v.50d.txt"):
+        with pytest.raises(VectorsError, match=r"tables/v\.50d\.txt, tables/v\.100d\.txt"):
+            convert(f"{tmp_path / 'glove.zip'}{wanted}", tmp_path / "none")
+    with pytest.raises(VectorsError, match="none"):
+        convert(tmp_path / "v.vec" / "inside", tmp_path / "none")
 
 
 @settings(

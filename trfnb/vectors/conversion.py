@@ -43,8 +43,9 @@ def convert(
     Args:
         source: fastText ``.vec`` or ``.bin``, word2vec text or binary, GloVe text, floret, gensim
             ``KeyedVectors`` (a file or the object), ``.npy`` or safetensors with keys, or a spaCy
-            pipeline (path, package or object); files may be packed by gzip, zip, xz or bzip2;
-            ``"-"`` or an open binary file is read as a stream.
+            pipeline (path, package or object); files may be packed by gzip, zip, xz or bzip2, and
+            ``archive.zip/table.txt`` names one of several; ``"-"`` or an open binary file is read
+            as a stream.
         path: the directory to make.
         form: the source's format where its first bytes mislead, see `readers.FORMATS`.
         keys: keys of an ``.npy`` or safetensors table, a file or a list.

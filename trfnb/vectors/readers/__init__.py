@@ -10,7 +10,14 @@ from trfnb.vectors.readers.arrays import KeysLike, read_array, read_safetensors
 from trfnb.vectors.readers.fasttext import MAGIC, read_fasttext
 from trfnb.vectors.readers.gensim import from_gensim, looks_like_gensim, read_gensim
 from trfnb.vectors.readers.source import Source
-from trfnb.vectors.readers.sources import Stream, on_disk, open_stream, opened_file, packed
+from trfnb.vectors.readers.sources import (
+    Stream,
+    inside_zip,
+    on_disk,
+    open_stream,
+    opened_file,
+    packed,
+)
 from trfnb.vectors.readers.spacy_tables import find_directory, from_spacy, read_spacy
 from trfnb.vectors.readers.text import read_text
 from trfnb.vectors.readers.word2vec import read_word2vec
@@ -56,6 +63,8 @@ def _opened(source: SourceLike, report: Report, form: str, keys: KeysLike | None
         path = Path(source)
         if path.is_fifo():
             # As a shell's `<(command)`: it can be opened only once.
+            return _stream(open_stream(path, report), form, report, keys)
+        if inside_zip(path)[1]:
             return _stream(open_stream(path, report), form, report, keys)
         if not path.is_file():
             return _directory(str(source), report, keys)

@@ -152,21 +152,22 @@ def open_stream(source: str | PathLike[str] | BinaryIO | IO[bytes], report: Repo
     """Open ``source`` for reading, unpacking gzip, zip, xz and bzip2 by their first bytes.
 
     Args:
-        source: a path, ``"-"`` for standard input, or an open binary file.
+        source: a path, ``"-"`` for standard input, or an open binary file;
+            ``archive.zip/table.txt`` names one of several tables in an archive.
         report: takes note of a truncated archive.
 
     Raises:
         VectorsError: no such file, or a zip archive without exactly one table to read.
     """
-    owned = False
+    owned, member = False, ""
     if isinstance(source, str) and source == "-":
         raw: BinaryIO | IO[bytes] = sys.stdin.buffer
         name = "standard input"
     elif isinstance(source, (str, PathLike)):
-        path = Path(source)
+        path, member = inside_zip(Path(source))
         if not path.exists() or path.is_dir():
             raise VectorsError(f"{path}: expected a file with vectors, found none there.")
-        raw, name, owned = opened_file(path), str(path), True
+        raw, name, owned = opened_file(path), str(source), True
     else:
         raw, name = source, str(getattr(source, "name", "stream"))
     stream = Stream(raw, name, report, owned=owned)
@@ -181,7 +182,7 @@ def open_stream(source: str | PathLike[str] | BinaryIO | IO[bytes], report: Repo
     elif kind == "bzip2":
         opened = cast(BinaryIO, bz2.BZ2File(_buffered(stream)))
     else:
-        opened = _zip_member(stream)
+        opened = _zip_member(stream, member)
     return Stream(opened, name, report, inner=stream)
 
 
@@ -205,7 +206,15 @@ class _Joined(io.RawIOBase):
         return len(data)
 
 
-def _zip_member(stream: Stream) -> IO[bytes]:
+def inside_zip(path: Path) -> tuple[Path, str]:
+    """Part a path that leads into a zip archive: the archive's own, and what it names there."""
+    for parent in () if path.exists() else path.parents:
+        if parent.is_file() and zipfile.is_zipfile(parent):
+            return parent, path.relative_to(parent).as_posix()
+    return path, ""
+
+
+def _zip_member(stream: Stream, member: str) -> IO[bytes]:
     # A zip archive's directory is at its end: a stream that cannot seek goes to disk first.
     raw = stream.raw
     if raw.seekable():
@@ -216,12 +225,14 @@ def _zip_member(stream: Stream) -> IO[bytes]:
     try:
         archive = zipfile.ZipFile(raw)
         names = [n for n in archive.namelist() if not n.endswith("/") and "__MACOSX" not in n]
-        if len(names) != 1:
+        wanted = [member] if member else names
+        if len(wanted) != 1 or wanted[0] not in names:
             raise VectorsError(
                 f"{stream.name}: expected one table in the zip archive, found {len(names)}: "
-                f"{', '.join(names[:10])}. Unpack it and give the file wanted."
+                f"{', '.join(names[:10])}. Name the one wanted as a path into it: "
+                "ARCHIVE.zip/TABLE.txt."
             )
-        return archive.open(names[0])
+        return archive.open(wanted[0])
     except zipfile.BadZipFile as problem:
         raise VectorsError(
             f"{stream.name}: the zip archive is truncated or broken ({problem}). Fetch it again."

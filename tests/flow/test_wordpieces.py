@@ -1,3 +1,6 @@
+import os
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -42,3 +45,28 @@ def test_what_is_cut_off_is_counted_and_the_end_mark_stays(tokenizer):
 def test_how_much_a_model_reads(limit, config, expected):
     tokenizer = SimpleNamespace(model_max_length=limit)
     assert max_wordpieces(tokenizer, SimpleNamespace(**config)) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_waits_for_a_tokenizer_that_runs_in_another_thread():
+    begun, ended = threading.Event(), []
+
+    class Slow:
+        is_fast = True
+        convert_ids_to_tokens = None
+
+        def __call__(self, texts, **options):
+            begun.set()
+            time.sleep(0.2)
+            ended.append(texts)
+            return {"input_ids": [[1]], "offset_mapping": [[(0, 3)]]}
+
+    other = threading.Thread(target=encode, args=(Slow(), ["the"]))
+    other.start()
+    assert begun.wait(30)
+    child = os.fork()
+    if child == 0:
+        encode(Slow(), ["the"])
+        os._exit(0 if len(ended) == 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    other.join()

@@ -18,14 +18,23 @@ _SPACE_MARKS = "▁Ġ "
 
 
 class _OneAtATime:
-    """A lock that a forked process finds open: a tokenizer's settings change while it runs."""
+    """A lock around tokenizers: their settings change while they run.
+
+    A fork waits for it, since the forked process would find the lock inside a tokenizer that runs
+    in another thread closed for good.
+    """
 
     def __init__(self) -> None:
-        self.open()
-        os.register_at_fork(after_in_child=self.open)
+        self.renew()
+        os.register_at_fork(
+            before=lambda: self.lock.acquire(),
+            after_in_parent=lambda: self.lock.release(),
+            after_in_child=self.renew,
+        )
 
-    def open(self) -> None:
-        self.lock = threading.Lock()
+    def renew(self) -> None:
+        # A thread that forks, or is interrupted, while it tokenises must not wait for itself.
+        self.lock = threading.RLock()
 
 
 _tokenizing = _OneAtATime()

@@ -144,3 +144,12 @@ def test_equal_texts_are_found():
     assert copies == [(3, 0)]
     to, source = copy_rows(pieces, copies)
     assert (to.tolist(), source.tolist()) == ([5, 6, 7], [0, 1, 2])
+
+
+def test_another_table_of_wordpieces_is_read_and_learns(body):
+    pieces, packed = flat(), PackedBert.of(body)
+    body.set_input_embeddings(torch.nn.Embedding(70, 16))
+    found = ours(packed, pieces, [0])[0]
+    torch.testing.assert_close(found, expected(body, pieces)[0], atol=1e-5, rtol=1e-5)
+    found.sum().backward()
+    assert body.get_input_embeddings().weight.grad is not None

@@ -31,6 +31,24 @@ def test_gradient_of_several_passes_and_steps(padding):
         one.weight.grad = other.weight.grad = None
 
 
+def test_a_gradient_without_bound_at_padding_is_left_out():
+    module = table(0)
+    (
+        TableGradient(module)(torch.tensor([0, 2])) * torch.tensor([[torch.inf], [1.0]])
+    ).sum().backward()
+    assert module.weight.grad.sum() == 4
+
+
+def test_a_table_in_another_precision_gets_a_gradient_of_its_own():
+    module = table(None)
+    ours = TableGradient(module)
+    ours(torch.tensor([2])).sum().backward()
+    module.weight.grad = None
+    module.double()
+    ours(torch.tensor([2])).sum().backward()
+    assert module.weight.grad.dtype == torch.float64
+
+
 def test_a_gradient_that_is_there_is_added_to():
     module = table(None)
     module.weight.grad = torch.ones(7, 4)

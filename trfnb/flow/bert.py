@@ -72,6 +72,8 @@ class PackedBert:
         """
         device = next(self.embeddings.parameters()).device
         ids = torch.from_numpy(pack.ids).to(device)[None]
+        if self.words.table is not self.embeddings.word_embeddings:
+            self.words = TableGradient(self.embeddings.word_embeddings)
         positions = torch.from_numpy(pack.positions).to(device)[None] + self.first_position
         x = self.embeddings(
             inputs_embeds=self.words(ids),

@@ -33,12 +33,13 @@ class TableGradient:
         """Add the gradient of rows that were looked up."""
         weight, padding = self.table.weight, self.table.padding_idx
         if weight.grad is None:
-            if self._kept is None or self._kept.shape != weight.shape:
-                self._kept = torch.zeros_like(weight)
-            weight.grad = self._kept.zero_()
+            kept = self._kept
+            if kept is None or kept.shape != weight.shape or kept.dtype != weight.dtype:
+                self._kept = kept = torch.zeros_like(weight)
+            weight.grad = kept.zero_()
         ids, d_rows = ids.flatten(), d_rows.flatten(0, -2).to(weight.dtype)
         if padding is not None and bool((ids == padding).any()):
-            d_rows = d_rows * (ids != padding)[:, None]
+            d_rows = d_rows.masked_fill((ids == padding)[:, None], 0.0)
         weight.grad.index_add_(0, ids, d_rows)
 
 

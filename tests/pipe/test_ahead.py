@@ -1,6 +1,7 @@
 """The next batch is tokenised while the encoder runs over this one."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -44,6 +45,26 @@ def test_an_error_comes_with_its_batch():
     assert found == [(1, "NoneType"), (0, "ZeroDivisionError"), (1, "NoneType")]
 
 
+def test_an_error_in_drawing_comes_after_the_batches_before():
+    def batches():
+        yield from (1, 2)
+        raise KeyError("no more")
+
+    found = []
+    with pytest.raises(KeyError, match="no more"):
+        found.extend(made.result() for _, made in one_ahead(lambda batch: batch, batches()))
+    assert found == [1, 2]
+
+
+def test_a_thread_that_starts_nothing_any_more_is_done_without(monkeypatch):
+    class Closed(ThreadPoolExecutor):
+        def submit(self, *given):
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr("trfnb.pipe.ahead.ThreadPoolExecutor", Closed)
+    assert [made.result() for _, made in one_ahead(lambda batch: batch, [1, 2])] == [1, 2]
+
+
 def test_leaving_early_leaves_no_thread():
     for _ in one_ahead(lambda batch: batch, iter(range(100))):
         break
@@ -60,7 +81,7 @@ def test_vectors_are_those_of_single_docs(tiny, threads):
 
 def test_docs_may_be_read_while_others_are_tokenised(tiny, threads):
     nlp = transformer_pipeline(tiny)
-    for _ in nlp.pipe(TEXTS * 25, batch_size=1):
+    for _ in nlp.pipe(TEXTS * 25, batch_size=2):
         nlp(TEXTS[0])
 
 
@@ -75,6 +96,19 @@ def test_a_span_getter_that_fails_goes_to_the_error_handler(tiny, threads):
 
     component.model.attrs["get_spans"] = one_span_a_doc
     component.set_error_handler(lambda name, pipe, docs, error: failed.append((len(docs), error)))
-    found = list(nlp.pipe([TEXTS[0], TEXTS[1], TEXTS[3]], batch_size=1))
-    assert [doc.text for doc in found] == [TEXTS[0], TEXTS[3]]
-    assert [(n, str(error)) for n, error in failed] == [(1, "no spans of two tokens")]
+    found = list(nlp.pipe([*[TEXTS[0]] * 2, *[TEXTS[1]] * 2, TEXTS[3]], batch_size=2))
+    assert [doc.text for doc in found] == [TEXTS[0], TEXTS[0], TEXTS[3]]
+    assert [(n, str(error)) for n, error in failed] == [(2, "no spans of two tokens")]
+
+
+def test_doc_by_doc_each_is_answered_before_the_next_is_drawn(tiny, threads):
+    nlp, answered = transformer_pipeline(tiny), []
+
+    def asked():
+        for n, text in enumerate(TEXTS):
+            assert len(answered) == n
+            yield text
+
+    for doc in nlp.pipe(asked(), batch_size=1):
+        answered.append(doc)
+    assert len(answered) == len(TEXTS)

@@ -5,6 +5,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
 
+from ..flow.workers import begun
+
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
@@ -19,14 +21,24 @@ def one_ahead(
 
     Args:
         work: What to do ahead; its errors come with the batch that they belong to.
-        batches: May be endless; one more than was asked for is drawn.
+        batches: May be endless; one more than was asked for is drawn. An error in drawing comes
+            after the batches before it.
     """
-    waiting = None
+    drawn, waiting, error = iter(batches), None, None
     with ThreadPoolExecutor(1, "trfnb-ahead") as thread:
-        for batch in batches:
-            started = batch, thread.submit(copy_context().run, work, batch)
+        while True:
+            try:
+                batch = next(drawn)
+            except StopIteration:
+                break
+            except Exception as one:
+                error = one
+                break
+            started = batch, begun(thread, copy_context().run, work, batch)
             if waiting is not None:
                 yield waiting
             waiting = started
         if waiting is not None:
             yield waiting
+    if error is not None:
+        raise error

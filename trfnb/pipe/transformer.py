@@ -121,7 +121,9 @@ class Transformer(SharedBody, TrainablePipe):
         """
         handle_error = self.get_error_handler()
         batches = _batches(stream, batch_size, _TOKENS_A_BATCH)
-        for number, (docs, tokenise) in enumerate(self._tokenised_ahead(batches), start=1):
+        # Whoever asks doc by doc may send the next only after this one's answer.
+        ahead = self._tokenised_ahead(batches) if batch_size > 1 else map(_as_it_is, batches)
+        for number, (docs, tokenise) in enumerate(ahead, start=1):
             if self.storage == "none" and number % _GIVE_BACK_EVERY == 0:
                 give_back()
             try:
@@ -136,7 +138,7 @@ class Transformer(SharedBody, TrainablePipe):
     ) -> Iterator[tuple[list[Doc], Callable[[], list[Doc]]]]:
         """Yield batches with what waits for their wordpieces, where a thread is there for them."""
         if self.model.name != "transformer_model" or torch.get_num_threads() == 1:
-            yield from ((docs, lambda docs=docs: docs) for docs in batches)
+            yield from map(_as_it_is, batches)
             return
         for docs, found in one_ahead(partial(tokenised, self.model), batches):
             yield docs, found.result
@@ -306,6 +308,10 @@ class Transformer(SharedBody, TrainablePipe):
         super().from_bytes(bytes_data, exclude=exclude)
         self._restored()
         return self
+
+
+def _as_it_is(docs: list[Doc]) -> tuple[list[Doc], Callable[[], list[Doc]]]:
+    return docs, lambda: docs
 
 
 def _batches(stream: Iterable[Doc], max_docs: int, max_tokens: int) -> Iterator[list[Doc]]:

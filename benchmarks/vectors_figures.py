@@ -39,13 +39,18 @@ def main() -> None:
             gap = differences(part, list(METRICS), of=setting, against="none", by="setting")
             shown = gap[["metric", "mean", "low", "high", "n", "shows"]].round(4)
             print(setting, "less none:", shown.values.tolist())
-    small = runs[(runs["size"] > 0) & runs["setting"].isin(SHOWN)]
-    lines = intervals(small, ["setting", "size"], "ents_f")
+    sizes = sorted(runs["sentences"].unique())
+    lines = intervals(runs[runs["setting"].isin(SHOWN)], ["setting", "sentences"], "ents_f")
     figure = plots.interval_lines(
-        lines, "size", hue="setting", xlabel="training sentences", ylabel="entities F", logx=True
+        lines,
+        "sentences",
+        hue="setting",
+        xlabel="training sentences",
+        ylabel="entities F",
+        logx=True,
     )
     axes = figure.axes[0]
-    axes.set_xticks([500, 2000], ["500", "2,000"])
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     FIGURE.parent.mkdir(exist_ok=True)
     figure.savefig(FIGURE, dpi=110)

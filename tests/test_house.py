@@ -19,8 +19,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room may import the rooms that stand before it.
 FLOW = ["forking", "allocation", "precision", "runtime", "spans", "wordpieces", "batching",
-        "packing", "mixing", "freezing", "saved", "adapters", "dropping", "attention", "halves",
-        "looking_up", "bert", "caching", "stepping", "weights", "workers", "passes", "encoder",
+        "packing", "mixing", "freezing", "saved", "adapters", "dropping", "groups", "attention",
+        "halves", "looking_up", "bert", "caching", "stepping", "weights", "workers", "passes", "encoder",
         "alignment", "windows", "pooling",
         "measurement", "balancing", "schedules", "gradients", "listener"]  # fmt: skip
 ROOMS = {

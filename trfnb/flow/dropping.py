@@ -21,8 +21,12 @@ def drop(x: torch.Tensor, rate: float) -> torch.Tensor:
         return x
     if x.device.type != "cpu":
         return functional.dropout(x, rate)
+    return x * kept(x, rate)
+
+
+def kept(x: torch.Tensor, rate: float) -> torch.Tensor:
+    """Return what dropout on a CPU multiplies `x` by: 0, or the inverse of the share that stays."""
     dropped = round(rate * _STEPS)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     fates = draws.view(torch.int16)[: x.numel()].view(x.shape)
-    kept = (fates >= dropped - _STEPS // 2).to(x.dtype).mul_(_STEPS / (_STEPS - dropped))
-    return x * kept
+    return (fates >= dropped - _STEPS // 2).to(x.dtype).mul_(_STEPS / (_STEPS - dropped))

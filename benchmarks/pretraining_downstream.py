@@ -89,7 +89,7 @@ def _config(body: str, weights: str, seed: int, steps: int) -> object:
         max_steps=steps,
         eval_frequency=max(steps // 5, 1),
         patience=0,
-        batch_words=500,
+        batch_words=150 if large else 500,
     )
     if weights and not large:
         config = load_config(DEFAULT_CONFIG_PRETRAIN_PATH).merge(config)

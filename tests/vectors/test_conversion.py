@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -521,3 +523,18 @@ def test_the_pipeline_is_spacys_own(lang, tmp_path):
     text = "Das ist's, z.B. am 3. Mai!" if lang == "de" else "这是句子。"
     assert [t.text for t in nlp(text)] == [t.text for t in blank(text)]
     assert nlp.config["nlp"]["tokenizer"] == blank.config["nlp"]["tokenizer"]
+
+
+def test_a_command_that_is_terminated_leaves_nothing(tmp_path):
+    call = [sys.executable, "-m", "trfnb", "vectors", "convert", "-", str(tmp_path / "out")]
+    process = subprocess.Popen(call, stdin=subprocess.PIPE)
+    process.stdin.write(b"one 1 2 3\n" * 10)
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [path.name.startswith(".out.partial") for path in tmp_path.iterdir()] == [True]
+    process.terminate()
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    process.stdin.close()
+    assert not list(tmp_path.iterdir())

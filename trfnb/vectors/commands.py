@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import signal
+import sys
 from typing import Any
 
 from trfnb.vectors.options import DTYPES
@@ -70,6 +72,8 @@ def _add_distill(commands: Any) -> None:
 def _convert(arguments: argparse.Namespace) -> int:
     from trfnb.vectors import convert
 
+    # As an exception, so that what is half written is taken away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     print(convert(arguments.source, arguments.path, **_options(arguments, "source", "path")))  # noqa: T201
     return 0
 

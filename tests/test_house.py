@@ -20,8 +20,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A room may import the rooms that stand before it.
 FLOW = ["forking", "allocation", "precision", "runtime", "spans", "wordpieces", "batching",
         "packing", "mixing", "freezing", "saved", "adapters", "dropping", "groups", "attention",
-        "halves", "looking_up", "bert", "caching", "stepping", "weights", "workers", "passes", "encoder",
-        "alignment", "windows", "pooling",
+        "halves", "looking_up", "bert", "caching", "stepping", "weights", "workers", "passes",
+        "encoder", "alignment", "windows", "pooling",
         "measurement", "balancing", "schedules", "gradients", "listener"]  # fmt: skip
 ROOMS = {
     "runs": set(),

@@ -69,7 +69,8 @@ def test_windows_compute_what_the_body_computes(embed, encode, rows):
     np.testing.assert_allclose(ours, vectors, atol=1e-5)
     assert len(mine) == len(theirs)
     for a, b in zip(mine, theirs, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
+        # A bit or two of fp32, which are all that the order of additions changes.
+        np.testing.assert_allclose(a, b, rtol=5e-7, atol=1e-4)
 
 
 def test_an_embedding_whose_gradient_depends_on_the_docs_is_computed_as_it_is():

@@ -127,14 +127,18 @@ def load_weights(
 
 def _tensors(shim: Any) -> dict[str, Any]:
     """Return a transformer's tensors by name, without an adapter's."""
-    weights = srsly.msgpack_loads(shim.to_bytes()).get("weights")
+    return _loaded(srsly.msgpack_loads(shim.to_bytes()))
+
+
+def _loaded(content: Any) -> dict[str, Any]:
+    weights = content.get("weights")
     return load_safetensors(weights) if weights else {}
 
 
 def _fill(shim: Any, place: str, arrays: dict[str, Any]) -> None:
     """Replace some of a transformer's tensors."""
     content: Any = srsly.msgpack_loads(shim.to_bytes())
-    tensors = _tensors(shim)
+    tensors = _loaded(content)
     found = {name: arrays[f"{place}.{name}"] for name in tensors if f"{place}.{name}" in arrays}
     if found:
         content["weights"] = save_safetensors(tensors | found)

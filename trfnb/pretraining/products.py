@@ -5,12 +5,13 @@ Thinc multiplies by BLIS, which reaches a third of what OpenBLAS reaches on proc
 so that weights, sizes and files do not differ.
 """
 
-from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from thinc.api import Model, NumpyOps
+
+from trfnb.flow.precision import native_bf16
 
 Precision = Literal["fp32", "bf16", "auto"]
 
@@ -42,12 +43,6 @@ class HalfOps(BlasOps):
         return out
 
 
-@cache
-def bf16_is_native() -> bool:
-    """Say whether the processor multiplies bf16 itself."""
-    return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
-
-
 def accelerate(model: Model, precision: Precision = "fp32") -> None:
     """Let a model's layers on the CPU multiply by the faster BLAS.
 
@@ -61,7 +56,7 @@ def accelerate(model: Model, precision: Precision = "fp32") -> None:
     if precision not in get_args(Precision):
         known = ", ".join(get_args(Precision))
         raise ValueError(f"precision expected one of {known}, got {precision!r}.")
-    half = precision == "bf16" or (precision == "auto" and bf16_is_native())
+    half = precision == "bf16" or (precision == "auto" and native_bf16(torch.device("cpu")))
     ops = HalfOps() if half else BlasOps()
     for node in model.walk():
         if isinstance(node.ops, NumpyOps):

@@ -72,8 +72,7 @@ def _add_distill(commands: Any) -> None:
 def _convert(arguments: argparse.Namespace) -> int:
     from trfnb.vectors import convert
 
-    # As an exception, so that what is half written is taken away.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _end_tidily()
     print(convert(arguments.source, arguments.path, **_options(arguments, "source", "path")))  # noqa: T201
     return 0
 
@@ -89,8 +88,14 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _distill(arguments: argparse.Namespace) -> int:
     from trfnb.vectors import distill
 
+    _end_tidily()
     print(distill(arguments.model, arguments.path, **_options(arguments, "model", "path")))  # noqa: T201
     return 0
+
+
+def _end_tidily() -> None:
+    """Make an exception of being terminated, so that what is half written is taken away."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def _options(arguments: argparse.Namespace, *positional: str) -> dict[str, Any]:

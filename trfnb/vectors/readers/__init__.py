@@ -61,10 +61,8 @@ def _opened(source: SourceLike, report: Report, form: str, keys: KeysLike | None
         return from_spacy(source, report)
     if isinstance(source, (str, PathLike)) and source != "-":
         path = Path(source)
-        if path.is_fifo():
-            # As a shell's `<(command)`: it can be opened only once.
-            return _stream(open_stream(path, report), form, report, keys)
-        if inside_zip(path)[1]:
+        # A pipe, as a shell's `<(command)`, can be opened only once.
+        if path.is_fifo() or inside_zip(path)[1]:
             return _stream(open_stream(path, report), form, report, keys)
         if not path.is_file():
             return _directory(str(source), report, keys)

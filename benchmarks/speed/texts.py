@@ -13,6 +13,7 @@ import spacy
 from spacy.tokens import Doc, DocBin
 
 from trfnb import corpora
+from trfnb.corpora import Sentence
 
 KINDS = ("tweets", "sentences", "documents")
 CUT, TWEET = 128, 12
@@ -30,26 +31,36 @@ def write(folder: Path, source: str, words: int, book: int, train_words: int) ->
     """
     folder.mkdir(parents=True, exist_ok=True)
     corpus = corpora.load(source)
-    pool = list(corpus.dev)
-    if sum(len(one.words) for one in pool) < 2 * words:
-        pool += corpus.train
-    documents: dict[str, list[str]] = {}
-    for i, one in enumerate(pool):
-        documents.setdefault(one.doc_id or str(i // 10), []).extend(one.words)
-    cut = [one[i : i + CUT] for one in documents.values() for i in range(0, len(one), CUT)]
-    sentences = [list(one.words) for one in pool]
-    tweets = [one for one in sentences if len(one) <= TWEET]
-    long = [word for one in documents.values() for word in one]
-    long *= -(-book // max(len(long), 1))
-    texts = {
-        "tweets": _enough(tweets, words),
-        "sentences": _enough(sentences, words),
-        "documents": _enough(cut, words),
-        "book": [long[:book]],
-    }
+    texts: dict[str, list[list[str]]] = {}
+    for pool in (corpus.dev, [*corpus.dev, *corpus.train]):
+        for kind, some in _kinds(pool).items():
+            # The held-out split as it is, where it is large enough: a draw from training texts
+            # too would change how long and how even they are.
+            if kind not in texts or _words(texts[kind]) < words:
+                texts[kind] = _enough(some, words)
+    long = [word for one in _kinds([*corpus.dev, *corpus.train])["documents"] for word in one]
+    texts["book"] = [(long * -(-book // max(len(long), 1)))[:book]]
     (folder / "texts.json").write_text(json.dumps(texts))
     return {kind: {"texts": len(some), "words": sum(map(len, some))} for kind, some in texts.items()
            } | {"train": _write_train(folder, corpus, train_words)}  # fmt: skip
+
+
+def _kinds(pool: Sequence[Sentence]) -> dict[str, list[list[str]]]:
+    documents: dict[str, list[str]] = {}
+    for i, one in enumerate(pool):
+        documents.setdefault(one.doc_id or str(i // 10), []).extend(one.words)
+    sentences = [list(one.words) for one in pool]
+    return {
+        "tweets": [one for one in sentences if len(one) <= TWEET],
+        "sentences": sentences,
+        "documents": [
+            one[i : i + CUT] for one in documents.values() for i in range(0, len(one), CUT)
+        ],
+    }
+
+
+def _words(texts: Sequence[Sequence[str]]) -> int:
+    return sum(map(len, texts))
 
 
 def _write_train(folder: Path, corpus: corpora.Corpus, words: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Attention over texts laid end to end: runs of texts of one length attend as a block."""
+"""Attention over texts laid end to end: texts of about one length attend as a block."""
 
 import math
 from collections.abc import Sequence
@@ -8,50 +8,93 @@ import torch
 from torch.nn import functional
 
 from .dropping import kept
-from .groups import Group
+from .groups import SHORT, Group
 
-# (texts, length) of each run of texts of one length, in order.
-Runs = Sequence[tuple[int, int]]
-# In bf16 on a CPU torch's fused attention wins from here on, measured on heads 32 wide.
-_FUSED_FROM = 48
-# Shorter rows of scores fill no vector register: torch's softmax in fp32 gains nothing there.
-_REGISTER = 16
+# Rows of scores of this many numbers: torch's softmax of bf16 is faster in fp32 and back.
+_IN_FP32 = range(16, 48)
+# Sums of exponentials between this and its inverse lost nothing to under- or overflow.
+_TINY = 1e-25
 
 
 def attend(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    runs: Runs,
+    groups: Sequence[Group],
     heads: int,
     dropout: float = 0.0,
-    groups: Sequence[Group] | None = None,
 ) -> torch.Tensor:
-    """Let each wordpiece look at those of its own text.
+    """Let each wordpiece look at those of its own text, so that gradients come back.
 
     Args:
         q: (n, width) queries of texts laid end to end.
         k: (n, width) keys.
         v: (n, width) values.
-        runs: (texts, length) of each run of texts of one length, in order.
+        groups: The texts, from `grouped`.
         heads: Parts that the width is cut into.
         dropout: Share of looks to drop.
-        groups: The same texts in groups, on a CPU, where gradients are wanted.
 
     Returns:
         (n, width) mixed values.
     """
-    if groups is not None:
-        mixed: torch.Tensor = _Attend.apply(q, k, v, groups, heads, dropout)
-        return mixed
-    sizes = [count * length for count, length in runs]
-    found = []
-    # Split, not sliced: the gradient of a slice is as large as the whole.
-    for (count, length), *own in zip(runs, *(x.split(sizes) for x in (q, k, v)), strict=True):
-        one, two, three = (x.view(count, length, heads, -1).transpose(1, 2) for x in own)
-        looked = functional.scaled_dot_product_attention(one, two, three, dropout_p=dropout)
-        found.append(looked.transpose(1, 2).reshape(count * length, -1))
-    return found[0] if len(found) == 1 else torch.cat(found)
+    mixed: torch.Tensor = _Attend.apply(q, k, v, groups, heads, dropout)
+    return mixed
+
+
+def look(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, groups: Sequence[Group], heads: int
+) -> torch.Tensor:
+    """Do as `attend`, without gradients, over texts that are grouped by their exact length."""
+    out = torch.empty_like(v)
+    for group in groups:
+        blocks = (group.block(x, heads) for x in (q, k, v))
+        group.unblock(functional.scaled_dot_product_attention(*blocks), out)
+    return out
+
+
+def look_in_half(qkv: torch.Tensor, groups: Sequence[Group], heads: int) -> torch.Tensor:
+    """Let each wordpiece look at those of its own text in bf16, without gradients.
+
+    Args:
+        qkv: (n, 3 * width) queries, divided by the root of a head's width; keys; values.
+        groups: The texts, from `padded`.
+        heads: Parts that the width is cut into.
+
+    Returns:
+        (n, width) bf16, the mixed values.
+    """
+    out = qkv.new_empty((len(qkv), qkv.shape[1] // 3))
+    for group in groups:
+        q, k, v = group.gather(qkv, 3 * heads).chunk(3, dim=1)
+        found = _look_briefly(q, k, v, group.real) if group.size[1] <= SHORT else None
+        if found is None:
+            mask = None if group.real is None else _mask(group.real, q.dtype)
+            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        group.unblock(found, out)
+    return out
+
+
+def _mask(real: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return what to add to scores so that nobody looks at padding."""
+    return torch.zeros_like(real, dtype=dtype).masked_fill_(~real, -torch.inf)
+
+
+def _look_briefly(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, real: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Attend over short texts, or return None where a score is too large or too small for it.
+
+    So short a row fills no vector register, which makes finding its maximum as slow as all the
+    rest; without maxima a block is exponentiated as one. The sums tell whether that went well.
+    """
+    looks = torch.matmul(q, k.transpose(-1, -2)).exp_()
+    if real is not None:
+        looks *= real.to(looks.dtype)
+    sums = torch.matmul(looks, looks.new_ones(looks.shape[-1], 1))
+    least, most = torch.aminmax(sums)
+    if not (least > _TINY and most < 1.0 / _TINY):
+        return None
+    return torch.matmul(looks, v) / sums
 
 
 class _Attend(torch.autograd.Function):
@@ -109,34 +152,9 @@ class _Attend(torch.autograd.Function):
         return d_q, d_k, d_v, None, None, None
 
 
-def attend_in_half(qkv: torch.Tensor, runs: Runs, heads: int) -> torch.Tensor:
-    """Let each wordpiece look at those of its own text, without gradients.
-
-    Args:
-        qkv: (n, 3 * width) bf16: queries, divided by the root of a head's width; keys; values.
-        runs: (texts, length) of each run of texts of one length, in order.
-        heads: Parts that the width is cut into.
-
-    Returns:
-        (n, width) bf16, the mixed values.
-    """
-    n, width = len(qkv), qkv.shape[1] // 3
-    mixed = torch.empty((n, width), dtype=qkv.dtype, device=qkv.device)
-    sizes = [count * length for count, length in runs]
-    parts = zip(runs, qkv.split(sizes), mixed.split(sizes), strict=True)
-    for (count, length), own, out in parts:
-        q, k, v = own.view(count, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        if length >= _FUSED_FROM:
-            found = functional.scaled_dot_product_attention(q, k, v, scale=1.0)
-        else:
-            found = torch.matmul(_softmax(torch.matmul(q, k.transpose(-1, -2))), v)
-        out.view(count, length, heads, -1).copy_(found.transpose(1, 2))
-    return mixed
-
-
 def _softmax(scores: torch.Tensor) -> torch.Tensor:
     """Return the softmax of the last axis, by the faster of two ways in bf16."""
     length = scores.shape[-1]
-    if scores.dtype == torch.bfloat16 and _REGISTER <= length < _FUSED_FROM:
+    if scores.dtype == torch.bfloat16 and length in _IN_FP32:
         return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
     return scores.softmax(-1)

@@ -11,9 +11,9 @@ from typing import Any, Self, cast
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Runs, attend
+from .attention import attend, look
 from .dropping import drop
-from .groups import Group, grouped
+from .groups import Group, grouped, padded
 from .halves import HalfLayer, Halves, linears
 from .looking_up import TableGradient
 from .packing import Pack
@@ -82,25 +82,32 @@ class PackedBert:
             token_type_ids=torch.zeros_like(ids),
         )[0]
         by_hand = torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)
-        groups = grouped(pack.runs) if by_hand and device.type == "cpu" else None
+        if halves is not None:
+            groups = padded(pack.runs)
+        else:
+            groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
         found = {0: x} if 0 in layers else {}
         for number, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
             if halves is not None:
-                x = halves[number - 1].forward(layer, x, pack.runs, self.heads)
+                x = halves[number - 1].forward(layer, x, groups, self.heads)
             elif checkpointing and torch.is_grad_enabled():
-                x = checkpoint(self._layer, layer, x, pack.runs, groups, use_reentrant=False)
+                x = checkpoint(self._layer, layer, x, groups, by_hand, use_reentrant=False)
             else:
-                x = self._layer(layer, x, pack.runs, groups)
+                x = self._layer(layer, x, groups, by_hand)
             if number in layers:
                 found[number] = x
         return found
 
     def _layer(
-        self, layer: Any, x: torch.Tensor, runs: Runs, groups: Sequence[Group] | None
+        self, layer: Any, x: torch.Tensor, groups: Sequence[Group], by_hand: bool
     ) -> torch.Tensor:
         own, mixed = layer.attention.self, layer.attention.output
         q, k, v = own.query(x), own.key(x), own.value(x)
-        looked = mixed.dense(attend(q, k, v, runs, self.heads, _rate(own.dropout), groups))
+        if by_hand:
+            looked = attend(q, k, v, groups, self.heads, _rate(own.dropout))
+        else:
+            looked = look(q, k, v, groups, self.heads)
+        looked = mixed.dense(looked)
         x = mixed.LayerNorm(drop(looked, _rate(mixed.dropout)) + x)
         inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(x))
         outer = layer.output.dense(inner)

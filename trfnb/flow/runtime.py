@@ -11,8 +11,9 @@ from .precision import DTYPES, Precision, checked_precision, resolved
 # On a CPU larger forward passes run out of cache: 4,096 wordpieces took 10-20 % longer a word.
 # One more pass costs about as much as 30 positions there (60 in training), measured on MiniLM.
 CPU_BATCH_ITEMS = 1024
-# Training pays for the gradient of all embeddings once a pass: larger ones are worth their cache.
-CPU_TRAIN_ITEMS = 2048
+# Training pays for the gradient of all embeddings once a pass, and bf16 lays every matrix out anew
+# for the processor: larger passes are worth their cache.
+CPU_LARGE_ITEMS = 2048
 CPU_PADDING = 64
 
 
@@ -48,9 +49,10 @@ class Runtime:
 
     def items(self, device: torch.device, is_train: bool = False) -> int:
         """Return the budget of one forward pass on a device."""
-        if device.type == "cpu":
-            return min(self.max_batch_items, CPU_TRAIN_ITEMS if is_train else CPU_BATCH_ITEMS)
-        return self.max_batch_items
+        if device.type != "cpu":
+            return self.max_batch_items
+        large = is_train or resolved(self.precision, device) != "fp32"
+        return min(self.max_batch_items, CPU_LARGE_ITEMS if large else CPU_BATCH_ITEMS)
 
     def padding(self, device: torch.device) -> int | None:
         """Return how many padded positions cost less than a forward pass of their own."""

@@ -47,8 +47,8 @@ def look(
     """Do as `attend`, without gradients, over texts that are grouped by their exact length."""
     out = torch.empty_like(v)
     for group in groups:
-        blocks = (group.block(x, heads) for x in (q, k, v))
-        group.unblock(functional.scaled_dot_product_attention(*blocks), out)
+        one, two, three = (group.block(x, heads) for x in (q, k, v))
+        group.unblock(functional.scaled_dot_product_attention(one, two, three), out)
     return out
 
 

@@ -48,7 +48,8 @@ def look(
     out = torch.empty_like(v)
     for group in groups:
         one, two, three = (group.block(x, heads) for x in (q, k, v))
-        group.unblock(functional.scaled_dot_product_attention(one, two, three), out)
+        found = functional.scaled_dot_product_attention(one, two, three)
+        group.unblock(found, out)
     return out
 
 
@@ -119,7 +120,7 @@ class _Attend(torch.autograd.Function):
         looks = []
         with torch.autocast(q.device.type, enabled=False):
             for group in groups:
-                one, two, three = (group.block(x, heads) for x in (q, k, v))
+                one, two, three = (group.gather(x, heads) for x in (q, k, v))
                 scores = torch.matmul(one * scale, two.transpose(-1, -2))
                 if group.real is not None:
                     scores.masked_fill_(~group.real, -torch.inf)
@@ -138,7 +139,8 @@ class _Attend(torch.autograd.Function):
         d_q, d_k, d_v = (torch.empty_like(x) for x in (q, k, v))
         with torch.autocast(q.device.type, enabled=False):
             for group, look, fate in zip(ctx.groups, looks[::2], looks[1::2], strict=True):
-                one, two, three, d_mixed = (group.block(x, ctx.heads) for x in (q, k, v, d_out))
+                one, two, three = (group.gather(x, ctx.heads) for x in (q, k, v))
+                d_mixed = group.block(d_out, ctx.heads)
                 d_look = torch.matmul(d_mixed, three.transpose(-1, -2))
                 dropped = look
                 if fate is not None:
@@ -146,9 +148,8 @@ class _Attend(torch.autograd.Function):
                     d_look.mul_(fate)
                 group.unblock(torch.matmul(dropped.transpose(-1, -2), d_mixed), d_v)
                 d_scores = torch._softmax_backward_data(d_look, look, -1, look.dtype)
-                d_scores.mul_(ctx.scale)
-                group.unblock(torch.matmul(d_scores, two), d_q)
-                group.unblock(torch.matmul(d_scores.transpose(-1, -2), one), d_k)
+                group.unblock(torch.matmul(d_scores, two).mul_(ctx.scale), d_q)
+                group.unblock(torch.matmul(d_scores.transpose(-1, -2), one).mul_(ctx.scale), d_k)
         return d_q, d_k, d_v, None, None, None
 
 

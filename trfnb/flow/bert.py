@@ -102,11 +102,12 @@ class PackedBert:
         self, layer: Any, x: torch.Tensor, groups: Sequence[Group], by_hand: bool
     ) -> torch.Tensor:
         own, mixed = layer.attention.self, layer.attention.output
-        q, k, v = own.query(x), own.key(x), own.value(x)
+        # No name holds on to what attention alone reads.
+        parts = own.query, own.key, own.value
         if by_hand:
-            looked = attend(q, k, v, groups, self.heads, _rate(own.dropout))
+            looked = attend(*(part(x) for part in parts), groups, self.heads, _rate(own.dropout))
         else:
-            looked = look(q, k, v, groups, self.heads)
+            looked = look(*(part(x) for part in parts), groups, self.heads)
         looked = mixed.dense(looked)
         x = mixed.LayerNorm(drop(looked, _rate(mixed.dropout)) + x)
         inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(x))

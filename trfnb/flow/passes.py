@@ -69,7 +69,7 @@ def _packed(
     half = not is_train and resolved(runtime.precision, device) == "bf16"
     if is_train:
         packed.halves.forget()
-    else:
+    if half:
         items = even(int(wordpieces.lengths[texts].sum()), items)
     halves = packed.halves.fresh() if half else None
 
@@ -83,8 +83,9 @@ def _packed(
         return torch.from_numpy(pack.rows).to(device), found
 
     parts = packs(wordpieces, items, texts)
-    # One by one in training: dropout is drawn, and gradients are added up, in a fixed order.
-    yield from map(compute, parts) if is_train else side_by_side(compute, parts)
+    # In fp32 products are large enough to be shared by all threads, which takes less memory. In
+    # training dropout is drawn, and gradients are added up, in a fixed order.
+    yield from side_by_side(compute, parts) if half else map(compute, parts)
 
 
 def _padded(

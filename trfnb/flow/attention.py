@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from .dropping import kept
+from .dropping import drawn, factors
 from .groups import SHORT, Group
 
 # Rows of scores of this many numbers: torch's softmax of bf16 is faster in fp32 and back.
@@ -125,11 +125,12 @@ class _Attend(torch.autograd.Function):
                 if group.real is not None:
                     scores.masked_fill_(~group.real, -torch.inf)
                 look = _softmax(scores)
-                fate = kept(look, dropout) if dropout > 0 else None
-                group.unblock(torch.matmul(look if fate is None else look * fate, three), out)
-                looks += [look, fate]
+                stays = drawn(look, dropout) if dropout > 0 else None
+                dropped = look if stays is None else look * factors(stays, dropout, look.dtype)
+                group.unblock(torch.matmul(dropped, three), out)
+                looks += [look, stays]
         ctx.save_for_backward(q, k, v, *looks)
-        ctx.groups, ctx.heads, ctx.scale = groups, heads, scale
+        ctx.groups, ctx.heads, ctx.scale, ctx.dropout = groups, heads, scale, dropout
         return out
 
     @staticmethod
@@ -138,14 +139,15 @@ class _Attend(torch.autograd.Function):
         d_out = d_outs[0].to(v.dtype)
         d_q, d_k, d_v = (torch.empty_like(x) for x in (q, k, v))
         with torch.autocast(q.device.type, enabled=False):
-            for group, look, fate in zip(ctx.groups, looks[::2], looks[1::2], strict=True):
+            for group, look, stays in zip(ctx.groups, looks[::2], looks[1::2], strict=True):
                 one, two, three = (group.gather(x, ctx.heads) for x in (q, k, v))
                 d_mixed = group.block(d_out, ctx.heads)
                 d_look = torch.matmul(d_mixed, three.transpose(-1, -2))
                 dropped = look
-                if fate is not None:
-                    dropped = look * fate
-                    d_look.mul_(fate)
+                if stays is not None:
+                    factor = factors(stays, ctx.dropout, look.dtype)
+                    dropped = look * factor
+                    d_look.mul_(factor)
                 group.unblock(torch.matmul(dropped.transpose(-1, -2), d_mixed), d_v)
                 d_scores = torch._softmax_backward_data(d_look, look, -1, look.dtype)
                 group.unblock(torch.matmul(d_scores, two).mul_(ctx.scale), d_q)

@@ -101,20 +101,23 @@ class PackedBert:
     def _layer(
         self, layer: Any, x: torch.Tensor, groups: Sequence[Group], by_hand: bool
     ) -> torch.Tensor:
-        own, mixed = layer.attention.self, layer.attention.output
-        # No name holds on to what attention alone reads.
-        parts = own.query, own.key, own.value
-        if by_hand:
-            looked = attend(*(part(x) for part in parts), groups, self.heads, _rate(own.dropout))
-        else:
-            looked = look(*(part(x) for part in parts), groups, self.heads)
-        looked = mixed.dense(looked)
+        mixed = layer.attention.output
+        looked = mixed.dense(self._looked(layer.attention.self, x, groups, by_hand))
         x = mixed.LayerNorm(drop(looked, _rate(mixed.dropout)) + x)
         inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(x))
         outer = layer.output.dense(inner)
         return cast(
             torch.Tensor, layer.output.LayerNorm(drop(outer, _rate(layer.output.dropout)) + x)
         )
+
+    def _looked(
+        self, own: Any, x: torch.Tensor, groups: Sequence[Group], by_hand: bool
+    ) -> torch.Tensor:
+        """Return what attention mixes; its queries, keys and values go when it is done."""
+        q, k, v = own.query(x), own.key(x), own.value(x)
+        if by_hand:
+            return attend(q, k, v, groups, self.heads, _rate(own.dropout))
+        return look(q, k, v, groups, self.heads)
 
     def _agrees(self, body: torch.nn.Module) -> bool:
         """Return whether this computes what the HuggingFace model itself computes."""

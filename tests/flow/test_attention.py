@@ -51,6 +51,20 @@ def test_texts_do_not_look_at_each_other():
     assert torch.equal(look_in_half(half, groups, 4)[:70], look_in_half(moved, groups, 4)[:70])
 
 
+@pytest.mark.parametrize("runs", [[(1, 20), (3, 19)], [(1, 60), (2, 59)]])
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_broken_number_stays_in_its_text(runs, broken):
+    longest = runs[0][1]
+    q, k, v, half = drawn(runs, 32, 1)
+    half[0, 70] = v[0, 0] = broken
+    assert look_in_half(half, padded(runs), 1)[longest:].isfinite().all()
+    q, k, v = (x.requires_grad_() for x in (q, k, v))
+    found = attend(q, k, v, grouped(runs, waste=10**6), 1)[longest:]
+    found.sum().backward()
+    assert found.isfinite().all()
+    assert all(x.grad[longest:].isfinite().all() for x in (q, k, v))
+
+
 def test_padded_groups_fill_registers():
     groups = padded(RUNS)
     assert [(one.size, one.rows, one.places is None) for one in groups] == [

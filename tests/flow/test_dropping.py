@@ -36,6 +36,12 @@ def test_gradient_goes_where_numbers_stayed():
     assert torch.equal(x.grad, kept.detach())
 
 
+def test_a_rate_just_below_one():
+    found = drop(torch.ones(1000), 0.999999)
+    assert found.isfinite().all()
+    assert (found == 0).float().mean() > 0.99
+
+
 def test_auto_is_native_or_exact():
     cpu = torch.device("cpu")
     assert resolved("auto", cpu) == ("bf16" if native_bf16(cpu) else "fp32")

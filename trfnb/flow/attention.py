@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from .dropping import drawn, factors
@@ -42,13 +43,18 @@ def attend(
 
 
 def look(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, groups: Sequence[Group], heads: int
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    groups: Sequence[Group],
+    heads: int,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     """Do as `attend`, without gradients, over texts that are grouped by their exact length."""
     out = torch.empty_like(v)
     for group in groups:
         one, two, three = (group.block(x, heads) for x in (q, k, v))
-        found = functional.scaled_dot_product_attention(one, two, three)
+        found = functional.scaled_dot_product_attention(one, two, three, dropout_p=dropout)
         group.unblock(found, out)
     return out
 
@@ -134,6 +140,7 @@ class _Attend(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *d_outs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, *looks = ctx.saved_tensors
         d_out = d_outs[0].to(v.dtype)

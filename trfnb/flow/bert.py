@@ -115,9 +115,8 @@ class PackedBert:
     ) -> torch.Tensor:
         """Return what attention mixes; its queries, keys and values go when it is done."""
         q, k, v = own.query(x), own.key(x), own.value(x)
-        if by_hand:
-            return attend(q, k, v, groups, self.heads, _rate(own.dropout))
-        return look(q, k, v, groups, self.heads)
+        way = attend if by_hand else look
+        return way(q, k, v, groups, self.heads, _rate(own.dropout))
 
     def _agrees(self, body: torch.nn.Module) -> bool:
         """Return whether this computes what the HuggingFace model itself computes."""

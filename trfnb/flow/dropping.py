@@ -47,9 +47,13 @@ def drawn(x: torch.Tensor, rate: float) -> torch.Tensor:
     """Draw which numbers of `x` stay, as booleans of its shape."""
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     fates = draws.view(torch.int16)[: x.numel()].view(x.shape)
-    return fates >= round(rate * _STEPS) - _STEPS // 2
+    return fates >= _dropped(rate) - _STEPS // 2
 
 
 def factors(stays: torch.Tensor, rate: float, dtype: torch.dtype) -> torch.Tensor:
     """Return what dropout multiplies by: 0, or the inverse of the share that stays."""
-    return stays.to(dtype).mul_(_STEPS / (_STEPS - round(rate * _STEPS)))
+    return stays.to(dtype).mul_(_STEPS / (_STEPS - _dropped(rate)))
+
+
+def _dropped(rate: float) -> int:
+    return min(round(rate * _STEPS), _STEPS - 1)

@@ -48,7 +48,10 @@ class Group:
         return own.view(*self.size, heads, -1).transpose(1, 2)
 
     def gather(self, x: torch.Tensor, heads: int) -> torch.Tensor:
-        """Do as `block`, faster; places without a wordpiece hold one of another place."""
+        """Do as `block`, faster; a place without a wordpiece holds its text's first one.
+
+        Not another text's: a number that is not finite passes every mask.
+        """
         own = x[slice(*self.rows)]
         if self.places is not None:
             own = own.index_select(0, self._sources)
@@ -65,9 +68,12 @@ class Group:
 
     @cached_property
     def _sources(self) -> torch.Tensor:
-        assert self.places is not None
-        sources = self.places.new_zeros(self.size[0] * self.size[1])
+        assert self.places is not None and self.real is not None
+        count, length = self.size
+        sources = self.places.new_empty(count * length)
         sources[self.places] = torch.arange(len(self.places), device=sources.device)
+        block = sources.view(count, length)
+        block[:] = torch.where(self.real.view(count, length), block, block[:, :1])
         return sources
 
 

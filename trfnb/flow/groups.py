@@ -68,7 +68,8 @@ class Group:
 
     @cached_property
     def _sources(self) -> torch.Tensor:
-        assert self.places is not None and self.real is not None
+        assert self.places is not None
+        assert self.real is not None
         count, length = self.size
         sources = self.places.new_empty(count * length)
         sources[self.places] = torch.arange(len(self.places), device=sources.device)

@@ -31,14 +31,14 @@ def write(folder: Path, source: str, words: int, book: int, train_words: int) ->
     """
     folder.mkdir(parents=True, exist_ok=True)
     corpus = corpora.load(source)
-    texts: dict[str, list[list[str]]] = {}
-    for pool in (corpus.dev, [*corpus.dev, *corpus.train]):
-        for kind, some in _kinds(pool).items():
-            # The held-out split as it is, where it is large enough: a draw from training texts
-            # too would change how long and how even they are.
-            if kind not in texts or _words(texts[kind]) < words:
-                texts[kind] = _enough(some, words)
-    long = [word for one in _kinds([*corpus.dev, *corpus.train])["documents"] for word in one]
+    held_out, whole = _kinds(corpus.dev), _kinds([*corpus.dev, *corpus.train])
+    # The held-out split as it is, where it is large enough: a draw from training texts too would
+    # change how long and how even they are.
+    texts = {
+        kind: _enough(some if sum(map(len, some)) >= words else whole[kind], words)
+        for kind, some in held_out.items()
+    }
+    long = [word for one in whole["documents"] for word in one]
     texts["book"] = [(long * -(-book // max(len(long), 1)))[:book]]
     (folder / "texts.json").write_text(json.dumps(texts))
     return {kind: {"texts": len(some), "words": sum(map(len, some))} for kind, some in texts.items()
@@ -57,10 +57,6 @@ def _kinds(pool: Sequence[Sentence]) -> dict[str, list[list[str]]]:
             one[i : i + CUT] for one in documents.values() for i in range(0, len(one), CUT)
         ],
     }
-
-
-def _words(texts: Sequence[Sequence[str]]) -> int:
-    return sum(map(len, texts))
 
 
 def _write_train(folder: Path, corpus: corpora.Corpus, words: int) -> dict[str, int]:

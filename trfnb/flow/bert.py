@@ -1,8 +1,9 @@
 """BERT's and RoBERTa's layers over texts without padding.
 
 HuggingFace's models read a padded block; their layers are reused here over texts laid end to end,
-where attention alone needs to know where one text ends: runs of texts of one length attend as a
-block, without a mask. Nothing is computed for padding, nothing above the highest layer asked for.
+where attention alone needs to know where one text ends: groups of texts of one length, or about
+one, attend as a block. Nothing else is computed for padding, nothing above the highest layer asked
+for.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -84,8 +85,10 @@ class PackedBert:
         by_hand = torch.is_grad_enabled() or torch.is_autocast_enabled(device.type)
         if halves is not None:
             groups = padded(pack.runs)
-        else:
-            groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
+        elif by_hand:
+            groups = grouped(pack.runs)
+        else:  # `look` knows no padding
+            groups = grouped(pack.runs, waste=0)
         found = {0: x} if 0 in layers else {}
         for number, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
             if halves is not None:

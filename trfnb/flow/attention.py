@@ -123,40 +123,40 @@ class _Attend(torch.autograd.Function):
     ) -> torch.Tensor:
         out = torch.empty_like(v)
         scale = 1.0 / math.sqrt(q.shape[1] // heads)
-        looks = []
+        kept = []
         with torch.autocast(q.device.type, enabled=False):
             for group in groups:
                 one, two, three = (group.gather(x, heads) for x in (q, k, v))
                 scores = torch.matmul(one * scale, two.transpose(-1, -2))
                 if group.real is not None:
                     scores.masked_fill_(~group.real, -torch.inf)
-                look = _softmax(scores)
-                stays = drawn(look, dropout) if dropout > 0 else None
-                dropped = look if stays is None else look * factors(stays, dropout, look.dtype)
+                share = _softmax(scores)
+                stays = drawn(share, dropout) if dropout > 0 else None
+                dropped = share if stays is None else share * factors(stays, dropout, share.dtype)
                 group.unblock(torch.matmul(dropped, three), out)
-                looks += [look, stays]
-        ctx.save_for_backward(q, k, v, *looks)
+                kept += [share, stays]
+        ctx.save_for_backward(q, k, v, *kept)
         ctx.groups, ctx.heads, ctx.scale, ctx.dropout = groups, heads, scale, dropout
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d_outs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q, k, v, *looks = ctx.saved_tensors
+        q, k, v, *kept = ctx.saved_tensors
         d_out = d_outs[0].to(v.dtype)
         d_q, d_k, d_v = (torch.empty_like(x) for x in (q, k, v))
         with torch.autocast(q.device.type, enabled=False):
-            for group, look, stays in zip(ctx.groups, looks[::2], looks[1::2], strict=True):
+            for group, share, stays in zip(ctx.groups, kept[::2], kept[1::2], strict=True):
                 one, two, three = (group.gather(x, ctx.heads) for x in (q, k, v))
                 d_mixed = group.block(d_out, ctx.heads)
-                d_look = torch.matmul(d_mixed, three.transpose(-1, -2))
-                dropped = look
+                d_share = torch.matmul(d_mixed, three.transpose(-1, -2))
+                dropped = share
                 if stays is not None:
-                    factor = factors(stays, ctx.dropout, look.dtype)
-                    dropped = look * factor
-                    d_look.mul_(factor)
+                    factor = factors(stays, ctx.dropout, share.dtype)
+                    dropped = share * factor
+                    d_share.mul_(factor)
                 group.unblock(torch.matmul(dropped.transpose(-1, -2), d_mixed), d_v)
-                d_scores = torch._softmax_backward_data(d_look, look, -1, look.dtype)
+                d_scores = torch._softmax_backward_data(d_share, share, -1, share.dtype)
                 group.unblock(torch.matmul(d_scores, two).mul_(ctx.scale), d_q)
                 group.unblock(torch.matmul(d_scores.transpose(-1, -2), one).mul_(ctx.scale), d_k)
         return d_q, d_k, d_v, None, None, None

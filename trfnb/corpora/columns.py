@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import fsspec
 
@@ -13,15 +12,17 @@ from trfnb.corpora.corpus import SPANS_KEY, CorpusError, Reading, Sentence, Span
 
 LABEL = re.compile(r"O|[BIESLUM]-\S+")
 
-# "# key = value"; the equals sign tells a comment from a row whose token is "#".
-_COMMENT = re.compile(r"#\s*([\w.:-]+(?: id)?)\s*=\s*(.*)")
-_BARE = re.compile(r"#\s*(newdoc|newpar)\s*")
-# Comments of MultiCoNER ("# id 5e2a domain=en") and GermEval ("#<TAB>http://… [2009-10-17]").
-_ID, _SOURCE = re.compile(r"# id (\S+)"), re.compile(r"#\s+(https?://\S+)")
+# "# key = value" (the equals sign tells a comment from a row whose token is "#"), "# newdoc", the
+# comments of MultiCoNER ("# id 5e2a domain=en") and GermEval ("#<TAB>http://… [2009-10-17]"), and
+# CoNLL-2003's mark of a document.
+_COMMENT = re.compile(
+    r"#\s*(?:(?P<key>[\w.:-]+(?: id)?)\s*=\s*(?P<value>.*)|(?P<bare>newdoc|newpar)\s*"
+    r"|id (?P<id>\S+).*|(?P<source>https?://\S+).*)|(?P<start>-DOCSTART-).*"
+)
 _BLANKS = re.compile(r"[ \t]+")
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 # Phrases of CoNLL-2000, which stand beside the entities of CoNLL-2003.
-_CHUNKS = set("ADJP ADVP CONJP INTJ LST NP PP PRT SBAR UCP VP".split())
+_CHUNKS = set(["ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP"])
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -74,38 +75,37 @@ def read_lines(path: str | Path) -> list[str]:
 
 @dataclass
 class Block:
-    """One sentence's lines: comments by key, and numbered rows."""
+    """One sentence's lines: comments by key, numbered rows, and the document it is from."""
 
     comments: dict[str, str] = field(default_factory=dict)
     rows: list[tuple[int, str]] = field(default_factory=list)
+    doc_id: str | None = None
 
 
 def blocks(lines: list[str], *, all_hashes: bool = False) -> Iterator[Block]:
     """Yield the blocks between blank lines that have at least one row.
 
+    ``# newdoc``, ``-DOCSTART-`` and GermEval's source lines begin a document.
+
     Args:
         lines: The file's lines.
         all_hashes: Take every line that starts with ``#`` as a comment, as CoNLL-U does.
     """
-    block = Block()
+    block, count = Block(), 0
     for number, line in enumerate([*lines, ""], start=1):
-        if not line.strip():
-            if block.rows:
-                yield block
-                block = Block()
-        elif match := _COMMENT.fullmatch(line):
-            block.comments[match[1]] = match[2].strip()
-        elif match := _BARE.fullmatch(line):
-            block.comments[match[1]] = ""
-        elif not (all_hashes and line.startswith("#")):
+        if match := _COMMENT.fullmatch(line):
+            key, value = match["key"] or match["bare"] or "sent_id", match["value"] or match["id"]
+            if match["start"] or match["source"]:
+                key, value = "newdoc", match["source"]
+            block.comments[key] = (value or "").strip()
+            if key in ("newdoc", "newdoc id"):
+                count += 1
+                block.doc_id = value or f"doc{count}"
+        elif line.strip() and not (all_hashes and line.startswith("#")):
             block.rows.append((number, line))
-
-
-def document_of(block: Block, current: str | None, count: int) -> str | None:
-    """Return the document that a block belongs to: a new one's id, or the current one's."""
-    if "newdoc id" in block.comments:
-        return block.comments["newdoc id"]
-    return f"doc{count}" if "newdoc" in block.comments else current
+        elif block.rows and not line.strip():
+            yield block
+            block = Block(doc_id=block.doc_id)
 
 
 def spans_from_labels(labels: Sequence[str]) -> tuple[Span, ...]:
@@ -150,23 +150,14 @@ class Layout:
     """
 
     tabs: bool
-    width: int
-    word: int
-    labels: tuple[int, ...]
+    width: int = 0
+    word: int = 0
+    labels: tuple[int, ...] = ()
     prefixed: bool = True
 
     def split(self, row: str) -> list[str]:
         """Return a row's columns."""
         return row.split("\t") if self.tabs else _BLANKS.split(row.strip(" \t"))
-
-    def fits(self, cells: list[str]) -> bool:
-        """Whether a row has the columns it needs; blanks within a word would give more."""
-        return len(cells) > max(self.labels) if self.tabs else len(cells) == self.width
-
-    def wrong_label(self, cells: list[str]) -> str | None:
-        """Return the first cell that holds no label of this file's kind."""
-        pattern = LABEL if self.prefixed else _PLAIN
-        return next((cells[i] for i in self.labels if not pattern.fullmatch(cells[i])), None)
 
 
 def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
@@ -174,8 +165,7 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
 
     Delimiter and columns are found by looking: tabs if the rows have them, else blanks; the word
     comes first, or second after running numbers; the label column is the one that holds nothing
-    but entity labels (phrases as in CoNLL-2003 aside). ``-DOCSTART-`` rows, ``# newdoc`` and
-    GermEval's source lines begin a document. Several label columns, asked for by
+    but entity labels (phrases as in CoNLL-2003 aside). Several label columns, asked for by
     ``column=[2, 3]``, give spans that may overlap, and the first of them the entities.
 
     Raises:
@@ -185,49 +175,26 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
     lines = read_lines(path)
     found = list(blocks(lines))
     named = _COMMENT.fullmatch(lines[0])
-    names = named[2].split() if named and named[1] == "global.columns" else []
+    names = named["value"].split() if named and named["key"] == "global.columns" else []
     layout = _layout(path, found, names, reading)
     sentences: list[Sentence] = []
-    doc_id, count = None, 0
     for block in found:
-        _take_comments(block, layout)
-        marked = [row for row in block.rows if row[1].startswith("-DOCSTART-")]
-        block.rows = [row for row in block.rows if row not in marked]
-        if marked:
-            block.comments["newdoc"] = ""
-        count += "newdoc" in block.comments
-        doc_id = document_of(block, doc_id, count)
-        if block.rows:
-            try:
-                sentences.append(_sentence(path, block, layout, doc_id))
-            except CorpusError as error:
-                reading.meet(error)
+        try:
+            sentences.append(_sentence(path, block, layout))
+        except CorpusError as error:
+            reading.meet(error)
     return sentences
 
 
-def _take_comments(block: Block, layout: Layout) -> None:
-    """Move rows that begin a block with ``#`` and hold no label to its comments."""
-    while block.rows and block.rows[0][1].startswith("#"):
-        cells = layout.split(block.rows[0][1])
-        if layout.fits(cells) and not layout.wrong_label(cells):
-            break
-        _, line = block.rows.pop(0)
-        for key, pattern in (("sent_id", _ID), ("newdoc id", _SOURCE)):
-            if match := pattern.match(line):
-                block.comments[key] = match[1]
-
-
 def _layout(path: str | Path, found: list[Block], names: list[str], reading: Reading) -> Layout:
-    marks = ("#", "-DOCSTART-")
-    rows = [row for block in found for _, row in block.rows if not row.startswith(marks)]
+    rows = [row for block in found for _, row in block.rows]
     tabs = sum("\t" in row for row in rows) > 0.9 * len(rows)
-    split = Layout(tabs, 0, 0, ()).split
-    table = [split(row) for row in rows]
+    table = [Layout(tabs).split(row) for row in rows]
     # A few damaged rows must not hide a column that all others have.
     widths = sorted(len(row) for row in table) or [0]
     width = widths[len(widths) // 50] if tabs else Counter(widths).most_common(1)[0][0]
-    firsts = [next((r for _, r in block.rows if not r.startswith(marks)), "1") for block in found]
-    word = int(width > 2 and {split(row)[0] for row in firsts} <= {"0", "1"})
+    firsts = {Layout(tabs).split(block.rows[0][1])[0] for block in found}
+    word = int(width > 2 and firsts <= {"0", "1"})
     columns = {i: [row[i] for row in table if len(row) > i] for i in range(word + 1, width)}
     kinds = {i: types for i, cells in columns.items() if (types := _kinds(cells)) is not None}
     known = f"columns 0 to {width - 1}" + (f" named {', '.join(names)}" if names else " (unnamed)")
@@ -242,15 +209,15 @@ def _layout(path: str | Path, found: list[Block], names: list[str], reading: Rea
         # Phrases, and a column of O alone, are labels only where nothing else is.
         chosen = [i for i, types in kinds.items() if types - _CHUNKS]
         chosen = chosen or [i for i, types in kinds.items() if types] or list(kinds)
-        chosen = chosen or [i for i, cells in columns.items() if _is_plain(cells)]
-        if len(chosen) != 1:
-            several = f"columns {', '.join(map(str, chosen))} with labels, of {known}"
-            raise CorpusError(
-                path,
-                expected="one column of entity labels (O, B-TYPE, I-TYPE)",
-                got=several if chosen else known,
-                hint=f"{hint}, or column=[INDEX, …] for nested spans",
-            )
+        chosen = chosen or [i for i, cells in columns.items() if _are_plain(cells)]
+    if len(chosen) != 1 and reading.column is None:
+        several = f"columns {', '.join(map(str, chosen))} with labels, of {known}"
+        raise CorpusError(
+            path,
+            expected="one column of entity labels (O, B-TYPE, I-TYPE)",
+            got=several if chosen else known,
+            hint=f"{hint}, or column=[INDEX, …] for nested spans",
+        )
     prefixed = any(i in kinds for i in chosen)
     if not prefixed:
         reading.note(f"{path}: labels have no B- or I-, so neighbours of one type are one entity.")
@@ -263,46 +230,41 @@ def _kinds(cells: list[str]) -> set[str] | None:
     return {cell[2:] for cell in labels} - {"", "O"} if len(labels) > 0.9 * len(cells) else None
 
 
-def _is_plain(cells: list[str]) -> bool:
+def _are_plain(cells: list[str]) -> bool:
     return "O" in cells and all(map(_PLAIN.fullmatch, cells))
 
 
-def _sentence(path: str | Path, block: Block, layout: Layout, doc_id: str | None) -> Sentence:
+def _sentence(path: str | Path, block: Block, layout: Layout) -> Sentence:
     words: list[str] = []
     labels: list[list[str]] = [[] for _ in layout.labels]
     for line, row in block.rows:
         cells = layout.split(row)
-        if not layout.fits(cells) or not cells[layout.word]:
-            raise CorpusError(
-                path,
-                line=line,
-                expected=f"{layout.width} columns, and no blanks within a word",
-                got=f"{len(cells)}: {row[:40]!r}",
-                reason="malformed line",
-            )
-        if (wrong := layout.wrong_label(cells)) is not None:
-            raise CorpusError(
-                path,
-                line=line,
-                expected="an entity label (O, B-TYPE, I-TYPE) in column "
-                f"{', '.join(map(str, layout.labels))}",
-                got=repr(wrong[:40]),
-                hint='Correct it, pass column=INDEX, or on_error="skip"',
-                reason="unknown entity label",
-            )
+        fits = len(cells) > max(layout.labels) if layout.tabs else len(cells) == layout.width
+        if not fits or not cells[layout.word]:
+            expected, got = f"{layout.width} columns, no blanks in words", f"{len(cells)}: {row!r}"
+            reason = "malformed line"
+            raise CorpusError(path, line=line, expected=expected, got=got[:60], reason=reason)
         words.append(cells[layout.word])
         for column, i in zip(labels, layout.labels, strict=True):
             # Labels without a prefix are read as IOB1, where I- may begin an entity.
-            column.append(cells[i] if layout.prefixed or cells[i] == "O" else f"I-{cells[i]}")
+            label = cells[i] if layout.prefixed or cells[i] == "O" else f"I-{cells[i]}"
+            if not LABEL.fullmatch(label):
+                raise CorpusError(
+                    path,
+                    line=line,
+                    expected=f"an entity label (O, B-TYPE, I-TYPE) in column {i}",
+                    got=repr(cells[i][:40]),
+                    hint='Correct it, pass column=INDEX, or on_error="skip"',
+                    reason="unknown entity label",
+                )
+            column.append(label)
     layers = [spans_from_labels(column) for column in labels]
-    more: dict[str, Any] = {}
-    if len(layers) > 1:
-        more["spans"] = {SPANS_KEY: tuple(sorted({span for spans in layers for span in spans}))}
+    nested = tuple(sorted({span for spans in layers for span in spans}))
     return Sentence(
         words=tuple(words),
         spaces=(True,) * len(words),
         ents=layers[0],
+        spans={SPANS_KEY: nested} if len(layers) > 1 else None,
         sent_id=block.comments.get("sent_id"),
-        doc_id=doc_id,
-        **more,
+        doc_id=block.doc_id,
     )

@@ -67,13 +67,11 @@ def inspect(
     words = {name: pd.Series([len(s.words) for s in found]) for name, found in splits.items()}
     labels = {name: _labels(found) for name, found in splits.items()}
     counts = pd.DataFrame(labels).fillna(0).astype(int).sort_index()
-    for title, table in {
-        f"{corpus.name} ({', '.join(corpus.tasks)})": corpus.describe(),
-        "Words per sentence": pd.DataFrame(words).describe().round(1).T,
-        "Labels": counts,
-        "Texts that two splits share": pd.Series(corpus.leaks()),
-    }.items():
-        typer.echo(f"{title}\n{table.to_string()}\n")
+    typer.echo(f"{corpus.name}: {', '.join(corpus.tasks)}\n{corpus.describe().to_string()}\n")
+    typer.echo(f"Words per sentence\n{pd.DataFrame(words).describe().round(1).T.to_string()}\n")
+    typer.echo(f"Labels\n{counts.to_string()}\n")
+    for pair, shared in corpus.leaks().items():
+        typer.echo(f"Texts that {pair} share: {shared}")
     _tell(corpus)
 
 
@@ -81,7 +79,9 @@ def _labels(sentences: Any) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
     for s in sentences:
         counts.update(("entity", label) for _, _, label in s.ents or ())
-        counts.update(("span", label) for group in (s.spans or {}).values() for _, _, label in group)
+        counts.update(
+            ("span", label) for group in (s.spans or {}).values() for _, _, label in group
+        )
         counts.update(("category", name) for name, value in (s.cats or {}).items() if value >= 0.5)
         counts.update(("tag", tag) for tag in s.tags or ())
         counts.update(("dependency", dep) for dep in s.deps or ())

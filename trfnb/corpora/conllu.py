@@ -1,21 +1,22 @@
 """CoNLL-U: https://universaldependencies.org/format.html ."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 from conllu.exceptions import ParseException
 from conllu.parser import parse_dict_value, parse_id_value
 
-from trfnb.corpora.columns import LABEL, Block, blocks, document_of, read_lines, spans_from_labels
+from trfnb.corpora.columns import LABEL, Block, blocks, read_lines, spans_from_labels
 from trfnb.corpora.corpus import CorpusError, Reading, Sentence
 
 UPOS = frozenset(
-    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _".split()
+    ["ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X", "_"]
 )
 # Keys under which tools write entity labels to MISC; spaCy's converter reads "name" and "NE".
 _NER_KEYS = ("NER", "NE", "NAME")
+
+Row = list[str]
 
 
 def read_conllu(path: str | Path, reading: Reading) -> list[Sentence]:
@@ -26,25 +27,25 @@ def read_conllu(path: str | Path, reading: Reading) -> list[Sentence]:
     Empty nodes (``8.1``) are left out. Entities come from MISC (``NER=B-PER``, ``name=B-PER``,
     ``ner=S-PER`` or a bare ``B-PER``), a text category from the comment ``# category = NAME``.
 
+    The conllu package parses the values. Its reader of sentences takes rows of any number of
+    columns, splits at double blanks and knows no line numbers, so rows are split here.
+
     Raises:
         CorpusError: a file that cannot be read; a bad sentence, unless it is to be skipped.
     """
     sentences: list[Sentence] = []
-    doc_id, count = None, 0
     for block in blocks(read_lines(path), all_hashes=True):
-        count += "newdoc" in block.comments or "newdoc id" in block.comments
-        doc_id = document_of(block, doc_id, count)
         try:
-            sentences.append(_sentence(_Rows(path, block), doc_id))
-        except CorpusError as error:
-            reading.meet(error)
+            sentences.append(_sentence(block))
+        except BadRowError as error:
+            line, expected, got, reason = error.args
+            line = line or block.rows[0][0]
+            reading.meet(CorpusError(path, line=line, expected=expected, got=got, reason=reason))
     # A sentence without any NER= or FEATS in a file that has them has none, rather than unknown.
-    named = any(s.ents is not None for s in sentences)
-    inflected = any(any(s.morphs or ()) for s in sentences)
-    for i, s in enumerate(sentences):
-        if (named and s.ents is None) or not inflected:
-            ents = () if named and s.ents is None else s.ents
-            sentences[i] = replace(s, ents=ents, morphs=s.morphs if inflected else None)
+    if any(s.ents is not None for s in sentences):
+        sentences = [s if s.ents is not None else replace(s, ents=()) for s in sentences]
+    if not any(any(s.morphs or ()) for s in sentences):
+        sentences = [replace(s, morphs=None) for s in sentences]
     return sentences
 
 
@@ -54,116 +55,93 @@ def tree_fault(heads: Sequence[int]) -> str | None:
     Args:
         heads: Index of each token's head, from 0; a root is its own head. All within range.
     """
-    roots = [i for i, head in enumerate(heads) if head == i]
-    if not roots:
-        return "no root"
-    if len(roots) > 1:
-        return f"{len(roots)} roots (words {', '.join(str(r + 1) for r in roots)})"
-    reaches = {roots[0]}
-    for i in range(len(heads)):
-        path: list[int] = []
-        while i not in reaches:
-            if i in path:
-                return f"a cycle through words {', '.join(str(p + 1) for p in path)}"
-            path.append(i)
-            i = heads[i]
-        reaches.update(path)
+    from spacy.pipeline._parser_internals.nonproj import contains_cycle
+
+    roots = [str(i + 1) for i, head in enumerate(heads) if head == i]
+    if len(roots) != 1:
+        return f"{len(roots)} roots (words {', '.join(roots)})" if roots else "no root"
+    if cycle := contains_cycle(list(heads)):
+        return f"a cycle through words {', '.join(str(i + 1) for i in sorted(cycle))}"
     return None
 
 
-@dataclass
-class _Rows:
-    """One sentence's rows, sorted into words and multiword tokens.
-
-    The conllu package parses the values. Its own reader of sentences takes rows of any number of
-    columns, splits at double blanks and knows no line numbers, so rows are split here.
-    """
-
-    path: str | Path
-    block: Block
-    words: list[list[str]] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    joined: list[tuple[int, int, list[str]]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for line, text in self.block.rows:
-            self.add(line, text.split("\t"))
-        last = self.joined[-1][1] if self.joined else 1
-        if len(self.words) < last:
-            self.fail(
-                f"words 1 to {last}", f"{len(self.words)} words", reason="word ids out of order"
-            )
-
-    def add(self, line: int, columns: list[str]) -> None:
-        if len(columns) != 10:
-            got = f"{len(columns)}: {'|'.join(columns)[:40]!r}"
-            self.fail("10 columns with a tab between them", got, line, "malformed line")
-        following = len(self.words) + 1
-        try:
-            word_id = parse_id_value(columns[0])
-        except ParseException:
-            word_id = None
-        if isinstance(word_id, tuple) and word_id[1] == ".":
-            return
-        if isinstance(word_id, tuple) and word_id[0] == following < word_id[2]:
-            self.joined.append((word_id[0] - 1, word_id[2], columns))
-        elif word_id != following:
-            reason = "word ids out of order"
-            self.fail(f"the word with ID {following}", f"ID {columns[0]!r}", line, reason)
-        elif not columns[1]:
-            self.fail("a form", "none", line, "malformed line")
-        elif columns[3] not in UPOS:
-            self.fail("one of the 17 UPOS tags", repr(columns[3]), line, "unknown UPOS")
-        else:
-            self.words.append(columns)
-            self.lines.append(line)
-
-    def fail(
-        self, expected: str, got: str, line: int | None = None, reason: str = "malformed"
-    ) -> NoReturn:
-        first = self.block.rows[0][0]
-        raise CorpusError(self.path, expected=expected, got=got, line=line or first, reason=reason)
+class BadRowError(ValueError):
+    """A row that cannot be used: its line (or None), what was expected, found, and the reason."""
 
 
-def _sentence(rows: _Rows, doc_id: str | None) -> Sentence:
-    words = rows.words
-    misc = [_misc(row) for row in words]
+def _sentence(block: Block) -> Sentence:
+    words, joined = _words(block)
+    rows = [row for _, row in words]
+    misc = [_misc(row) for row in rows]
     spaces = [values.get("SpaceAfter") != "No" for values in misc]
-    for start, end, columns in rows.joined:
-        spelled = "".join(row[1] for row in words[start:end]) == columns[1]
+    for start, end, row in joined:
+        spelled = "".join(row[1] for row in rows[start:end]) == row[1]
         spaces[start : end - 1] = [not spelled] * (end - start - 1)
-        spaces[end - 1] = _misc(columns).get("SpaceAfter") != "No"
-    heads = _heads(rows)
-    pos = [row[3].replace("_", "") for row in words]
-    tags = [row[4] if row[4] != "_" else p for row, p in zip(words, pos, strict=True)]
-    # A lone underscore is a lemma where it is also the form.
-    lemmas = ["" if row[2] == "_" != row[1] else row[2] for row in words]
+        spaces[end - 1] = _misc(row).get("SpaceAfter") != "No"
     labels = [_label(values) for values in misc]
     try:
         ents = spans_from_labels([label or "O" for label in labels])
     except ValueError as error:
         expected = "NER= labels O, B-TYPE or I-TYPE in the sentence that starts here"
-        rows.fail(expected, str(error), reason="unknown entity label")
-    category = rows.block.comments.get("category")
+        raise BadRowError(None, expected, str(error), "unknown entity label") from error
+    heads = _heads(words)
+    roots = [] if heads is None else ["ROOT" if h == i else "" for i, h in enumerate(heads)]
+    pos = [row[3].replace("_", "") for row in rows]
+    tags = [row[4] if row[4] != "_" else p for row, p in zip(rows, pos, strict=True)]
+    # A lone underscore is a lemma where it is also the form.
+    lemmas = ["" if row[2] == "_" != row[1] else row[2] for row in rows]
+    category = block.comments.get("category")
     return Sentence(
-        words=tuple(row[1] for row in words),
+        words=tuple(row[1] for row in rows),
         spaces=tuple(spaces),
         tags=tuple(tags) if any(tags) else None,
         pos=tuple(pos) if any(pos) else None,
-        morphs=tuple("" if row[5] == "_" else row[5] for row in words),
+        morphs=tuple("" if row[5] == "_" else row[5] for row in rows),
         lemmas=tuple(lemmas) if any(lemmas) else None,
         heads=heads,
-        deps=None
-        if heads is None
-        else tuple(row[7] if h != i else "ROOT" for i, (row, h) in enumerate(zip(words, heads))),
+        deps=tuple(r or row[7] for r, row in zip(roots, rows, strict=True)) if roots else None,
         ents=ents if any(label is not None for label in labels) else None,
         cats={category: 1.0} if category else None,
-        sent_id=rows.block.comments.get("sent_id"),
-        doc_id=doc_id,
+        sent_id=block.comments.get("sent_id"),
+        doc_id=block.doc_id,
     )
 
 
-def _misc(row: list[str]) -> dict[str, str | None]:
+def _words(block: Block) -> tuple[list[tuple[int, Row]], list[tuple[int, int, Row]]]:
+    """Return words with their lines, and multiword tokens as (start, end, row), end exclusive."""
+    words: list[tuple[int, Row]] = []
+    joined: list[tuple[int, int, Row]] = []
+    for line, text in block.rows:
+        row = text.split("\t")
+        if len(row) != 10:
+            got = f"{len(row)}: {text[:40]!r}"
+            raise BadRowError(line, "10 columns with a tab between them", got, "malformed line")
+        following = len(words) + 1
+        try:
+            word_id = parse_id_value(row[0])
+        except ParseException:
+            word_id = None
+        if isinstance(word_id, tuple) and word_id[1] == ".":
+            continue
+        if isinstance(word_id, tuple) and word_id[0] == following < word_id[2]:
+            joined.append((following - 1, word_id[2], row))
+        elif word_id != following:
+            expected = f"the word with ID {following}"
+            raise BadRowError(line, expected, f"ID {row[0]!r}", "word ids out of order")
+        elif row[3] not in UPOS:
+            raise BadRowError(line, "one of the 17 UPOS tags", repr(row[3]), "unknown UPOS")
+        elif not row[1]:
+            raise BadRowError(line, "a form", "none", "malformed line")
+        else:
+            words.append((line, row))
+    last = joined[-1][1] if joined else 1
+    if len(words) < last:
+        got = f"{len(words)} words"
+        raise BadRowError(None, f"words 1 to {last}", got, "word ids out of order")
+    return words, joined
+
+
+def _misc(row: Row) -> dict[str, str | None]:
     return parse_dict_value(row[9]) or {}
 
 
@@ -176,17 +154,17 @@ def _label(misc: dict[str, str | None]) -> str | None:
     return None
 
 
-def _heads(rows: _Rows) -> tuple[int, ...] | None:
-    n = len(rows.words)
-    if all(row[6] == "_" for row in rows.words):
+def _heads(words: list[tuple[int, Row]]) -> tuple[int, ...] | None:
+    n = len(words)
+    if all(row[6] == "_" for _, row in words):
         return None
     heads = []
-    for i, (row, line) in enumerate(zip(rows.words, rows.lines, strict=True)):
+    for i, (line, row) in enumerate(words):
         if not row[6].isdecimal() or int(row[6]) > n or int(row[6]) == i + 1:
             expected = f"as HEAD of word {i + 1} a number from 0 to {n} but its own"
-            rows.fail(expected, repr(row[6]), line, "bad head")
+            raise BadRowError(line, expected, repr(row[6]), "bad head")
         heads.append(int(row[6]) - 1 if row[6] != "0" else i)
     if fault := tree_fault(heads):
         expected = "one tree with one root over the sentence that starts here"
-        rows.fail(expected, fault, rows.lines[0], "no tree")
+        raise BadRowError(words[0][0], expected, fault, "no tree")
     return tuple(heads)

@@ -156,7 +156,8 @@ class Corpus:
             raise ValueError(
                 f"Corpus {self.name!r} has the splits 'train', 'dev' and 'test', not {split!r}."
             )
-        return {"train": self.train, "dev": self.dev, "test": self.test}[split]
+        found: tuple[Sentence, ...] = getattr(self, split)
+        return found
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
@@ -174,11 +175,9 @@ class Corpus:
             )
         ]
         names = {name for s in self.train for name in s.cats or ()}
-        if "textcat" in found and not all(
-            s.cats is None or (set(s.cats) >= names and sorted(s.cats.values())[-2:] in _ONE_OF_ALL)
-            for s in self.train
-        ):
-            found[-1] = "textcat_multilabel"
+        one_yes = [0.0] * (len(names) - 1) + [1.0]
+        if any(s.cats is not None and sorted(s.cats.values()) != one_yes for s in self.train):
+            found = [task.replace("textcat", "textcat_multilabel") for task in found]
         return tuple(found)
 
     @cached_property
@@ -223,9 +222,6 @@ class Corpus:
         """Return how many different texts two splits share, by ``"train, dev"`` and so on."""
         texts = {split: {s.text for s in self.sentences(split)} for split in SPLITS}
         return {f"{a}, {b}": len(texts[a] & texts[b]) for a, b in combinations(SPLITS, 2)}
-
-
-_ONE_OF_ALL = ([0.0, 1.0], [1.0])
 
 
 def _digest(sentence: Sentence) -> bytes:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, validate_call
+
 from trfnb.corpora import records
 from trfnb.corpora.columns import read_bytes, read_columns
 from trfnb.corpora.conllu import read_conllu
@@ -37,13 +39,14 @@ _NAMES = {
 _LAYERS = ("tags", "pos", "morphs", "lemmas", "heads", "deps", "ents", "spans", "cats")
 
 
+@validate_call
 def load(
     source: Any = EMBEDDED,
     *,
-    split: tuple[float, float, float] | None = None,
-    limit: int | None = None,
-    dev_limit: int | None = None,
-    test_limit: int | None = None,
+    split: tuple[PositiveFloat, PositiveFloat, NonNegativeFloat] | None = None,
+    limit: PositiveInt | None = None,
+    dev_limit: PositiveInt | None = None,
+    test_limit: PositiveInt | None = None,
     seed: int = 0,
     layers: Sequence[str | Path] = (),
     column: Column | None = None,
@@ -67,7 +70,8 @@ def load(
             entity labels (``.conll``, ``.iob``, ``.bio``, ``.bmes``, …, see `read_columns`),
             ``.spacy``, texts with categories or spans (``.jsonl``, ``.json``, see `read_json`;
             ``.csv``, ``.tsv``, see `read_table`), or a folder of such files or of a saved dataset.
-        split: Shares of train, dev and test: all sentences are put together and divided so.
+        split: Shares of train, dev and test, as (8, 1, 1): all sentences, whatever their files
+            say, are put together and divided so.
         limit: Train on so many sentences at most.
         dev_limit: Choose on so many sentences at most.
         test_limit: Score on so many sentences at most.
@@ -90,7 +94,6 @@ def load(
         ValueError: an option out of range; all such are named at once.
     """
     limits = {"train": limit, "dev": dev_limit, "test": test_limit}
-    _check(limits, split, on_error, on_mismatch)
     reading = Reading(on_error, lang, column, text_column)
     mismatches = Reading(on_mismatch)
     name, splits = _read(source, reading)
@@ -116,29 +119,6 @@ def load(
     return Corpus(name, train, dev, test, skipped, tuple(reading.notes), lang)
 
 
-def _check(
-    limits: Mapping[str, int | None],
-    split: tuple[float, float, float] | None,
-    on_error: str,
-    on_mismatch: str,
-) -> None:
-    wrong = [
-        f"{'' if name == 'train' else name + '_'}limit must be None or at least 1, not {value!r}"
-        for name, value in limits.items()
-        if value is not None and value < 1
-    ]
-    wrong += [
-        f"{name} must be 'raise' or 'skip', not {value!r}"
-        for name, value in (("on_error", on_error), ("on_mismatch", on_mismatch))
-        if value not in ("raise", "skip")
-    ]
-    sound = split is None or (len(split) == 3 and min(split) >= 0 and 0 not in split[:2])
-    if not sound or (split and abs(sum(split) - 1) > 1e-6):
-        wrong.append(f"split must be the shares of train, dev and test, sum 1, not {split!r}")
-    if wrong:
-        raise ValueError(f"load: {'; '.join(wrong)}.")
-
-
 def embedded() -> Path:
     """Return the folder of the corpus that comes with trfnb."""
     inside = Path(__file__).parent / EMBEDDED  # in a wheel
@@ -156,53 +136,43 @@ def split_of(name: str) -> str | None:
 def _read(source: Any, reading: Reading) -> tuple[str, Splits]:
     """Return a source's name and its sentences by split; what names no split is train's."""
     if not isinstance(source, str | Path):
-        if not isinstance(source, Mapping) and not hasattr(source, "features"):
-            kind = type(source).__name__
-            hint = "Pass one of these"
-            expected = "a name, a path or a HuggingFace dataset"
-            raise CorpusError(kind, expected=expected, got=f"a {kind}", hint=hint)
-        return "dataset", _by_split("dataset", records.read_dataset(source, reading, "dataset"), reading)
-    name = str(source)
-    if name == EMBEDDED or name in known():
-        path: str | Path = embedded() if name == EMBEDDED else fetch(name)
+        name, read = "dataset", records.read_dataset("dataset", source, reading)
     else:
-        path = source if "://" in name else Path(source).expanduser()
-        name = Path(_PACKED.sub("", Path(source).name)).stem
-    if isinstance(path, Path) and path.is_dir() and (
-        (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists()
-    ):
-        data = records.load_saved_dataset(path)
-        return name, _by_split(path, records.read_dataset(data, reading, str(path)), reading)
-    splits: Splits = defaultdict(list)
-    for part, file in _files(path, str(source)).items():
-        read = _read_file(file, reading)
-        for key, sentences in read.items():
-            splits[f"{part}.{key}" if part else key] += sentences
-        if not any(read.values()) and not reading.skipped:
-            hint = "Check the file's format"
-            raise CorpusError(file, expected="annotated sentences", got="none", hint=hint)
-    return name, _by_split(path, splits, reading)
-
-
-def _by_split(path: str | Path, read: Splits, reading: Reading) -> Splits:
+        name, path = _locate(source)
+        read = {}
+        for part, file in _files(path, source).items():
+            for key, sentences in _read_file(file, reading).items():
+                read[part or key] = read.get(part or key, []) + sentences
     splits: Splits = defaultdict(list)
     for key, sentences in read.items():
-        if part := split_of(key) or ("" if key else "train"):
-            splits[part] += sentences
+        named = split_of(key) if key else "train"
+        if named:
+            splits[named] += sentences
+            if not sentences and not reading.skipped:
+                expected, hint = "annotated sentences", "Check the file's format"
+                raise CorpusError(str(source), expected=expected, got=f"none for {named}", hint=hint)
         else:
             reading.skipped[f"split {key!r} is none of train, dev and test"] += len(sentences)
     if "train" not in splits:
-        raise CorpusError(
-            path,
-            expected="a split with 'train' in its name",
-            got=f"no such split but {', '.join(read)}",
-            hint="Name one of the splits so",
-        )
-    return splits
+        expected, hint = "a split with 'train' in its name", "Name one of the splits so"
+        got = f"no such split but {', '.join(read)}"
+        raise CorpusError(str(source), expected=expected, got=got, hint=hint)
+    return name, splits
 
 
-def _files(path: str | Path, source: str) -> dict[str, str | Path]:
-    """Return a corpus' files by split; ``{"": file}`` where one file holds all."""
+def _locate(source: str | Path) -> tuple[str, str | Path]:
+    """Return a source's name, and its path or URL."""
+    name = str(source)
+    if name == EMBEDDED:
+        return name, embedded()
+    if name in known():
+        return name, fetch(name)
+    path = name if "://" in name else Path(source).expanduser()
+    return Path(_PACKED.sub("", Path(source).name)).stem, path
+
+
+def _files(path: str | Path, source: str | Path) -> dict[str, str | Path]:
+    """Return a corpus' files by split; ``{"": file}`` where one file, or a dataset, holds all."""
     kinds = f"a file that ends in {', '.join(SUFFIXES)}"
     if isinstance(path, str) or path.is_file():
         if _suffix(path) in SUFFIXES:
@@ -214,10 +184,13 @@ def _files(path: str | Path, source: str) -> dict[str, str | Path]:
         expected = f"{kinds}, a folder of such{names}"
         raise CorpusError(path, expected=expected, got="no such path", hint="Check the spelling")
     found = sorted(p for p in path.iterdir() if _suffix(p) in SUFFIXES and p.is_file())
-    if len(found) == 1:
-        return {"": found[0]}
+    if _is_saved_dataset(path):
+        return {"": path}
+    named: dict[str, list[Path]]
     named = {part: [p for p in found if split_of(p.name) == part] for part in SPLITS}
-    if len(named["train"]) == 1 and len(named["dev"]) <= 1 and len(named["test"]) <= 1:
+    if len(found) == 1:
+        named = {"": found}
+    if len(named.get("train", found)) == 1 and all(len(files) <= 1 for files in named.values()):
         return {part: files[0] for part, files in named.items() if files}
     raise CorpusError(
         path,
@@ -228,12 +201,18 @@ def _files(path: str | Path, source: str) -> dict[str, str | Path]:
     )
 
 
+def _is_saved_dataset(path: Path) -> bool:
+    return any((path / f"dataset_{kind}.json").exists() for kind in ("dict", "info"))
+
+
 def _suffix(path: str | Path) -> str:
     return Path(_PACKED.sub("", str(path).lower())).suffix
 
 
 def _read_file(path: str | Path, reading: Reading) -> Splits:
     suffix = _suffix(path)
+    if isinstance(path, Path) and path.is_dir():
+        return records.read_dataset(path, records.load_saved_dataset(path), reading)
     if suffix in (".json", ".jsonl"):
         return records.read_json(path, reading)
     if suffix == ".spacy":
@@ -243,24 +222,20 @@ def _read_file(path: str | Path, reading: Reading) -> Splits:
 
 
 def _three_splits(
-    name: str,
-    splits: Splits,
-    shares: tuple[float, float, float] | None,
-    seed: int,
-    reading: Reading,
+    name: str, splits: Splits, shares: Sequence[float] | None, seed: int, reading: Reading
 ) -> Splits:
     if shares:
-        everything = [sentence for part in splits.values() for sentence in part]
-        wanted = {"dev": shares[1] * len(everything), "test": shares[2] * len(everything)}
-        return hold_out(everything, wanted, seed)
-    tenth = 0.1 * len(splits["train"])
-    missing = {part: tenth for part in ("dev", "test") if not splits.get(part)}
-    if missing:
-        whole = len({s.doc_id for s in splits["train"]} - {None}) > 1
-        how = "whole documents" if whole else "blocks of neighbouring sentences"
+        splits = {"train": [sentence for part in splits.values() for sentence in part]}
+    whole = splits["train"]
+    train, dev, test = shares or (8, 1, 1)
+    sizes = {"dev": dev * len(whole) / (train + dev + test)}
+    sizes["test"] = test * len(whole) / (train + dev + test)
+    if missing := {part: size for part, size in sizes.items() if not splits.get(part)}:
+        documents = len({s.doc_id for s in whole} - {None}) > 1
+        how = "whole documents" if documents else "blocks of neighbouring sentences"
         reading.note(f"{name}: {' and '.join(missing)} held out of train by {how}.")
-        splits = {**splits, **hold_out(splits["train"], missing, seed)}
-    if not splits["test"]:
+        splits = {**splits, **hold_out(whole, missing, seed)}
+    if test and not splits["test"]:
         reading.note(f"{name}: too few documents for a test split.")
     return splits
 
@@ -352,33 +327,23 @@ def join_layer(
     for split, sentences in splits.items():
         for sentence in sentences:
             others = index.get(sentence.sent_id or "", [])
-            same = [other for other in others if other.words == sentence.words]
-            if same:
+            if same := [other for other in others if other.words == sentence.words]:
                 layers = {key: getattr(same[0], key) for key in _LAYERS}
                 news = {key: v for key, v in layers.items() if getattr(sentence, key) is None}
                 joined[split].append(replace(sentence, **news))
             else:
-                reading.meet(_mismatch(sentence, others[0] if others else None, name))
+                reading.meet(_mismatch(sentence, others, name))
     return joined
 
 
-def _mismatch(sentence: Sentence, other: Sentence | None, name: str) -> CorpusError:
+def _mismatch(sentence: Sentence, others: list[Sentence], name: str) -> CorpusError:
+    expected, got = f"the sentence {sentence.sent_id!r}", "no sentence of that sent_id"
+    if others:
+        words, other = sentence.words, others[0].words
+        length = min(len(words), len(other))
+        at = next((i for i in range(length) if words[i] != other[i]), length)
+        expected = f"in {sentence.sent_id!r} from word {at + 1} on {words[at : at + 4]}"
+        got = str(other[at : at + 4])
+    reason = f"{'tokens differ' if others else 'not'} in layer {name}"
     hint = 'Use matching releases, or pass on_mismatch="skip" to leave such sentences out'
-    if other is None:
-        return CorpusError(
-            name,
-            expected=f"the sentence {sentence.sent_id!r}",
-            got="no sentence of that sent_id",
-            hint=hint,
-            reason=f"not in layer {name}",
-        )
-    pairs = zip(sentence.words, other.words, strict=False)
-    length = min(len(sentence.words), len(other.words))
-    at = next((i for i, (a, b) in enumerate(pairs) if a != b), length)
-    return CorpusError(
-        name,
-        expected=f"in {sentence.sent_id!r} from word {at + 1} on {sentence.words[at : at + 4]}",
-        got=f"{other.words[at : at + 4]}",
-        hint=hint,
-        reason=f"tokens differ in layer {name}",
-    )
+    return CorpusError(name, expected=expected, got=got, hint=hint, reason=reason)

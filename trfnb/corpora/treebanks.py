@@ -11,7 +11,7 @@ from trfnb.corpora.corpus import CorpusError
 
 @cache
 def registry() -> dict[str, dict[str, Any]]:
-    """Return ``treebanks.toml``: by name and alias, the address and the files with their SHA-256."""
+    """Return ``treebanks.toml`` by name and alias: an address, and files with their SHA-256."""
     path = Path(__file__).with_name("treebanks.toml")
     entries = tomllib.loads(path.read_text(encoding="utf-8"))
     named = {name: {"name": name, **entry} for name, entry in entries.items()}

@@ -22,7 +22,7 @@ _COMMENT = re.compile(
 _BLANKS = re.compile(r"[ \t]+")
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 # Phrases of CoNLL-2000, which stand beside the entities of CoNLL-2003.
-_CHUNKS = set(["ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP"])
+_CHUNKS = {"ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP"}
 
 
 def read_bytes(path: str | Path) -> bytes:

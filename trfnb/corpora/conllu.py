@@ -11,7 +11,26 @@ from trfnb.corpora.columns import LABEL, Block, blocks, read_lines, spans_from_l
 from trfnb.corpora.corpus import CorpusError, Reading, Sentence
 
 UPOS = frozenset(
-    ["ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X", "_"]
+    [
+        "ADJ",
+        "ADP",
+        "ADV",
+        "AUX",
+        "CCONJ",
+        "DET",
+        "INTJ",
+        "NOUN",
+        "NUM",
+        "PART",
+        "PRON",
+        "PROPN",
+        "PUNCT",
+        "SCONJ",
+        "SYM",
+        "VERB",
+        "X",
+        "_",
+    ]
 )
 # Keys under which tools write entity labels to MISC; spaCy's converter reads "name" and "NE".
 _NER_KEYS = ("NER", "NE", "NAME")

@@ -107,7 +107,7 @@ def load(
     skipped = dict(reading.skipped + mismatches.skipped)
     if empty := [part for part in ("train", "dev") if not splits[part]]:
         raise CorpusError(
-            name,
+            _place(source),
             expected="sentences to train on and to choose on",
             got=f"none for {' and '.join(empty)} (skipped: {skipped or 'none'})",
             hint="Give more sentences, or correct those that were skipped",
@@ -135,8 +135,11 @@ def split_of(name: str) -> str | None:
 
 def _read(source: Any, reading: Reading) -> tuple[str, Splits]:
     """Return a source's name and its sentences by split; what names no split is train's."""
+    if not isinstance(source, str | Path | Mapping) and not hasattr(source, "features"):
+        expected, hint = "a name, a path or a HuggingFace dataset", "Pass one of these"
+        raise CorpusError(_place(source), expected=expected, got=repr(source)[:40], hint=hint)
     if not isinstance(source, str | Path):
-        name, read = "dataset", records.read_dataset("dataset", source, reading)
+        name, read = _place(source), records.read_dataset(_place(source), source, reading)
     else:
         name, path = _locate(source)
         read = {}
@@ -150,14 +153,20 @@ def _read(source: Any, reading: Reading) -> tuple[str, Splits]:
             splits[named] += sentences
             if not sentences and not reading.skipped:
                 expected, hint = "annotated sentences", "Check the file's format"
-                raise CorpusError(str(source), expected=expected, got=f"none for {named}", hint=hint)
+                raise CorpusError(
+                    _place(source), expected=expected, got=f"none for {named}", hint=hint
+                )
         else:
             reading.skipped[f"split {key!r} is none of train, dev and test"] += len(sentences)
     if "train" not in splits:
         expected, hint = "a split with 'train' in its name", "Name one of the splits so"
         got = f"no such split but {', '.join(read)}"
-        raise CorpusError(str(source), expected=expected, got=got, hint=hint)
+        raise CorpusError(_place(source), expected=expected, got=got, hint=hint)
     return name, splits
+
+
+def _place(source: Any) -> str:
+    return str(source) if isinstance(source, str | Path) else f"a {type(source).__name__}"
 
 
 def _locate(source: str | Path) -> tuple[str, str | Path]:

@@ -41,7 +41,7 @@ def read_json(path: str | Path, reading: Reading) -> dict[str, list[Sentence]]:
         CorpusError: an unreadable file; a bad record, unless it is to be skipped.
     """
     text = read_text(path)
-    data = _parse(text)
+    data = None if ".jsonl" in str(path).lower() else _parse(text)
     if data is None or (isinstance(data, dict) and not all(map(_is_list, data.values()))):
         lines = [(i, line) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
         return {"": _sentences(path, [(i, _parse(line)) for i, line in lines], reading)}
@@ -67,6 +67,13 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
     names = {name.strip(' "\r') for name in first.split(delimiter)}
     if delimiter == "\t" and reading.text_column is None and not names & set(TEXTS):
         return read_columns(path, reading)
+    asked = ((TEXTS, reading.text_column), (LABELS, reading.column))
+    if lacking := [known[0] for known, given in asked if given is None and not names & set(known)]:
+        expected, hint = (
+            f"a column {' and a column '.join(lacking)}",
+            "Name it: text_column=, column=",
+        )
+        raise CorpusError(path, line=1, expected=expected, got=repr(first[:60]), hint=hint)
     try:
         table = pd.read_csv(
             io.StringIO(text),
@@ -209,6 +216,8 @@ def _sentence(record: Any, offsets: bool, reading: Reading) -> Sentence | None:
         reading.skipped[f"answer: {answer}"] += 1
         return None
     doc = _tokens(record, reading)
+    if len(record.get("ner_tags", doc)) != len(doc):
+        raise BadRecordError(f"ner_tags for {len(doc)} tokens", record["ner_tags"])
     if "spans" in layers:
         layers |= _aligned(doc, layers["spans"], reading)
     for key in ("sent_id", "doc_id"):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from trfnb.corpora.columns import read_columns, read_lines, spans_from_labels
-from trfnb.corpora.corpus import CorpusError, Reading, labels_from_spans
+from trfnb.corpora.corpus import CorpusError, Reading
 
 from .conftest import Write
 
@@ -27,8 +27,6 @@ PER = ((0, 1, "PER"),)
 )
 def test_spans_from_labels(labels: str, spans: list[tuple[int, int, str]]) -> None:
     assert list(spans_from_labels(labels.split())) == spans
-    again = labels_from_spans(spans, len(labels.split()))
-    assert list(spans_from_labels(again)) == spans
 
 
 def test_two_columns_with_any_delimiter(write: Write) -> None:

@@ -124,6 +124,7 @@ def test_absent_entities_are_missing_and_not_none_found(write: Write) -> None:
         ([{"a": 1.0, "b": 1.0}, {"a": 0.0, "b": 1.0}], "textcat_multilabel"),
         ([{"a": 0.0, "b": 0.0}, {"a": 0.0, "b": 1.0}], "textcat_multilabel"),
         ([{"a": 1.0}, {"b": 1.0}], "textcat_multilabel"),
+        ([{"a": 1.0}, {"a": 1.0}], "textcat_multilabel"),
     ],
 )
 def test_one_category_or_several(cats: list[dict[str, float]], task: str) -> None:

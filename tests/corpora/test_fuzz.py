@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trfnb.corpora import Corpus, CorpusError, Sentence, load
 from trfnb.corpora.columns import read_columns, spans_from_labels
 from trfnb.corpora.conllu import read_conllu
-from trfnb.corpora.corpus import Reading, labels_from_spans
+from trfnb.corpora.corpus import Reading
 
 from .conftest import GOOD
 
@@ -76,8 +76,6 @@ def test_columns_come_back_as_written(sentences: list[list[tuple[str, str]]]) ->
     assert [s.words for s in read] == [tuple(w for w, _ in rows) for rows in sentences]
     for sentence, rows in zip(read, sentences, strict=True):
         assert sentence.ents == spans_from_labels([label for _, label in rows])
-        again = labels_from_spans(sentence.ents, len(rows))
-        assert spans_from_labels(again) == sentence.ents
 
 
 @st.composite

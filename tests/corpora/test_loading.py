@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from spacy.vocab import Vocab
 
 from trfnb.corpora import CorpusError, Sentence, load
 
@@ -110,6 +111,17 @@ def test_dev_as_test(write: Write) -> None:
     path = write("c/dev.conllu", _many(4)).parent
     corpus = load(path, dev_as_test=True)
     assert (len(corpus.train), len(corpus.dev), len(corpus.test)) == (18, 2, 4)
+
+
+def test_senter_learns_from_texts_of_several_sentences(write: Write) -> None:
+    names = GOOD.replace("nsubj\t_\t_", "nsubj\t_\tNER=B-PER")
+    text = "".join(f"# newdoc id = {doc}\n{names * 3}" for doc in "abc")
+    corpus = load(write("a.conllu", text), sentences_per_text=2)
+    assert "senter" in corpus.tasks
+    assert [s.several for s in corpus.dev] == [True, None], "a document's texts stay together"
+    doc = next(e.reference for e in corpus.examples("dev", Vocab()) if len(e.reference) == 6)
+    assert [t.i for t in doc if t.is_sent_start] == [0, 3]
+    assert [(e.start, e.label_) for e in doc.ents] == [(0, "PER"), (3, "PER")]
 
 
 def test_packed_files_and_urls(write: Write, tmp_path: Path) -> None:

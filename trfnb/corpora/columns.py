@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import fsspec
-
-from trfnb.corpora.corpus import SPANS_KEY, CorpusError, Reading, Sentence, Span
+from trfnb.corpora.corpus import SPANS_KEY, CorpusError, Reading, Sentence, Span, read_bytes
 
 LABEL = re.compile(r"O|[BIESLUM]-\S+")
 
@@ -23,24 +21,6 @@ _BLANKS = re.compile(r"[ \t]+")
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")
 # Phrases of CoNLL-2000, which stand beside the entities of CoNLL-2003.
 _CHUNKS = {"ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP"}
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """Return a file's bytes: local or at a URL, unpacked where its suffix says so (fsspec).
-
-    Raises:
-        CorpusError: the file cannot be read.
-    """
-    try:
-        with fsspec.open(str(path), "rb", compression="infer") as file:
-            return bytes(file.read())
-    except Exception as error:  # each protocol and compression raises its own
-        raise CorpusError(
-            path,
-            expected="a readable file",
-            got=getattr(error, "strerror", None) or f"{type(error).__name__}: {error}",
-            hint="Check the path",
-        ) from error
 
 
 def read_text(path: str | Path) -> str:
@@ -216,7 +196,8 @@ def _layout(path: str | Path, found: list[Block], names: list[str], reading: Rea
             path,
             expected="one column of entity labels (O, B-TYPE, I-TYPE)",
             got=several if chosen else known,
-            hint=f"{hint}, or column=[INDEX, …] for nested spans",
+            hint=f"{hint}, or column=[INDEX, …] for nested spans; a table of texts needs "
+            "text_column=INDEX too",
         )
     prefixed = any(i in kinds for i in chosen)
     if not prefixed:
@@ -241,9 +222,13 @@ def _sentence(path: str | Path, block: Block, layout: Layout) -> Sentence:
         cells = layout.split(row)
         fits = len(cells) > max(layout.labels) if layout.tabs else len(cells) == layout.width
         if not fits or not cells[layout.word]:
-            expected, got = f"{layout.width} columns, no blanks in words", f"{len(cells)}: {row!r}"
-            reason = "malformed line"
-            raise CorpusError(path, line=line, expected=expected, got=got[:60], reason=reason)
+            raise CorpusError(
+                path,
+                line=line,
+                expected=f"{layout.width} columns, no blanks in words",
+                got=f"{len(cells)}: {row[:40]!r}",
+                reason="malformed line",
+            )
         words.append(cells[layout.word])
         for column, i in zip(labels, layout.labels, strict=True):
             # Labels without a prefix are read as IOB1, where I- may begin an entity.

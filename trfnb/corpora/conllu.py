@@ -58,8 +58,10 @@ def read_conllu(path: str | Path, reading: Reading) -> list[Sentence]:
             sentences.append(_sentence(block))
         except BadRowError as error:
             line, expected, got, reason = error.args
-            line = line or block.rows[0][0]
-            reading.meet(CorpusError(path, line=line, expected=expected, got=got, reason=reason))
+            first = block.rows[0][0]
+            reading.meet(
+                CorpusError(path, line=line or first, expected=expected, got=got, reason=reason)
+            )
     # A sentence without any NER= or FEATS in a file that has them has none, rather than unknown.
     if any(s.ents is not None for s in sentences):
         sentences = [s if s.ents is not None else replace(s, ents=()) for s in sentences]
@@ -101,8 +103,12 @@ def _sentence(block: Block) -> Sentence:
     try:
         ents = spans_from_labels([label or "O" for label in labels])
     except ValueError as error:
-        expected = "NER= labels O, B-TYPE or I-TYPE in the sentence that starts here"
-        raise BadRowError(None, expected, str(error), "unknown entity label") from error
+        raise BadRowError(
+            None,
+            "NER= labels O, B-TYPE or I-TYPE in the sentence that starts here",
+            str(error),
+            "unknown entity label",
+        ) from error
     heads = _heads(words)
     roots = [] if heads is None else ["ROOT" if h == i else "" for i, h in enumerate(heads)]
     pos = [row[3].replace("_", "") for row in rows]
@@ -133,8 +139,12 @@ def _words(block: Block) -> tuple[list[tuple[int, Row]], list[tuple[int, int, Ro
     for line, text in block.rows:
         row = text.split("\t")
         if len(row) != 10:
-            got = f"{len(row)}: {text[:40]!r}"
-            raise BadRowError(line, "10 columns with a tab between them", got, "malformed line")
+            raise BadRowError(
+                line,
+                "10 columns with a tab between them",
+                f"{len(row)}: {text[:40]!r}",
+                "malformed line",
+            )
         following = len(words) + 1
         try:
             word_id = parse_id_value(row[0])
@@ -145,8 +155,9 @@ def _words(block: Block) -> tuple[list[tuple[int, Row]], list[tuple[int, int, Ro
         if isinstance(word_id, tuple) and word_id[0] == following < word_id[2]:
             joined.append((following - 1, word_id[2], row))
         elif word_id != following:
-            expected = f"the word with ID {following}"
-            raise BadRowError(line, expected, f"ID {row[0]!r}", "word ids out of order")
+            raise BadRowError(
+                line, f"the word with ID {following}", f"ID {row[0]!r}", "word ids out of order"
+            )
         elif row[3] not in UPOS:
             raise BadRowError(line, "one of the 17 UPOS tags", repr(row[3]), "unknown UPOS")
         elif not row[1]:
@@ -155,8 +166,9 @@ def _words(block: Block) -> tuple[list[tuple[int, Row]], list[tuple[int, int, Ro
             words.append((line, row))
     last = joined[-1][1] if joined else 1
     if len(words) < last:
-        got = f"{len(words)} words"
-        raise BadRowError(None, f"words 1 to {last}", got, "word ids out of order")
+        raise BadRowError(
+            None, f"words 1 to {last}", f"{len(words)} words", "word ids out of order"
+        )
     return words, joined
 
 
@@ -180,10 +192,18 @@ def _heads(words: list[tuple[int, Row]]) -> tuple[int, ...] | None:
     heads = []
     for i, (line, row) in enumerate(words):
         if not row[6].isdecimal() or int(row[6]) > n or int(row[6]) == i + 1:
-            expected = f"as HEAD of word {i + 1} a number from 0 to {n} but its own"
-            raise BadRowError(line, expected, repr(row[6]), "bad head")
+            raise BadRowError(
+                line,
+                f"as HEAD of word {i + 1} a number from 0 to {n} but its own",
+                repr(row[6]),
+                "bad head",
+            )
         heads.append(int(row[6]) - 1 if row[6] != "0" else i)
     if fault := tree_fault(heads):
-        expected = "one tree with one root over the sentence that starts here"
-        raise BadRowError(words[0][0], expected, fault, "no tree")
+        raise BadRowError(
+            words[0][0],
+            "one tree with one root over the sentence that starts here",
+            fault,
+            "no tree",
+        )
     return tuple(heads)

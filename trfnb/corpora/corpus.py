@@ -13,6 +13,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import fsspec
+
 if TYPE_CHECKING:
     import pandas as pd
     import spacy.tokens
@@ -34,7 +36,7 @@ TASKS = {
     "morphologizer": "pos",
     "trainable_lemmatizer": "lemmas",
     "parser": "heads",
-    "senter": "starts",
+    "senter": "several",
     "ner": "ents",
     "spancat": "spans",
     "textcat": "cats",
@@ -115,12 +117,10 @@ class Sentence:
         return "".join(word + " " * space for word, space in pairs).rstrip(" ")
 
     @property
-    def starts(self) -> tuple[int, ...] | None:
-        """First tokens of the sentences, where the text holds several of them."""
-        if self.sent_starts is not None:
-            return tuple(i for i, start in enumerate(self.sent_starts) if start == 1)
-        roots = [i for i, head in enumerate(self.heads or ()) if head == i]
-        return tuple(roots) if len(roots) > 1 else None
+    def several(self) -> bool | None:
+        """True where the text is known to hold several sentences, else None."""
+        roots = sum(head == i for i, head in enumerate(self.heads or ()))
+        return roots > 1 or 1 in (self.sent_starts or ())[1:] or None
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,10 @@ class Corpus:
                 for split in (self.train, self.dev)
             )
         ]
-        names = {name for s in self.train for name in s.cats or ()}
+        values = [s.cats for s in (*self.train, *self.dev, *self.test) if s.cats is not None]
+        names = {name for cats in values for name in cats}
         one_yes = [0.0] * (len(names) - 1) + [1.0]
-        if any(s.cats is not None and sorted(s.cats.values()) != one_yes for s in self.train):
+        if len(names) < 2 or any(sorted(cats.values()) != one_yes for cats in values):
             found = [task.replace("textcat", "textcat_multilabel") for task in found]
         return tuple(found)
 
@@ -270,7 +271,6 @@ class CorpusError(ValueError):
         reason: str = "malformed",
     ) -> None:
         self.path, self.line, self.reason = str(path), line, reason
-        self.expected, self.got, self.hint = expected, got, hint
         place = self.path if line is None else f"{self.path}:{line}"
         super().__init__(f"{place}: expected {expected}, got {got}. {hint}")
 
@@ -307,27 +307,18 @@ class Reading:
             self.notes.append(text)
 
 
-def labels_from_spans(spans: Sequence[Span], length: int) -> list[str]:
-    """Return IOB2 labels for non-overlapping spans over ``length`` tokens."""
-    labels = ["O"] * length
-    for start, end, kind in spans:
-        labels[start:end] = [f"B-{kind}"] + [f"I-{kind}"] * (end - start - 1)
-    return labels
-
-
 def to_doc(sentence: Sentence, vocab: Vocab) -> Doc:
     """Return a Doc with all of the sentence's annotation; its ids go to ``user_data``."""
     from spacy.tokens import Doc, Span
 
     layers = {name: getattr(sentence, name) for name in _ONE_PER_WORD}
     given: dict[str, Any] = {name: list(v) for name, v in layers.items() if v is not None}
-    if sentence.ents is not None:
-        given["ents"] = labels_from_spans(sentence.ents, len(sentence.words))
-        for i in sentence.unknown_ents:
-            given["ents"][i] = ""  # spaCy's mark for a missing value
     doc = Doc(vocab, words=list(sentence.words), **given)
+    if sentence.ents is not None:
+        unknown = [doc[i : i + 1] for i in sentence.unknown_ents]
+        doc.set_ents([Span(doc, *ent) for ent in sentence.ents], missing=unknown)
     for key, spans in (sentence.spans or {}).items():
-        doc.spans[key] = [Span(doc, start, end, label) for start, end, label in spans]
+        doc.spans[key] = [Span(doc, *span) for span in spans]
     doc.cats = dict(sentence.cats or {})
     for key in ("sent_id", "doc_id"):
         if (value := getattr(sentence, key)) is not None:
@@ -341,10 +332,11 @@ def from_doc(doc: Doc) -> list[Sentence]:
     # Sentence marks set by hand may cut through an entity.
     cut = split and any(t.is_sent_start and t.ent_iob_ == "I" for t in doc)
     whole = not split or cut or doc.cats or any(doc.spans.values())
-    return [_from_span(span) for span in ([doc[:]] if whole else doc.sents)]
+    return [from_span(span) for span in ([doc[:]] if whole else doc.sents)]
 
 
-def _from_span(span: spacy.tokens.Span) -> Sentence:
+def from_span(span: spacy.tokens.Span) -> Sentence:
+    """Return a part of a Doc as a record; a parse must stay within it."""
     doc = span.doc
     has = doc.has_annotation
     # A token without a label has no known head, though spaCy calls it its own.
@@ -377,8 +369,26 @@ def _from_span(span: spacy.tokens.Span) -> Sentence:
     )
 
 
-def read_docbin(path: str | Path, data: bytes, reading: Reading) -> list[Sentence]:
-    """Read a ``.spacy`` file's bytes.
+def read_bytes(path: str | Path) -> bytes:
+    """Return a file's bytes: local or at a URL, unpacked where its suffix says so (fsspec).
+
+    Raises:
+        CorpusError: the file cannot be read.
+    """
+    try:
+        with fsspec.open(str(path), "rb", compression="infer") as file:
+            return bytes(file.read())
+    except Exception as error:  # each protocol and compression raises its own
+        raise CorpusError(
+            path,
+            expected="a readable file",
+            got=getattr(error, "strerror", None) or f"{type(error).__name__}: {error}",
+            hint="Check the path",
+        ) from error
+
+
+def read_docbin(path: str | Path, reading: Reading) -> list[Sentence]:
+    """Read a ``.spacy`` file.
 
     Raises:
         CorpusError: not a DocBin; an empty Doc, unless it is to be skipped.
@@ -386,6 +396,7 @@ def read_docbin(path: str | Path, data: bytes, reading: Reading) -> list[Sentenc
     from spacy.tokens import DocBin
     from spacy.vocab import Vocab
 
+    data = read_bytes(path)
     try:
         docs = list(DocBin().from_bytes(data).get_docs(Vocab()))
     except Exception as error:  # zlib, msgpack and numpy each raise their own

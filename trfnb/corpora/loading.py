@@ -3,15 +3,16 @@
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, validate_call
 
 from trfnb.corpora import records
-from trfnb.corpora.columns import read_bytes, read_columns
+from trfnb.corpora.columns import read_columns
 from trfnb.corpora.conllu import read_conllu
 from trfnb.corpora.corpus import (
     SPLITS,
@@ -21,22 +22,35 @@ from trfnb.corpora.corpus import (
     OnError,
     Reading,
     Sentence,
+    from_span,
     read_docbin,
+    to_doc,
 )
 from trfnb.corpora.treebanks import fetch, known
 
 Splits = dict[str, list[Sentence]]
 
 EMBEDDED = "newsroom"
-COLUMNS = (".conll", ".iob", ".iob2", ".bio", ".bioes", ".bilou", ".bmes")
-SUFFIXES = (".conllu", ".spacy", ".jsonl", ".json", ".csv", ".tsv", *COLUMNS)
+READERS: dict[str, Callable[[str | Path, Reading], Any]] = {
+    ".conllu": read_conllu,
+    ".spacy": read_docbin,
+    ".jsonl": records.read_json,
+    ".json": records.read_json,
+    ".csv": records.read_table,
+    ".tsv": records.read_table,
+    **dict.fromkeys((".conll", ".iob", ".iob2", ".bio", ".bioes", ".bilou", ".bmes"), read_columns),
+}
 _PACKED = re.compile(r"\.(gz|bz2|xz|zip|zst)$")
 _NAMES = {
     "train": "train|training",
     "dev": "dev|devel|development|val|valid|validation|testa",
     "test": "test|testb|eval|evaluation",
 }
-_LAYERS = ("tags", "pos", "morphs", "lemmas", "heads", "deps", "ents", "spans", "cats")
+# What a further annotation can bring, and what goes with it.
+_LAYERS = (
+    *(("tags",), ("pos",), ("morphs",), ("lemmas",), ("heads", "deps", "sent_starts")),
+    *(("ents", "unknown_ents"), ("spans",), ("cats", "open_cats")),
+)
 
 
 @validate_call
@@ -52,6 +66,7 @@ def load(
     column: Column | None = None,
     text_column: int | str | None = None,
     lang: str = "en",
+    sentences_per_text: PositiveInt = 1,
     split_seed: int = 0,
     dev_as_test: bool = False,
     on_error: OnError = "raise",
@@ -81,6 +96,8 @@ def load(
             an index from 0, a name, or several.
         text_column: The text's column of a table, or its key in records.
         lang: Language whose tokenizer splits raw texts, and of the pipeline to train.
+        sentences_per_text: Join so many neighbouring sentences of a document to one text: senter
+            learns from texts of several sentences only.
         split_seed: Chooses the held-out and the limited dev and test sentences. Apart from
             ``seed``, so that runs with several seeds are scored on the same sentences.
         dev_as_test: Score on the dev file and hold dev out of train, for a corpus whose test
@@ -101,6 +118,8 @@ def load(
         layer_name, read = _read(layer, reading)
         merged = [sentence for sentences in read.values() for sentence in sentences]
         splits = join_layer(splits, merged, layer_name, mismatches)
+    if sentences_per_text > 1:
+        splits = {part: _joined(found, sentences_per_text) for part, found in splits.items()}
     if dev_as_test:
         splits["test"] = splits.pop("dev", []) + splits.get("test", [])
     splits = _three_splits(name, splits, split, split_seed, reading)
@@ -136,8 +155,12 @@ def split_of(name: str) -> str | None:
 def _read(source: Any, reading: Reading) -> tuple[str, Splits]:
     """Return a source's name and its sentences by split; what names no split is train's."""
     if not isinstance(source, str | Path | Mapping) and not hasattr(source, "features"):
-        expected, hint = "a name, a path or a HuggingFace dataset", "Pass one of these"
-        raise CorpusError(_place(source), expected=expected, got=repr(source)[:40], hint=hint)
+        raise CorpusError(
+            _place(source),
+            expected="a name, a path or a HuggingFace dataset",
+            got=repr(source)[:40],
+            hint="Pass one of these",
+        )
     if not isinstance(source, str | Path):
         name, read = _place(source), records.read_dataset(_place(source), source, reading)
     else:
@@ -152,16 +175,21 @@ def _read(source: Any, reading: Reading) -> tuple[str, Splits]:
         if named:
             splits[named] += sentences
             if not sentences and not reading.skipped:
-                expected, hint = "annotated sentences", "Check the file's format"
                 raise CorpusError(
-                    _place(source), expected=expected, got=f"none for {named}", hint=hint
+                    _place(source),
+                    expected="annotated sentences",
+                    got=f"none for {named}",
+                    hint="Check the file's format",
                 )
         else:
             reading.skipped[f"split {key!r} is none of train, dev and test"] += len(sentences)
     if "train" not in splits:
-        expected, hint = "a split with 'train' in its name", "Name one of the splits so"
-        got = f"no such split but {', '.join(read)}"
-        raise CorpusError(_place(source), expected=expected, got=got, hint=hint)
+        raise CorpusError(
+            _place(source),
+            expected="a split with 'train' in its name",
+            got=f"no such split but {', '.join(read)}",
+            hint="Name one of the splits so",
+        )
     return name, splits
 
 
@@ -182,24 +210,28 @@ def _locate(source: str | Path) -> tuple[str, str | Path]:
 
 def _files(path: str | Path, source: str | Path) -> dict[str, str | Path]:
     """Return a corpus' files by split; ``{"": file}`` where one file, or a dataset, holds all."""
-    kinds = f"a file that ends in {', '.join(SUFFIXES)}"
+    kinds = f"a file that ends in {', '.join(READERS)}"
     if isinstance(path, str) or path.is_file():
-        if _suffix(path) in SUFFIXES:
+        if _suffix(path) in READERS:
             return {"": path}
-        got = repr(Path(path).suffix)
-        raise CorpusError(path, expected=kinds, got=got, hint="Rename or convert it")
+        raise CorpusError(
+            path, expected=kinds, got=repr(Path(path).suffix), hint="Rename or convert it"
+        )
     if not path.is_dir():
         names = f", or one of {', '.join((EMBEDDED, *known()))}" if path.name == source else ""
-        expected = f"{kinds}, a folder of such{names}"
-        raise CorpusError(path, expected=expected, got="no such path", hint="Check the spelling")
-    found = sorted(p for p in path.iterdir() if _suffix(p) in SUFFIXES and p.is_file())
-    if _is_saved_dataset(path):
+        raise CorpusError(
+            path,
+            expected=f"{kinds}, a folder of such{names}",
+            got="no such path",
+            hint="Check the spelling",
+        )
+    if any((path / f"dataset_{kind}.json").exists() for kind in ("dict", "info")):
         return {"": path}
-    named: dict[str, list[Path]]
-    named = {part: [p for p in found if split_of(p.name) == part] for part in SPLITS}
+    found = sorted(p for p in path.iterdir() if _suffix(p) in READERS and p.is_file())
     if len(found) == 1:
-        named = {"": found}
-    if len(named.get("train", found)) == 1 and all(len(files) <= 1 for files in named.values()):
+        return {"": found[0]}
+    named = {part: [p for p in found if split_of(p.name) == part] for part in SPLITS}
+    if len(named["train"]) == 1 and all(len(files) <= 1 for files in named.values()):
         return {part: files[0] for part, files in named.items() if files}
     raise CorpusError(
         path,
@@ -210,24 +242,15 @@ def _files(path: str | Path, source: str | Path) -> dict[str, str | Path]:
     )
 
 
-def _is_saved_dataset(path: Path) -> bool:
-    return any((path / f"dataset_{kind}.json").exists() for kind in ("dict", "info"))
-
-
 def _suffix(path: str | Path) -> str:
     return Path(_PACKED.sub("", str(path).lower())).suffix
 
 
 def _read_file(path: str | Path, reading: Reading) -> Splits:
-    suffix = _suffix(path)
     if isinstance(path, Path) and path.is_dir():
         return records.read_dataset(path, records.load_saved_dataset(path), reading)
-    if suffix in (".json", ".jsonl"):
-        return records.read_json(path, reading)
-    if suffix == ".spacy":
-        return {"": read_docbin(path, read_bytes(path), reading)}
-    readers = {".conllu": read_conllu, ".csv": records.read_table, ".tsv": records.read_table}
-    return {"": readers.get(suffix, read_columns)(path, reading)}
+    read = READERS[_suffix(path)](path, reading)
+    return read if isinstance(read, dict) else {"": read}
 
 
 def _three_splits(
@@ -237,9 +260,9 @@ def _three_splits(
         splits = {"train": [sentence for part in splits.values() for sentence in part]}
     whole = splits["train"]
     train, dev, test = shares or (8, 1, 1)
-    sizes = {"dev": dev * len(whole) / (train + dev + test)}
-    sizes["test"] = test * len(whole) / (train + dev + test)
-    if missing := {part: size for part, size in sizes.items() if not splits.get(part)}:
+    unit = len(whole) / (train + dev + test)
+    missing = {p: n * unit for p, n in (("dev", dev), ("test", test)) if not splits.get(p)}
+    if missing:
         documents = len({s.doc_id for s in whole} - {None}) > 1
         how = "whole documents" if documents else "blocks of neighbouring sentences"
         reading.note(f"{name}: {' and '.join(missing)} held out of train by {how}.")
@@ -303,6 +326,21 @@ def _complete_cats(splits: Sequence[list[Sentence]]) -> list[tuple[Sentence, ...
     ]
 
 
+def _joined(sentences: Sequence[Sentence], size: int) -> list[Sentence]:
+    """Join neighbouring sentences of one document to texts of at most ``size`` sentences."""
+    from spacy.tokens import Doc
+    from spacy.vocab import Vocab
+
+    vocab = Vocab()
+    texts = []
+    for doc_id, group in groupby(sentences, key=lambda sentence: sentence.doc_id):
+        docs = [to_doc(replace(s, sent_id=None, doc_id=None), vocab) for s in group]
+        for start in range(0, len(docs), size):
+            text = from_span(Doc.from_docs(docs[start : start + size])[:])
+            texts.append(replace(text, doc_id=doc_id))
+    return texts
+
+
 def join_layer(
     splits: Mapping[str, list[Sentence]], layer: Iterable[Sentence], name: str, reading: Reading
 ) -> Splits:
@@ -337,8 +375,10 @@ def join_layer(
         for sentence in sentences:
             others = index.get(sentence.sent_id or "", [])
             if same := [other for other in others if other.words == sentence.words]:
-                layers = {key: getattr(same[0], key) for key in _LAYERS}
-                news = {key: v for key, v in layers.items() if getattr(sentence, key) is None}
+                keys = [
+                    key for layer in _LAYERS if getattr(sentence, layer[0]) is None for key in layer
+                ]
+                news = {key: getattr(same[0], key) for key in keys}
                 joined[split].append(replace(sentence, **news))
             else:
                 reading.meet(_mismatch(sentence, others, name))

@@ -69,11 +69,13 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
         return read_columns(path, reading)
     asked = ((TEXTS, reading.text_column), (LABELS, reading.column))
     if lacking := [known[0] for known, given in asked if given is None and not names & set(known)]:
-        expected, hint = (
-            f"a column {' and a column '.join(lacking)}",
-            "Name it: text_column=, column=",
+        raise CorpusError(
+            path,
+            line=1,
+            expected=f"a column {' and a column '.join(lacking)}",
+            got=repr(first[:60]),
+            hint="Name them with text_column=… and column=…",
         )
-        raise CorpusError(path, line=1, expected=expected, got=repr(first[:60]), hint=hint)
     try:
         table = pd.read_csv(
             io.StringIO(text),
@@ -84,8 +86,9 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
             skip_blank_lines=False,
         ).fillna("")
     except ValueError as error:  # pandas' ParserError is one, and names the line
-        got, hint = str(error).strip(), "Correct that line"
-        raise CorpusError(path, expected="a table", got=got, hint=hint) from error
+        raise CorpusError(
+            path, expected="a table", got=str(error).strip(), hint="Correct that line"
+        ) from error
     # A cell may hold line breaks, so a record's line is found by counting them.
     breaks = table.map(lambda cell: cell.count("\n")).sum(axis=1).cumsum().shift(1).fillna(0)
     rows = enumerate(zip(breaks, table.to_dict("records"), strict=True), start=1 + headed)
@@ -101,7 +104,10 @@ def read_dataset(name: str | Path, data: Any, reading: Reading) -> dict[str, lis
     splits = data if isinstance(data, Mapping) else {"": data}
     rows = {
         str(split): [
-            {key: _named(value, (part.features or {}).get(key)) for key, value in row.items()}
+            {
+                key: _named(value, (getattr(part, "features", None) or {}).get(key))
+                for key, value in row.items()
+            }
             for row in part
         ]
         for split, part in splits.items()
@@ -114,9 +120,12 @@ def load_saved_dataset(path: Path) -> Any:
     try:
         from datasets import load_from_disk
     except ImportError as error:
-        expected = "the package 'datasets', to read a folder that save_to_disk wrote"
-        hint = "pip install 'trfnb[datasets]'"
-        raise CorpusError(path, expected=expected, got="none installed", hint=hint) from error
+        raise CorpusError(
+            path,
+            expected="the package 'datasets', to read a folder that save_to_disk wrote",
+            got="none installed",
+            hint="pip install 'trfnb[datasets]'",
+        ) from error
     return load_from_disk(str(path))
 
 
@@ -143,10 +152,12 @@ def _split_sentences(
     path: str | Path, splits: Mapping[str, Any], reading: Reading
 ) -> dict[str, list[Sentence]]:
     if not all(map(_is_list, splits.values())):
-        expected = 'records, or an object of splits, {"train": [[text, category], …], "dev": …}'
-        hint = "Rewrite it so, or as JSON lines (.jsonl)"
-        got = "JSON of another shape"
-        raise CorpusError(path, expected=expected, got=got, hint=hint)
+        raise CorpusError(
+            path,
+            expected='records, or an object of splits, {"train": [[text, category], …], "dev": …}',
+            got="JSON of another shape",
+            hint="Rewrite it so, or as JSON lines (.jsonl)",
+        )
     places = {split: f" of {split!r}" if split else "" for split in splits}
     return {
         split: _sentences(
@@ -220,8 +231,10 @@ def _sentence(record: Any, offsets: bool, reading: Reading) -> Sentence | None:
         raise BadRecordError(f"ner_tags for {len(doc)} tokens", record["ner_tags"])
     if "spans" in layers:
         layers |= _aligned(doc, layers["spans"], reading)
-    for key in ("sent_id", "doc_id"):
-        layers[key] = None if record.get(key) is None else str(record[key])
+    # Prodigy asks of one text about a label after another: these are one document.
+    for key, value in (("sent_id", None), ("doc_id", record.get("_input_hash"))):
+        value = record.get(key, value)
+        layers[key] = None if value is None else str(value)
     spaces = tuple(bool(t.whitespace_) for t in doc)
     return Sentence(tuple(t.text for t in doc), spaces, **layers)
 

@@ -36,9 +36,12 @@ def fetch(name: str) -> Path:
     import pooch
 
     if name not in registry():
-        expected = f"one of {', '.join(known())}"
-        hint = "Check the spelling, or give a path"
-        raise CorpusError(name, expected=expected, got="an unknown treebank", hint=hint)
+        raise CorpusError(
+            name,
+            expected=f"one of {', '.join(known())}",
+            got="an unknown treebank",
+            hint="Check the spelling, or give a path",
+        )
     bank = registry()[name]
     folder = Path(os.environ.get("TRFNB_DATA") or pooch.os_cache("trfnb")).expanduser()
     shelf = pooch.create(

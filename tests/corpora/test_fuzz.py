@@ -13,7 +13,7 @@ from trfnb.corpora.corpus import Reading
 
 from .conftest import GOOD
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=50, deadline=None)
 _WORDS = "_ 0 1 2 1-2 1.1 NOUN O B-PER I-X # # -DOCSTART- NER=B-X SpaceAfter=No é { } [ null ,"
 _MORE = [
     "\t",
@@ -95,7 +95,7 @@ def _sentence(draw: st.DrawFn) -> Sentence:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(_sentence(), min_size=1, max_size=4), _sentence())
 def test_saved_sentences_come_back(train: list[Sentence], dev: Sentence) -> None:
     corpus = Corpus("x", tuple(train), (dev,), (dev,))

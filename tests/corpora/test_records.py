@@ -233,6 +233,7 @@ def test_tables(write: Write, name: str, text: str, options: dict[str, Any]) -> 
         ('text,label\n"x\ny",a\nz,\n', 4, "''"),
         ("text,label\nx\n", 2, "''"),
         ("text,label\nx,a\ny,b,c\n", None, "line 3"),
+        ("text,label\n1,x,a\n2,y,b\n", None, "more cells than the header"),
         ("text,class,intent\nx,a,b\n", 2, "column="),
         ("q,w\nx,a\n", 1, "a column text and a column label, got 'q,w'"),
     ],

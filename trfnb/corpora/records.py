@@ -85,6 +85,8 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
             keep_default_na=False,
             skip_blank_lines=False,
         ).fillna("")
+        if not isinstance(table.index, pd.RangeIndex):  # pandas made an index of what is too much
+            raise ValueError("rows have more cells than the header")
     except ValueError as error:  # pandas' ParserError is one, and names the line
         raise CorpusError(
             path, expected="a table", got=str(error).strip(), hint="Correct that line"

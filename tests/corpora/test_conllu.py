@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from trfnb.corpora.conllu import read_conllu
-from trfnb.corpora.errors import CorpusError, Problems
+from trfnb.corpora.corpus import CorpusError, Reading
 
 from .conftest import GOOD, Write, conllu
 
@@ -16,7 +16,7 @@ def test_reads_every_layer(write: Write) -> None:
         "3 . PUNCT . 2 punct",
         comments=comments,
     )
-    first, second = read_conllu(write("a.conllu", text + GOOD), Problems())
+    first, second = read_conllu(write("a.conllu", text + GOOD), Reading())
     assert first.words == ("May", "won", ".")
     assert first.spaces == (True, False, True)
     assert first.text == "May won."
@@ -26,7 +26,7 @@ def test_reads_every_layer(write: Write) -> None:
     assert first.deps == ("nsubj", "ROOT", "punct")
     assert first.ents == ((0, 1, "PER"),)
     assert first.cats == {"sport": 1.0}
-    assert first.lemmas is None
+    assert (first.lemmas, first.morphs) == (None, None)
     assert (first.sent_id, first.doc_id) == ("s1", "d1")
     assert (second.sent_id, second.doc_id) == (None, "d1")
     assert second.ents == (), "a file with NER= says of other sentences that they have no entity"
@@ -43,17 +43,34 @@ def test_multiword_tokens_and_empty_nodes(write: Write) -> None:
         "4 le DET DT 1 det",
         "5 ! PUNCT . 1 punct",
     )
-    (sentence,) = read_conllu(write("a.conllu", text), Problems())
+    (sentence,) = read_conllu(write("a.conllu", text), Reading())
     assert sentence.words == ("did", "n't", "de", "le", "!")
     assert sentence.spaces == (False, False, True, True, True)
 
 
 def test_tag_falls_back_to_upos_and_absent_tree_is_none(write: Write) -> None:
     text = conllu("1 Go VERB _ _ _", "2 ! PUNCT . _ _")
-    (sentence,) = read_conllu(write("a.conllu", text), Problems())
+    (sentence,) = read_conllu(write("a.conllu", text), Reading())
     assert sentence.tags == ("VERB", ".")
     assert sentence.heads is None
     assert sentence.deps is None
+
+
+def test_features_and_lemmas(write: Write) -> None:
+    row = "1\tGo\tgo\tVERB\tVB\tMood=Imp\t0\troot\t_\t_\n2\t!\t_\tPUNCT\t.\t_\t1\tpunct\t_\t_\n\n"
+    first, second = read_conllu(write("a.conllu", row + GOOD), Reading())
+    assert first.morphs == ("Mood=Imp", "")
+    assert first.lemmas == ("go", "")
+    assert second.morphs == ("", "", ""), (
+        "a file with FEATS says of other words that they have none"
+    )
+
+
+@pytest.mark.parametrize("misc", ["name=B-ORG", "NE=U-ORG", "ner=S-ORG", "B-ORG", "a=b|NER=B-ORG"])
+def test_entities_as_other_tools_write_them(write: Write, misc: str) -> None:
+    text = conllu(f"1 May PROPN NNP 0 root {misc}", "2 ! PUNCT . 1 punct name=x")
+    (sentence,) = read_conllu(write("a.conllu", text), Reading())
+    assert sentence.ents == ((0, 1, "ORG"),)
 
 
 @pytest.mark.parametrize(
@@ -78,10 +95,10 @@ def test_a_bad_sentence_is_named_or_skipped(
 ) -> None:
     path = write("a.conllu", GOOD + bad + GOOD)
     with pytest.raises(CorpusError, match="on_error") as caught:
-        read_conllu(path, Problems("raise"))
+        read_conllu(path, Reading("raise"))
     assert caught.value.line == line
     assert str(caught.value).startswith(f"{path}:{line}: expected ")
     assert says in str(caught.value)
-    problems = Problems("skip")
-    assert len(read_conllu(path, problems)) == 2
-    assert problems.skipped == Counter({reason: 1})
+    reading = Reading("skip")
+    assert len(read_conllu(path, reading)) == 2
+    assert reading.skipped == Counter({reason: 1})

@@ -1,5 +1,7 @@
 """Every embedding: config round trip, shapes, batches, gradients, saving, another table."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import spacy
@@ -10,6 +12,7 @@ from spacy.vectors import Vectors
 from thinc.api import Config, fix_random_seed
 
 from trfnb.vectors import VectorsError, convert
+from trfnb.vectors.embed import key_map, static_rows
 
 from .tables import write_text
 
@@ -177,8 +180,6 @@ def test_unknown_word_policies(nlp):
     mean = np.asarray(table.data).mean(0)
 
     def rows(policy):
-        from trfnb.vectors.lookup import static_rows
-
         return (
             static_rows(policy, minn=3, maxn=3, buckets=100_003)
             .initialize(X=[doc])
@@ -210,15 +211,11 @@ def test_static_vectors_match_spacys(nlp, docs):
     )
 
 
-def test_key_map_counts_a_corpus(nlp, docs):
-    from trfnb.vectors.keymap import key_map, map_from
-
-    found = map_from(None, docs, nlp.vocab, 3)
-    assert found == {nlp.vocab.strings["the"]: 1, nlp.vocab.strings["sat"]: 2}
-    from collections import Counter
-
-    lowered = key_map(Counter({"Mat": 2, "mat": 2, "cat": 3}), nlp.vocab, 2, attr="LOWER")
-    assert lowered == {nlp.vocab.strings["mat"]: 1}
+def test_key_map_counts_words(nlp):
+    counts = Counter({"Mat": 2, "mat": 2, "cat": 3})
+    assert key_map(counts, nlp.vocab, 3) == {nlp.vocab.strings[w]: i for w, i in
+                                             [("cat", 1), ("Mat", 2)]}  # fmt: skip
+    assert key_map(counts, nlp.vocab, 2, attr="LOWER") == {nlp.vocab.strings["mat"]: 1}
 
 
 def test_tuned_starts_static_and_moves_only_mapped_words(docs):

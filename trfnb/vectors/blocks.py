@@ -47,6 +47,7 @@ class Report:
         width: values per row.
         dtype: how a value is stored.
         skipped: reason -> rows left out for it.
+        notes: what was assumed.
         missing: words asked for that the source does not have.
         measures: error of rounding, variance kept by a projection, seconds.
         fingerprint: the table's content hash, see `trfnb.vectors.fingerprint`.
@@ -61,6 +62,7 @@ class Report:
     width: int = 0
     dtype: str = "float32"
     skipped: dict[str, Skipped] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     missing: int = 0
     measures: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""
@@ -91,6 +93,7 @@ class Report:
         lines += [f"{name}: {value:.6g}" for name, value in self.measures.items()]
         if self.missing:
             lines.append(f"words asked for and not found: {self.missing:,}")
+        lines += self.notes
         for reason, entry in self.skipped.items():
             dots = ", …" if entry.count > len(entry.lines) else ""
             where = ", ".join(map(str, entry.lines)) + dots

@@ -113,6 +113,8 @@ def convert(
                     "A floret table has hash buckets, not words: lower, normalise and limit do "
                     "not apply to it. Give words to make an ordinary table of it."
                 )
+            if attr == "LOWER" and not lower and not hashed:
+                report.notes.append("keys were lower-cased: no token would find the others by LOWER")
             chosen = _Choice(report, asked, lower=lower or attr == "LOWER", limit=limit)
             (folder / "vocab").mkdir()
             table = RowFile(

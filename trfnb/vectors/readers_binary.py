@@ -328,6 +328,8 @@ class _SafeUnpickler(pickle.Unpickler):
     """Builds arrays and plain containers only, so that a file cannot run code."""
 
     def find_class(self, module: str, name: str) -> Any:
+        # As Python 2 called them.
+        module = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
         if (module, name) in _SAFE:
             return super().find_class(module.replace("numpy.core", "numpy._core"), name)
         if (module, name) == ("_codecs", "encode"):

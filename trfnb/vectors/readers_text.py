@@ -43,6 +43,7 @@ _SAMPLE = 50
 _AHEAD = 4
 _FEW = 1 << 14
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.I)
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 
 class Stream:
@@ -108,7 +109,7 @@ def open_stream(source: str | PathLike[str] | IO[bytes], scratch: Path, stack: E
     elif str(source) == "-":
         raw, name = sys.stdin.buffer, "standard input"
     else:
-        raw, name = stack.enter_context(_open(str(source))), str(source)
+        raw, name = _open(str(source), stack), str(source)
     file = Path(name) if raw is not source and Path(name).is_file() else None
     stream = Stream(raw, name, file)
     head = stream.peek(6)
@@ -123,15 +124,15 @@ def open_stream(source: str | PathLike[str] | IO[bytes], scratch: Path, stack: E
     return Stream(stack.enter_context(compr[kind](stream, mode="rb")), name)
 
 
-def _open(source: str) -> IO[bytes]:
+def _open(source: str, stack: ExitStack) -> IO[bytes]:
     try:
         if "://" not in source:
-            return Path(source).open("rb")
+            return stack.enter_context(Path(source).open("rb"))
         import fsspec
 
-        opened: IO[bytes] = fsspec.open(source, "rb").open()
+        opened: IO[bytes] = stack.enter_context(fsspec.open(source, "rb"))
         return opened
-    except (OSError, ImportError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+    except (OSError, ImportError, ValueError, KeyError) as problem:
         raise VectorsError(f"{source}: could not be read: {problem}.") from problem
 
 
@@ -368,14 +369,15 @@ def _line(text: bytes, layout: Layout) -> tuple[bytes, list[float]] | str:
         return "too few values"
     if not all(map(_NUMBER.fullmatch, values)):
         return "a value is not a number"
-    if key.endswith(layout.delimiter):
+    if key != key.strip(layout.delimiter):
         return "an empty value"
-    spare = key.split()[1:] if layout.delimiter == b" " else []
-    if any(map(_NUMBER.fullmatch, spare)):
+    parts = key.split() if layout.delimiter == b" " else []
+    numbers = [part for part in parts if _NUMBER.fullmatch(part)]
+    if len(parts) > 1 and numbers:
         # A key such as "windows 10" is believed where a header tells the width and no value was
         # torn in two: then all are written alike.
         alike = len({b"." in value or b"e" in value.lower() for value in values}) == 1
-        if layout.declared is None or not alike or not all(map(bytes.isalnum, spare)):
+        if layout.declared is None or not alike or not all(map(bytes.isdigit, numbers)):
             return "too many values"
     return key, [float(value) for value in values]
 
@@ -385,6 +387,8 @@ def looks_like_word2vec(head: bytes) -> bool:
     first, _, rest = head.partition(b"\n")
     parts = first.split()
     if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        return False
+    if not _CONTROL.search(rest):
         return False
     # A line of text is a key and numbers; packed floats make such a line by no likely chance.
     fields = (line.split(None, 4)[1:4] for line in rest.split(b"\n")[:20])

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trfnb import __version__
+from trfnb.files import atomic_folder
 from trfnb.vectors.blocks import Floats, FloretSettings, Hashes, Ints, VectorsError, murmur64
 
 _HEADER = 128
@@ -163,32 +164,32 @@ class EmptyPipeline:
 
     def __init__(self, lang: str, directory: Path) -> None:
         self.lang, self.directory = lang, directory
-        spacy = find_spec("spacy")
+        self._process: subprocess.Popen[str] | None = None
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trfnb"
         self._kept = home / "pipelines" / f"{lang}-{__version__}-spacy-{version('spacy')}"
-        self._process: subprocess.Popen[str] | None = None
-        own = spacy and (Path(str(spacy.origin)).parent / "lang" / lang / "__init__.py").is_file()
-        if "spacy" in sys.modules or not own or not lang.isalnum():
+        spacy = find_spec("spacy")
+        known = lang.isalnum() and (Path(str(spacy and spacy.origin)).parent / "lang" / lang).is_dir()
+        if "spacy" in sys.modules or not known:
             # Where spaCy is loaded, it may know another language under this code.
-            self._write_here()
+            try:
+                write_empty_pipeline(lang, directory)
+            except ImportError as problem:
+                raise self._failed(str(problem)) from problem
         elif (self._kept / _SYMBOLS).is_file():
             shutil.copytree(self._kept, directory, dirs_exist_ok=True)
         else:
-            code = f"from {__name__} import *; write_empty_pipeline(sys.argv[1], Path(sys.argv[2]))"
-            call = [sys.executable, "-c", code, lang, str(directory)]
+            code = f"import sys, pathlib; from {__name__} import write_empty_pipeline as write; "
+            call = [sys.executable, "-c", f"{code}write(sys.argv[1], pathlib.Path(sys.argv[2]))"]
+            call += [lang, str(directory)]
             self._process = subprocess.Popen(call, stderr=subprocess.PIPE, text=True)
 
-    def _write_here(self) -> None:
-        try:
-            write_empty_pipeline(self.lang, self.directory)
-        except ImportError as problem:
-            raise self._failed(str(problem)) from problem
+    def __enter__(self) -> "EmptyPipeline":
+        return self
 
-    def _failed(self, why: str) -> VectorsError:
-        return VectorsError(
-            f"An empty pipeline for lang={self.lang!r} could not be made: {why}. Give a language "
-            "code that spaCy knows, for example lang='en' or 'xx'."
-        )
+    def __exit__(self, *problem: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
     def finish(self) -> dict[str, int]:
         """Wait for the files; return spaCy's reserved strings and their numbers.
@@ -200,26 +201,17 @@ class EmptyPipeline:
             _, errors = self._process.communicate()
             if self._process.returncode:
                 raise self._failed((errors.strip().splitlines() or ["no message"])[-1])
-            self._keep()
+            # A cache that cannot be written is no reason to fail.
+            with suppress(OSError), atomic_folder(self._kept, sync=False) as kept:
+                for name in ("config.cfg", "tokenizer", _SYMBOLS):
+                    shutil.copy(self.directory / name, kept / name)
         file = self.directory / _SYMBOLS
         found: dict[str, int] = json.loads(file.read_text("utf8"))
         file.unlink()
         return found
 
-    def _keep(self) -> None:
-        partial = self._kept.with_name(f"{self._kept.name}.{os.getpid()}")
-        # A cache that cannot be written is no reason to fail.
-        with suppress(OSError):
-            partial.mkdir(parents=True)
-            for name in ("config.cfg", "tokenizer", _SYMBOLS):
-                shutil.copy(self.directory / name, partial / name)
-            partial.rename(self._kept)
-        shutil.rmtree(partial, ignore_errors=True)
-
-    def __enter__(self) -> "EmptyPipeline":
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+    def _failed(self, why: str) -> VectorsError:
+        return VectorsError(
+            f"An empty pipeline for lang={self.lang!r} could not be made: {why}. Give a language "
+            "code that spaCy knows, for example lang='en' or 'xx'."
+        )

@@ -67,7 +67,9 @@ def write_fasttext(
     n_buckets = 0 if buckets is None else len(buckets)
     settings = (data.shape[1], 5, 1, 1, 5, 1, 1, model, n_buckets, minn, maxn, 100)
     out = (
-        struct.pack("<2i", 793712314, version) + struct.pack("<12i", *settings) + struct.pack("<d", 1e-4)
+        struct.pack("<2i", 793712314, version)
+        + struct.pack("<12i", *settings)
+        + struct.pack("<d", 1e-4)
     )
     out += struct.pack("<3i2q", len(words), len(words), 0, 1000, -1)
     out += b"".join(w.encode() + b"\0" + struct.pack("<qb", 3, 0) for w in words)

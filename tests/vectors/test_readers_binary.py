@@ -397,7 +397,7 @@ def _content(form):
     """Return a file's bytes, the same at every call: gensim's hold the time of day."""
     with tempfile.TemporaryDirectory() as folder:
         make = _gensim if form == "gensim" else getattr(tables, f"write_{form}")
-        return make(Path(folder) / "v").read_bytes()
+        return make(Path(folder) / "v.npy").read_bytes()
 
 
 @settings(max_examples=150, deadline=None)

@@ -30,7 +30,7 @@ def test_is_mapped_and_ordinary(converted):
     assert isinstance(vectors, Vectors)
     assert vectors.data.dtype == np.float32
     stored = np.load(converted / "vocab" / "vectors")
-    assert (stored.dtype == np.float16) is not isinstance(vectors.data, np.memmap)
+    assert isinstance(vectors.data, np.memmap) == (stored.dtype == np.float32)
     assert vectors.get_batch(WORDS[:3]).shape == (3, 7)
     keys, _, scores = vectors.most_similar(vectors.data[:2], n=3)
     assert [nlp.vocab.strings[k] for k in keys[:, 0]] == WORDS[:2]
@@ -83,7 +83,7 @@ def test_multi_hash_embed_and_initialize_vectors(converted):
     tagger.add_label("X")
     nlp.initialize()
     assert nlp("the café")[0].has_vector
-    assert nlp.vocab.vectors.data.base is not None
+    assert type(nlp.vocab.vectors).__name__ == "MappedVectors"
 
 
 def test_plain_spacy_vectors_read_float32(tmp_path):
@@ -161,7 +161,8 @@ def test_processes_share_one_copy(tmp_path):
     data = np.random.default_rng(0).normal(size=(rows, 2000)).astype("f4")
     np.save(tmp_path / "v.npy", data)
     convert(tmp_path / "v.npy", tmp_path / "out", keys=[f"w{i}" for i in range(rows)])
-    convert(tmp_path / "v.npy", tmp_path / "one", keys=["w0"])
+    np.save(tmp_path / "one.npy", data[:1])
+    convert(tmp_path / "one.npy", tmp_path / "one", keys=["w0"])
     code = (
         "import sys; from trfnb.vectors import load\n"
         "def private(): return sum(int(l.split()[1]) for l in open('/proc/self/smaps_rollup')"

@@ -19,6 +19,7 @@ _KEPT_LINES = 20
 _M, _R = np.uint64(0xC6A4A7935BD1E995), np.uint64(47)
 _LONG_KEY = 64
 _KEYS_AT_ONCE = 1 << 12
+_ROWS = 4096
 
 
 class VectorsError(ValueError):
@@ -215,7 +216,7 @@ def usable(block: Block, report: Report) -> Iterator[Block]:
 
     Those left out are named in the report.
     """
-    finite = np.isfinite(block.vectors).all(axis=1)[block.rows]
+    finite = np.asarray(np.isfinite(block.vectors).all(axis=1))[block.rows]
     good = np.ones(len(block.keys), dtype=bool)
     for place, (key, has_row) in enumerate(zip(block.keys, finite.tolist(), strict=True)):
         if not key or not has_row or not is_utf8(key):
@@ -268,6 +269,32 @@ def unit(vectors: Floats) -> Floats:
     """Return rows of length one; rows of zeros stay."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+
+
+def principal_components(data: Any, width: int) -> tuple[Floats, Floats, float]:
+    """Return rows' mean, the ``width`` leading directions (columns) and the variance they keep.
+
+    Each direction's sign is set so that its largest entry is positive, to be repeatable.
+
+    Raises:
+        VectorsError: ``width`` is no smaller than the table's.
+    """
+    rows, own = data.shape
+    if not 0 < width < own:
+        raise VectorsError(f"Expected a width from 1 to {own - 1} to reduce to, got {width}.")
+    total, products = np.zeros(own), np.zeros((own, own))
+    for start in range(0, rows, _ROWS):
+        part = np.asarray(data[start : start + _ROWS])
+        total += part.sum(axis=0, dtype=np.float64)
+        products += part.T @ part
+        forget(data)
+    mean = total / rows
+    values, vectors = np.linalg.eigh(products / rows - np.outer(mean, mean))
+    leading = vectors[:, ::-1][:, :width]
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(width)])
+    values = np.clip(values[::-1], 0, None)
+    kept = float(values[:width].sum() / values.sum()) if values.sum() else 1.0
+    return mean.astype(np.float32), leading.astype(np.float32), kept
 
 
 def forget(array: Any) -> None:

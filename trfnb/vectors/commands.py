@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ Example: trfnb vectors convert cc.en.300.vec.gz vectors --limit 100000
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table at PATH.")]
 Dtype = Annotated[str, typer.Option(help="float32, or float16 for half the bytes.")]
 Lang = Annotated[str, typer.Option(help="The language of the pipeline that carries the table.")]
-WordsFile = Annotated[Optional[Path], typer.Option(help="A file with one word per line.")]  # noqa: UP045
+WordsFile = Annotated[Path | None, typer.Option(help="A file with one word per line.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -31,14 +31,14 @@ def convert(
     source: Annotated[str, typer.Argument(help="File, URL, pipeline, package, or - for stdin.")],
     path: Annotated[str, typer.Argument(help="The directory to make.")],
     form: Annotated[str, typer.Option("--format", help="Where the file misleads.")] = "auto",
-    keys: Annotated[Optional[str], typer.Option(help="Keys of an .npy or safetensors table.")] = None,  # noqa: UP045
-    limit: Annotated[Optional[int], typer.Option(help="Keep the first rows, this many.")] = None,  # noqa: UP045
+    keys: Annotated[str | None, typer.Option(help="Keys of an .npy or safetensors table.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Keep the first rows, this many.")] = None,
     words: WordsFile = None,
-    corpus: Annotated[Optional[str], typer.Option(help="Keep this corpus's words.")] = None,  # noqa: UP045
+    corpus: Annotated[str | None, typer.Option(help="Keep this corpus's words.")] = None,
     lower: Annotated[bool, typer.Option("--lower", help="Lower-case the keys.")] = False,
     normalise: Annotated[bool, typer.Option("--normalise", help="Make rows' length one.")] = False,
     dtype: Dtype = "float32",
-    width: Annotated[Optional[int], typer.Option(help="Reduce to so many dimensions (PCA).")] = None,  # noqa: UP045
+    width: Annotated[int | None, typer.Option(help="Reduce to so many dimensions (PCA).")] = None,
     attr: Annotated[str, typer.Option(help="Token attribute of the keys.")] = "ORTH",
     lang: Lang = "en",
     name: Annotated[str, typer.Option(help="The table's name.")] = "trfnb.vectors",
@@ -59,8 +59,8 @@ def convert(
 
 def inspect(
     table: Annotated[str, typer.Argument(help="A converted table, a pipeline or its package.")],
-    corpus: Annotated[Optional[str], typer.Option(help="Count coverage of this corpus.")] = None,  # noqa: UP045
-    words: Annotated[Optional[list[str]], typer.Option(help="Show a word's neighbours.")] = None,  # noqa: UP045
+    corpus: Annotated[str | None, typer.Option(help="Count coverage of this corpus.")] = None,
+    words: Annotated[list[str] | None, typer.Option(help="Show a word's neighbours.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show size, norms, duplicates, coverage and neighbours.
@@ -78,7 +78,7 @@ def inspect(
 def distill(
     model: Annotated[str, typer.Argument(help="A path or hub name; minilm is the packaged one.")],
     path: Annotated[str, typer.Argument(help="The directory to make.")],
-    corpus: Annotated[Optional[str], typer.Option(help="Embed this corpus's words too.")] = None,  # noqa: UP045
+    corpus: Annotated[str | None, typer.Option(help="Embed this corpus's words too.")] = None,
     words: WordsFile = None,
     wordpieces: Annotated[bool, typer.Option(help="Embed the tokenizer's own words.")] = True,
     width: Annotated[int, typer.Option(help="Dimensions to keep.")] = 256,

@@ -13,10 +13,28 @@ from typing import Any
 import numpy as np
 
 from trfnb.files import atomic_folder
-from trfnb.vectors.blocks import Block, Floats, Hashes, Report, Source, VectorsError
-from trfnb.vectors.blocks import forget, murmur64, unit
-from trfnb.vectors.readers_binary import FASTTEXT_MAGIC, KeysLike, from_gensim, from_spacy
-from trfnb.vectors.readers_binary import read_array, read_fasttext, read_gensim, read_safetensors
+from trfnb.vectors.blocks import (
+    Block,
+    Floats,
+    Hashes,
+    Report,
+    Source,
+    VectorsError,
+    forget,
+    murmur64,
+    principal_components,
+    unit,
+)
+from trfnb.vectors.readers_binary import (
+    FASTTEXT_MAGIC,
+    KeysLike,
+    from_gensim,
+    from_spacy,
+    read_array,
+    read_fasttext,
+    read_gensim,
+    read_safetensors,
+)
 from trfnb.vectors.readers_text import looks_like_word2vec, open_stream, read_text, read_word2vec
 from trfnb.vectors.writer import EmptyPipeline, KeyFile, RowFile, content_hash
 
@@ -83,17 +101,15 @@ def convert(
         VectorsError: the source cannot be read, an option is wrong, or the disk is full.
     """
     begun, path, attr = time.perf_counter(), Path(path), attr.upper()
-    wrong = [
-        f"{option}: expected one of {', '.join(known)}, got {value!r}"
-        for option, value, known in [
-            ("dtype", dtype, DTYPES), ("form", form, FORMATS), ("attr", attr, _ATTRS)
-        ]
-        if value not in known
-    ] + [
-        f"{option}: expected at least 1, got {value}"
-        for option, value in [("limit", limit), ("width", width)]
-        if value is not None and value < 1
-    ]  # fmt: skip
+    wrong = []
+    for option, value, known in (
+        ("dtype", dtype, DTYPES), ("form", form, FORMATS), ("attr", attr, _ATTRS)
+    ):  # fmt: skip
+        if value not in known:
+            wrong.append(f"{option}: expected one of {', '.join(known)}, got {value!r}")
+    for option, number in (("limit", limit), ("width", width)):
+        if number is not None and number < 1:
+            wrong.append(f"{option}: expected at least 1, got {number}")
     if wrong:
         raise VectorsError("Cannot convert: " + "; ".join(wrong) + ".")
     check_place(path, overwrite=overwrite)
@@ -114,7 +130,9 @@ def convert(
                     "not apply to it. Give words to make an ordinary table of it."
                 )
             if attr == "LOWER" and not lower and not hashed:
-                report.notes.append("keys were lower-cased: no token would find the others by LOWER")
+                report.notes.append(
+                    "keys were lower-cased: no token would find the others by LOWER"
+                )
             chosen = _Choice(report, asked, lower=lower or attr == "LOWER", limit=limit)
             (folder / "vocab").mkdir()
             table = RowFile(
@@ -212,14 +230,12 @@ def open_source(
     if form == "word2vec":
         return read_word2vec(stream, report)
     # The others are mapped from a file: what is no plain file is unpacked first.
-    file = stream.file if stream.file is not None else stream.to_file(scratch)
-    if form == "fasttext":
-        return read_fasttext(file, report, stream.name)
-    if form == "gensim":
-        return read_gensim(file, report, stream.name)
-    return {"npy": read_array, "safetensors": read_safetensors}[form](
-        file, report, stream.name, keys
-    )
+    place = stream.file if stream.file is not None else stream.to_file(scratch)
+    if form in ("fasttext", "gensim"):
+        read = read_fasttext if form == "fasttext" else read_gensim
+        return read(place, report, stream.name)
+    read_keyed = read_array if form == "npy" else read_safetensors
+    return read_keyed(place, report, stream.name, keys)
 
 
 def _format(head: bytes) -> str:
@@ -287,12 +303,14 @@ def _finish(
     """Complete a table's files and the report."""
     symbols = pipeline.finish()
     hashes, rows = index.finish(symbols)
-    config = {"mode": "floret", **asdict(floret)} if floret else {"mode": "default"}
+    config: dict[str, Any] = {"mode": "floret", **asdict(floret)} if floret else {"mode": "default"}
     config["attr"] = symbols[attr]
     (folder / "vocab" / "vectors.cfg").write_text(json.dumps(config), "utf8")
     data = np.load(folder / "vocab" / "vectors", mmap_mode="r")
     report.rows, report.keys = table.rows, len(hashes)
-    report.fingerprint = content_hash(hashes, np.arange(table.rows) if floret else rows, data, config)
+    report.fingerprint = content_hash(
+        hashes, np.arange(table.rows) if floret else rows, data, config
+    )
     meta = {
         "lang": lang,
         "name": "vectors",
@@ -314,9 +332,7 @@ def _finish(
     (folder / "meta.json").write_text(json.dumps(meta, indent=2), "utf8")
 
 
-def _reduced(
-    table: RowFile, width: int, dtype: str, report: Report, *, normalise: bool
-) -> RowFile:
+def _reduced(table: RowFile, width: int, dtype: str, report: Report, *, normalise: bool) -> RowFile:
     """Rewrite a table with fewer dimensions."""
     wide = np.load(table.path, mmap_mode="r")
     mean, components, report.measures["variance_kept"] = principal_components(wide, width)
@@ -328,32 +344,6 @@ def _reduced(
         forget(wide)
     slim.finish()
     return slim
-
-
-def principal_components(data: Any, width: int) -> tuple[Floats, Floats, float]:
-    """Return rows' mean, the ``width`` leading directions (columns) and the variance they keep.
-
-    Each direction's sign is set so that its largest entry is positive, to be repeatable.
-
-    Raises:
-        VectorsError: ``width`` is no smaller than the table's.
-    """
-    rows, own = data.shape
-    if not 0 < width < own:
-        raise VectorsError(f"Expected a width from 1 to {own - 1} to reduce to, got {width}.")
-    total, products = np.zeros(own), np.zeros((own, own))
-    for start in range(0, rows, _ROWS):
-        part = np.asarray(data[start : start + _ROWS])
-        total += part.sum(axis=0, dtype=np.float64)
-        products += part.T @ part
-        forget(data)
-    mean = total / rows
-    values, vectors = np.linalg.eigh(products / rows - np.outer(mean, mean))
-    leading = vectors[:, ::-1][:, :width]
-    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(width)])
-    values = np.clip(values[::-1], 0, None)
-    kept = float(values[:width].sum() / values.sum()) if values.sum() else 1.0
-    return mean.astype(np.float32), leading.astype(np.float32), kept
 
 
 def load_words(words: Words) -> list[str]:
@@ -428,7 +418,9 @@ class _Choice:
     @property
     def missing(self) -> int:
         """Words asked for and not found; none where they were not looked for to the end."""
-        return len(self._wanted or ()) - len(self._seen) if self._wanted and not self.at_limit else 0
+        return (
+            len(self._wanted or ()) - len(self._seen) if self._wanted and not self.at_limit else 0
+        )
 
     @property
     def full(self) -> bool:

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from trfnb.vectors.blocks import Floats, Report, VectorsError, unit
+from trfnb.vectors.blocks import Floats, Report, VectorsError, principal_components, unit
 from trfnb.vectors.conversion import (
     Words,
     check_place,
     convert,
     corpus_words,
     load_words,
-    principal_components,
 )
 
 _TOKENS = 4096

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from spacy.ml.featureextractor import FeatureExtractor
@@ -32,163 +32,28 @@ from thinc.api import (
     remap_ids_v2,
     with_array,
 )
-from thinc.backends import get_array_ops
 from thinc.types import Floats2d
 
-from trfnb.vectors.blocks import Floats, VectorsError, add_rows, fasttext_ngram_rows
+from trfnb.vectors.blocks import VectorsError
 from trfnb.vectors.conversion import corpus_words
-from trfnb.vectors.store import Embedding, TableCheck, remember_table
+from trfnb.vectors.store import (
+    Backprop,
+    Embedding,
+    TableCheck,
+    Unknown,
+    remember_table,
+    static_rows,
+)
 
-Unknown = Literal["zeros", "mean", "lower", "learned", "subwords"]
-UNKNOWN = ("zeros", "mean", "lower", "learned", "subwords")
-Backprop = Callable[[list[Floats2d]], list[Doc]]
 _ATTRS = ["NORM", "PREFIX", "SUFFIX", "SHAPE"]
 _KEY_ATTRS = {"ORTH": "orth", "LOWER": "lower", "NORM": "norm"}
-_SAMPLE = 20_000
-_WORDS = 4096
-
-
-class StaticRows(TableCheck):
-    """The forward pass of `static_rows`."""
-
-    def __call__(
-        self, model: Embedding, docs: list[Doc], is_train: bool = False
-    ) -> tuple[list[Floats2d], Backprop]:
-        super().__call__(model, docs)
-        ops: Any = model.ops
-        lengths = [len(doc) for doc in docs]
-        if not sum(lengths):
-            return [ops.alloc2f(0, model.get_dim("nO")) for _ in docs], lambda d_rows: []
-        vocab: Any = docs[0].vocab
-        keys = np.concatenate([doc.to_array(vocab.vectors.attr).reshape(-1) for doc in docs])
-        types, inverse = np.unique(keys, return_inverse=True)
-        table, missing = _type_rows(vocab.vectors, types, ops)
-        if missing.any():
-            table[ops.asarray(missing)] = _stand_ins(model, vocab, types[missing])
-        rows = ops.unflatten(table[ops.asarray(inverse)], ops.asarray1i(lengths))
-        absent = ops.asarray(missing[inverse])
-
-        def backprop(d_rows: list[Floats2d]) -> list[Doc]:
-            if model.attrs["unknown"] == "learned":
-                model.inc_grad("unknown", ops.xp.concatenate(d_rows)[absent].sum(axis=0))
-            return []
-
-        return rows, backprop
-
-
-def static_rows(
-    unknown: Unknown = "zeros", *, buckets: int = 5000, minn: int = 3, maxn: int = 5
-) -> Embedding:
-    """Look tokens up in ``doc.vocab.vectors``; no gradient reaches the table.
-
-    The table's fingerprint is kept with the layer: used with another table it raises.
-
-    Args:
-        unknown: what a word without a vector gets: ``"zeros"``; the table's ``"mean"``; the vector
-            of its ``"lower"``-cased form, else zeros; one vector ``"learned"`` for all of them; or
-            a vector of its ``"subwords"``: the mean over its character n-grams of the vectors of
-            known words with the same n-gram (Zhao, Mudgal and Liang, 2018, averaged, not learned).
-        buckets: rows that n-grams are hashed to.
-        minn: shortest n-gram in characters.
-        maxn: longest n-gram in characters.
-
-    Returns:
-        A layer from Docs to one (tokens, table width) array each.
-    """
-    if unknown not in UNKNOWN:
-        raise VectorsError(f"Expected unknown among {', '.join(UNKNOWN)}, got {unknown!r}.")
-    needed = {"mean": "unknown", "learned": "unknown", "subwords": "buckets"}
-    params: dict[str, Any] = {needed[unknown]: None} if unknown in needed else {}
-    attrs = {"unknown": unknown, "fingerprint": "", "buckets": buckets, "minn": minn, "maxn": maxn}
-    return Model(
-        "static_rows", StaticRows(), init=_init_static, params=params, dims={"nO": None},
-        attrs=attrs,
-    )  # fmt: skip
-
-
-def _type_rows(vectors: Any, types: Any, ops: Any) -> tuple[Any, Any]:
-    """Return one float32 row per key, and which keys have none (zeros)."""
-    if getattr(vectors, "mode", "") != "default":
-        return ops.asarray2f(vectors.get_batch(types.tolist())), np.zeros(len(types), dtype=bool)
-    found = np.array([vectors.key2row.get(key, -1) for key in types.tolist()], dtype=np.int64)
-    table = ops.xp.array(vectors.data[ops.asarray(np.maximum(found, 0))], dtype="f")
-    table[ops.asarray(found < 0)] = 0
-    return table, found < 0
-
-
-def _stand_ins(model: Embedding, vocab: Any, types: Any) -> Any:
-    """Return what words without a vector get."""
-    ops: Any = model.ops
-    policy = model.attrs["unknown"]
-    words = [vocab.strings[key] for key in types.tolist()]
-    if policy in ("mean", "learned"):
-        return model.get_param("unknown")
-    if policy == "lower":
-        lowered = np.array([vocab.strings.add(word.lower()) for word in words], dtype=np.uint64)
-        return _type_rows(vocab.vectors, lowered, ops)[0]
-    if policy == "subwords":
-        buckets = ops.to_numpy(model.get_param("buckets"))
-        shape = {"buckets": len(buckets), "minn": model.attrs["minn"], "maxn": model.attrs["maxn"]}
-        word, bucket = fasttext_ngram_rows(words, **shape)
-        sums: Floats = np.zeros((len(words), buckets.shape[1]), dtype=np.float32)
-        add_rows(sums, word, buckets, bucket)
-        counts = np.bincount(word, minlength=len(words)).clip(min=1)
-        return ops.asarray2f(sums / counts[:, None].astype(np.float32))
-    return 0
-
-
-def _init_static(model: Embedding, X: Any = None, Y: Any = None) -> None:
-    if not X:
-        raise VectorsError(
-            f"The layer {model.name!r} needs Docs to be initialised: they bring the table."
-        )
-    ops: Any = model.ops
-    vectors: Any = X[0].vocab.vectors
-    if 0 in vectors.shape:
-        raise VectorsError(
-            f"The layer {model.name!r} needs a vector table, the vocabulary has none. Name one in "
-            'the config: [initialize] vectors = "path", see `trfnb vectors convert`.'
-        )
-    model.set_dim("nO", vectors.shape[1], force=True)
-    remember_table(model, vectors)
-    if model.attrs["unknown"] == "learned":
-        model.set_param("unknown", ops.alloc1f(vectors.shape[1]))
-    if model.attrs["unknown"] == "mean":
-        some = np.linspace(0, vectors.shape[0] - 1, min(vectors.shape[0], _SAMPLE)).astype(np.int64)
-        model.set_param("unknown", ops.asarray2f(vectors.data[ops.asarray(some)]).mean(axis=0))
-    if model.attrs["unknown"] == "subwords":
-        shape = {name: model.attrs[name] for name in ("buckets", "minn", "maxn")}
-        model.set_param("buckets", ops.asarray2f(bucket_table(vectors, **shape)))
-
-
-def bucket_table(vectors: Any, buckets: int, *, minn: int, maxn: int) -> Floats:
-    """Average, for each hash bucket, the vectors of the table's words with an n-gram in it.
-
-    Args:
-        vectors: spaCy `Vectors` in default mode.
-        buckets: rows of the result.
-        minn: shortest n-gram in characters.
-        maxn: longest n-gram in characters.
-
-    Returns:
-        (buckets, table width) float32; zeros for a bucket that no word reaches.
-    """
-    ops = get_array_ops(vectors.data)
-    known = [(vectors.strings[k], row) for k, row in vectors.key2row.items() if k in vectors.strings]
-    sums = np.zeros((buckets, vectors.shape[1]), dtype=np.float32)
-    counts = np.zeros(buckets, dtype=np.float32)
-    for start in range(0, len(known), _WORDS):
-        words, rows = zip(*known[start : start + _WORDS], strict=True)
-        table = ops.to_numpy(vectors.data[ops.asarray(np.array(rows))])
-        word, bucket = fasttext_ngram_rows(list(words), buckets=buckets, minn=minn, maxn=maxn)
-        add_rows(sums, bucket, table, word)
-        counts += np.bincount(bucket, minlength=buckets).astype(np.float32)
-    return sums / np.maximum(counts, 1)[:, None]
 
 
 def project(nO: int | None = None, nI: int | None = None) -> Model[Floats2d, Floats2d]:
     """Multiply by a learned matrix; rows of zeros stay zeros, as there is no bias."""
-    return Model("project", _project, init=_init_project, params={"W": None}, dims={"nO": nO, "nI": nI})
+    return Model(
+        "project", _project, init=_init_project, params={"W": None}, dims={"nO": nO, "nI": nI}
+    )
 
 
 def _project(
@@ -249,14 +114,25 @@ def added_vectors(
     """
     remap = remap_ids_v2(mapping_table=None, default=0, column=0)
     table: Any = chain(remap, Embed(nO=width, nV=rows, column=0))
-    layers = (FeatureExtractor([attr]), list2ragged(), with_array(table), ragged2list())
+    layers: tuple[Any, ...] = (
+        FeatureExtractor([attr]),
+        list2ragged(),
+        with_array(table),
+        ragged2list(),
+    )
     learned = _sized(width, *layers)
     learned.init = partial(_init_learned, learned.init, corpus, rows, attr)
     return added(static_vectors(width, unknown), learned)
 
 
 def _init_learned(
-    build: Any, corpus: str | None, rows: int, attr: str, model: Embedding, X: Any = None, Y: Any = None
+    build: Any,
+    corpus: str | None,
+    rows: int,
+    attr: str,
+    model: Embedding,
+    X: Any = None,
+    Y: Any = None,
 ) -> None:
     if X:
         (remap,) = [node for node in model.walk() if "mapping_table" in node.attrs]
@@ -267,7 +143,9 @@ def _init_learned(
 
 def added(*layers: Embedding) -> Embedding:
     """Add the outputs of embeddings of one width."""
-    dims: dict[str, int | None] = {"nO": layers[0].get_dim("nO") if layers[0].has_dim("nO") else None}
+    dims: dict[str, int | None] = {
+        "nO": layers[0].get_dim("nO") if layers[0].has_dim("nO") else None
+    }
     return Model("added", _added, init=_init_each, layers=list(layers), dims=dims)
 
 
@@ -299,7 +177,7 @@ def concatenated_vectors(
     rows = rows if rows is not None else [5000] + [2500] * (len(attrs) - 1)
     tables: list[Any] = [HashEmbed(width, n, column=i, seed=8 + i) for i, n in enumerate(rows)]
     hashed: Any = tables[0] if len(tables) == 1 else concatenate(*tables)
-    learned = chain(FeatureExtractor(attrs), list2ragged(), with_array(hashed), ragged2list())
+    learned: Any = chain(FeatureExtractor(attrs), list2ragged(), with_array(hashed), ragged2list())
     mix = Maxout(width, width * (1 + len(tables)), nP=3, dropout=0.0, normalize=True)
     return _sized(width, concatenate(static_vectors(width, unknown), learned), with_array(mix))
 
@@ -313,7 +191,9 @@ def multi_hash_embed(
 ) -> Embedding:
     """SpaCy's MultiHashEmbed with the arguments of its early documentation."""
     attrs = _ATTRS if also_embed_subwords else _ATTRS[:1]
-    return MultiHashEmbed(width, attrs, [rows, *[rows // 2] * (len(attrs) - 1)], also_use_static_vectors)
+    return MultiHashEmbed(
+        width, attrs, [rows, *[rows // 2] * (len(attrs) - 1)], also_use_static_vectors
+    )
 
 
 @registry.architectures("trfnb.TunedVectors.v1")
@@ -339,7 +219,8 @@ def tuned_vectors(
 
 def _tuned(model: Embedding, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Backprop]:
     frozen, backprop_static = model.layers[0](docs, is_train)
-    ops, E, table = model.ops, model.get_param("E"), model.attrs["key2row"]
+    ops: Any = model.ops
+    E, table = model.get_param("E"), model.attrs["key2row"]
     own = [np.array([table.get(token.orth, -1) for token in doc], dtype="i") for doc in docs]
     outputs = [ops.xp.array(X) for X in frozen]
     for Y, rows in zip(outputs, own, strict=True):
@@ -362,7 +243,9 @@ def _init_tuned(model: Embedding, X: Any = None, Y: Any = None) -> None:
     _init_each(model, X)
     model.set_dim("nO", model.layers[0].get_dim("nO"), force=True)
     vocab, corpus = X[0].vocab, model.attrs["corpus"]
-    found = key_map(corpus_words(corpus if corpus is not None else X), vocab, model.attrs["rows"] + 1)
+    found = key_map(
+        corpus_words(corpus if corpus is not None else X), vocab, model.attrs["rows"] + 1
+    )
     model.attrs["key2row"] = {key: row - 1 for key, row in found.items()}
     words = Doc(vocab, words=[vocab.strings[key] for key in found])
     model.set_param("E", model.ops.xp.array(model.layers[0].predict([words])[0]))
@@ -401,9 +284,7 @@ def _init_checked(model: Embedding, X: Any = None, Y: Any = None) -> None:
         remember_table(model, X[0].vocab.vectors)
 
 
-def key_map(
-    counts: Counter[str], vocab: Vocab, rows: int, *, attr: str = "ORTH"
-) -> dict[int, int]:
+def key_map(counts: Counter[str], vocab: Vocab, rows: int, *, attr: str = "ORTH") -> dict[int, int]:
     """Number the most frequent words' keys from 1; row 0 is left for all others.
 
     Args:
@@ -430,7 +311,7 @@ def key2row(corpus: str | None = None, rows: int = 2000, attr: str = "ORTH") -> 
     """
     if corpus is None or (("/" in corpus or "." in corpus) and not Path(corpus).exists()):
         return {}
-    return key_map(corpus_words(corpus), Vocab(), rows, attr=attr)  # type: ignore[call-arg]
+    return key_map(corpus_words(corpus), Vocab(), rows, attr=attr)
 
 
 EMBEDDINGS: Mapping[str, Mapping[str, Any]] = {

@@ -17,9 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from trfnb.vectors.blocks import Block, Floats, FloretSettings, Ints, Report, Source
-from trfnb.vectors.blocks import VectorsError, add_rows, checked_block, fasttext_ngram_rows
-from trfnb.vectors.blocks import forget, usable
+from trfnb.vectors.blocks import (
+    Block,
+    Floats,
+    FloretSettings,
+    Ints,
+    Report,
+    Source,
+    VectorsError,
+    add_rows,
+    checked_block,
+    fasttext_ngram_rows,
+    forget,
+    usable,
+)
 
 FASTTEXT_MAGIC = struct.pack("<i", 793712314)
 _EOS = "</s>"
@@ -76,7 +87,7 @@ class SubwordModel:
             counts += np.bincount(word[plain], minlength=len(words)).astype(np.float32)
         forget(self.rows)
         forget(self.buckets)
-        return sums / np.maximum(counts, 1)[:, None]
+        return np.divide(sums, np.maximum(counts, 1)[:, None], dtype=np.float32)
 
 
 def read_fasttext(path: Path, report: Report, name: str) -> Source:
@@ -109,7 +120,9 @@ def _fasttext(path: Path, data: mmap.mmap, report: Report, name: str) -> Source:
         settings = struct.unpack_from(f"<{12 + extra}i", data, 8)
         at = 64 + 4 * extra
         count, n_words, n_labels, tokens, pruned = struct.unpack_from("<3i2q", data, at)
-        sound = count == n_words + n_labels and min(n_words, n_labels, tokens) >= 0 > settings[0] * -1
+        sound = (
+            count == n_words + n_labels and min(n_words, n_labels, tokens) >= 0 > settings[0] * -1
+        )
         if sound and pruned >= -1:
             break
     check(sound and pruned >= -1, "expected settings and a dictionary, found neither")
@@ -381,10 +394,10 @@ def from_gensim(found: Any, report: Report, name: str = "KeyedVectors") -> Sourc
     table = getattr(found, "wv", found)
     # Version 3 said index2word, and 2 syn0.
     words = getattr(table, "index_to_key", None) or getattr(table, "index2word", None)
-    data = getattr(table, "vectors", None)
+    data: Any = getattr(table, "vectors", None)
     data = getattr(table, "syn0", None) if data is None else data
     ngrams = getattr(table, "vectors_ngrams", None)
-    if not words or data is None and ngrams is None:
+    if not words or (data is None and ngrams is None):
         raise VectorsError(f"{name}: expected gensim's words and vectors, got neither.")
     if ngrams is not None:
         own = np.asarray(table.vectors_vocab)
@@ -395,9 +408,7 @@ def from_gensim(found: Any, report: Report, name: str = "KeyedVectors") -> Sourc
     rows = np.array([row for row, word in enumerate(words) if word is not None], dtype=np.int64)
     keys = [str(words[row]) for row in rows]
     whole = len(rows) == len(data)
-    return from_array(
-        data, keys, report, name, "gensim KeyedVectors", rows=None if whole else rows
-    )
+    return from_array(data, keys, report, name, "gensim KeyedVectors", rows=None if whole else rows)
 
 
 def from_spacy(found: Any, report: Report) -> Source:
@@ -427,7 +438,7 @@ def from_spacy(found: Any, report: Report) -> Source:
     rows = np.array([row for row, _ in known], dtype=np.int64)
     keys = [word for _, word in known]
 
-    def blocks() -> Iterator[Block]:
+    def by_row() -> Iterator[Block]:
         for start in range(0, len(data), _ROWS):
             low, high = np.searchsorted(rows, [start, start + _ROWS]).tolist()
             # Rows without a key fall away here.
@@ -436,4 +447,4 @@ def from_spacy(found: Any, report: Report) -> Source:
             yield from usable(block, report)
             forget(data)
 
-    return Source("spaCy", vectors.shape[1], blocks())
+    return Source("spaCy", vectors.shape[1], by_row())

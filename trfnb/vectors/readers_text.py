@@ -5,7 +5,6 @@ Text is fastText's .vec, word2vec's, GloVe's (without a header) or floret's.
 
 import lzma
 import re
-import shutil
 import sys
 import zipfile
 import zlib
@@ -21,10 +20,19 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-from fsspec.compression import compr
+from fsspec.compression import compr  # type: ignore[import-untyped]
 
-from trfnb.vectors.blocks import Block, Floats, FloretSettings, Report, Source, VectorsError
-from trfnb.vectors.blocks import checked_block, is_utf8, usable
+from trfnb.vectors.blocks import (
+    Block,
+    Floats,
+    FloretSettings,
+    Report,
+    Source,
+    VectorsError,
+    checked_block,
+    is_utf8,
+    usable,
+)
 
 _PACKED = {
     b"\x1f\x8b": "gzip",
@@ -89,7 +97,8 @@ class Stream:
     def to_file(self, path: Path) -> Path:
         """Write what is left to a file, for readers that map or seek."""
         with path.open("wb") as file:
-            shutil.copyfileobj(self, file, _BYTES)  # type: ignore[misc]
+            while data := self.read(_BYTES):
+                file.write(data)
         return path
 
 
@@ -128,7 +137,7 @@ def _open(source: str, stack: ExitStack) -> IO[bytes]:
     try:
         if "://" not in source:
             return stack.enter_context(Path(source).open("rb"))
-        import fsspec
+        import fsspec  # type: ignore[import-untyped]
 
         opened: IO[bytes] = stack.enter_context(fsspec.open(source, "rb"))
         return opened
@@ -183,7 +192,7 @@ def read_text(stream: Stream, report: Report) -> Source:
     kind = "text (GloVe)" if layout.declared is None else "text with header"
     floret = None
     if layout.declared is not None and len(first) == 8:
-        kind, floret = "floret", FloretSettings(*map(int, first[2:6]), *first[6:])
+        kind, floret = "floret", FloretSettings(*map(int, first[2:6]), *first[6:])  # type: ignore[arg-type]
         if not 1 <= floret.hash_count <= 4 or floret.maxn < floret.minn:
             raise VectorsError(f"{stream.name}: expected floret's settings, got {first[2:]}.")
     return Source(kind, layout.width, _text_blocks(stream, layout, report), floret=floret)
@@ -213,7 +222,7 @@ def find_layout(head: bytes, name: str) -> Layout:
     replaced = []
     if b"\r" in head:
         replaced.append((b"\r\n", b"\n"))
-    if any(line.rstrip(b"\r").endswith(b" ") for line in lines[: _SAMPLE]):
+    if any(line.rstrip(b"\r").endswith(b" ") for line in lines[:_SAMPLE]):
         # Some tools end every line by a space.
         replaced.append((b" \n", b"\n"))
     delimiter = b"\t" if b"\t" in rows[0] else b" "
@@ -305,7 +314,7 @@ def parse(data: bytes, layout: Layout, parsed: _Parsed | None = None) -> _Parsed
     middle = data.find(b"\n", len(data) // 2) + 1
     if table := _arrow(data, layout):
         keys, vectors = table
-        parsed.parts.append((keys, vectors, range(parsed.lines, parsed.lines + len(keys))))
+        parsed.parts.append((keys, vectors, list(range(parsed.lines, parsed.lines + len(keys)))))
         parsed.lines += len(keys)
     elif len(data) < _FEW or middle in (0, len(data)):
         _line_by_line(data, layout, parsed)
@@ -371,7 +380,9 @@ def _line(text: bytes, layout: Layout) -> tuple[bytes, list[float]] | str:
         return "a value is not a number"
     if key != key.strip(layout.delimiter):
         return "an empty value"
-    parts = key.split() if layout.delimiter == b" " else []
+    if layout.delimiter == b"\t":
+        return "too many values" if b"\t" in key else (key, [float(value) for value in values])
+    parts = key.split()
     numbers = [part for part in parts if _NUMBER.fullmatch(part)]
     if len(parts) > 1 and numbers:
         # A key such as "windows 10" is believed where a header tells the width and no value was

@@ -120,7 +120,9 @@ def most_similar(
     # To look the queries up adds them to the string store: candidates are taken from it before.
     own: Sequence[Any] = asked
     if among is None and vectors.mode != "floret":
-        first = {row: key for key, row in reversed(vectors.key2row.items()) if key in vectors.strings}
+        first = {
+            row: key for key, row in reversed(vectors.key2row.items()) if key in vectors.strings
+        }
         rows = np.array(sorted(first), dtype=np.int64)
         words = [vectors.strings[first[row]] for row in rows.tolist()]
         table, names = _Rows(vectors.data, rows)[:], rows.tolist()
@@ -137,7 +139,9 @@ def most_similar(
     wanted = word_vectors(vectors, asked) if asked else np.asarray(queries)
     found: list[list[tuple[str, float]]] = []
     for part, near, cosines in nearest(wanted, table[filled], n + bool(asked)):
-        for query, row, cosine in zip(range(part.start, part.stop), filled[near], cosines, strict=True):
+        for query, row, cosine in zip(
+            range(part.start, part.stop), filled[near], cosines, strict=True
+        ):
             itself = own[query] if asked else None
             pairs = zip(row.tolist(), cosine.tolist(), strict=True)
             named = [(words[i], c) for i, c in pairs if not asked or names[i] != itself]
@@ -295,7 +299,9 @@ def coverage(vectors: Any, counts: Counter[str], *, most: int = 20) -> Coverage:
     words, missing = list(counts), Counter(counts)
     for start in range(0, len(words), _ROWS):
         part = words[start : start + _ROWS]
-        for word, covered in zip(part, word_vectors(vectors, part).any(axis=1), strict=True):
+        for word, covered in zip(
+            part, np.asarray(word_vectors(vectors, part).any(axis=1)), strict=True
+        ):
             if covered:
                 del missing[word]
     tokens, types = max(counts.total(), 1), max(len(counts), 1)
@@ -320,7 +326,8 @@ def inspect(table: Any, *, corpus: Any = None, words: Iterable[str] = (), n: int
     elif not isinstance(table, Vectors):
         vectors = getattr(table, "vocab", table).vectors
     counts = corpus_words(corpus) if corpus is not None else None
-    norms, contents = [np.zeros(0)], set()
+    norms = [np.zeros(0)]
+    contents: set[int] = set()
     for start in range(0, vectors.shape[0], _ROWS):
         rows = _Rows(vectors.data, np.arange(start, min(start + _ROWS, vectors.shape[0])))[:]
         norms.append(np.linalg.norm(rows, axis=1))

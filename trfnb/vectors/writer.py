@@ -20,7 +20,7 @@ import numpy as np
 
 from trfnb import __version__
 from trfnb.files import atomic_folder
-from trfnb.vectors.blocks import Floats, FloretSettings, Hashes, Ints, VectorsError, murmur64
+from trfnb.vectors.blocks import Floats, Hashes, Ints, VectorsError, murmur64
 
 _HEADER = 128
 _FLOAT16_MAX = 65504
@@ -145,7 +145,7 @@ def write_empty_pipeline(lang: str, directory: Path) -> None:
     from spacy.symbols import IDS
     from spacy.util import get_lang_class
 
-    nlp = get_lang_class(lang)()
+    nlp: Any = get_lang_class(lang)()
     config = nlp.config.copy()
     config["nlp"]["vectors"] = {"@vectors": "trfnb.Vectors.v1"}
     directory.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,9 @@ class EmptyPipeline:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trfnb"
         self._kept = home / "pipelines" / f"{lang}-{__version__}-spacy-{version('spacy')}"
         spacy = find_spec("spacy")
-        known = lang.isalnum() and (Path(str(spacy and spacy.origin)).parent / "lang" / lang).is_dir()
+        known = (
+            lang.isalnum() and (Path(str(spacy and spacy.origin)).parent / "lang" / lang).is_dir()
+        )
         if "spacy" in sys.modules or not known:
             # Where spaCy is loaded, it may know another language under this code.
             try:

@@ -20,7 +20,7 @@ from pathlib import Path
 from trfnb import corpora
 from trfnb.experiments.pipelines import build_config
 from trfnb.experiments.training import train
-from trfnb.vectors.recipes import with_embedding
+from trfnb.vectors.embed import with_embedding
 
 RESULTS = Path(__file__).parent / "results" / "vectors_accuracy.csv"
 # Words that a run is trained on, repetitions counted, at each size (0 is all sentences).

@@ -44,8 +44,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
     results: dict[str, float] = {**vars(args), "cores": os.cpu_count() or 0}
-    # torch is loaded, and the way of computing chosen, before the clock runs.
-    prune(table(2000, args.width).vectors, 1000)
     taken: dict[str, list[tuple[float, float]]] = {"trfnb": [], "spacy": []}
     for _ in range(args.repeats):
         vocab = table(args.rows, args.width)

@@ -15,9 +15,8 @@ from spacy.util import registry
 from thinc.api import Embed, Model, chain, list2ragged, ragged2list, remap_ids_v2, with_array
 from thinc.types import Floats2d
 
-import trfnb.vectors.keymap
-import trfnb.vectors.store  # noqa: F401  registers trfnb.key2row.v1 and trfnb.Vectors.v1
-from trfnb.vectors.embed import added
+import trfnb.vectors.store  # noqa: F401  registers trfnb.Vectors.v1
+from trfnb.vectors.embed import added  # registers trfnb.key2row.v1, too
 
 
 @registry.architectures("my_example.MyEmbedding.v1")

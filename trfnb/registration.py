@@ -8,7 +8,7 @@ from .experiments import frozen, optimizers  # noqa: F401  configs name what the
 from .pipe.factories import make_transformer, register
 from .pipe.registries import registry
 from .pretraining import registered  # noqa: F401  objectives, masks, the reader
-from .vectors import embed, keymap, store  # noqa: F401  architectures, tables, key maps
+from .vectors import embed, store  # noqa: F401  architectures, key maps, tables
 
 register()
 

@@ -59,19 +59,24 @@ def write_word2vec(path: Path, words=WORDS, data=None, *, end: bytes = b"") -> P
     return path
 
 
-def write_fasttext(path: Path, words=WORDS, data=None, *, buckets=None, minn=0, maxn=0) -> Path:
-    """fastText's ``.bin``: settings, dictionary, input matrix (words, then buckets)."""
+def write_fasttext(
+    path: Path, words=WORDS, data=None, *, buckets=None, minn=0, maxn=0, version=12, model=1
+) -> Path:
+    """fastText's ``.bin``: settings, dictionary, input matrix (words, then buckets), output."""
     data = table() if data is None else data
     n_buckets = 0 if buckets is None else len(buckets)
-    settings = (data.shape[1], 5, 1, 1, 5, 1, 1, 2, n_buckets, minn, maxn, 100)
+    settings = (data.shape[1], 5, 1, 1, 5, 1, 1, model, n_buckets, minn, maxn, 100)
     out = (
-        struct.pack("<2i", 793712314, 12) + struct.pack("<12i", *settings) + struct.pack("<d", 1e-4)
+        struct.pack("<2i", 793712314, version)
+        + struct.pack("<12i", *settings)
+        + struct.pack("<d", 1e-4)
     )
     out += struct.pack("<3i2q", len(words), len(words), 0, 1000, -1)
     out += b"".join(w.encode() + b"\0" + struct.pack("<qb", 3, 0) for w in words)
     matrix = data if buckets is None else np.concatenate([data, buckets])
     out += b"\0" + struct.pack("<2q", *matrix.shape) + matrix.astype("<f4").tobytes()
-    path.write_bytes(out + b"\0")
+    out += b"\0" + struct.pack("<2q", len(words), data.shape[1]) + b"\0" * data.nbytes
+    path.write_bytes(out)
     return path
 
 

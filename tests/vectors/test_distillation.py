@@ -1,6 +1,6 @@
 import json
-import time
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_distilled_table(tiny, tmp_path):
     assert exact.measures["cosine_mean_error"] == pytest.approx(0, abs=1e-6)
     assert exact.measures["neighbours_kept"] == 1
     saved = json.loads((tmp_path / "out" / "conversion.json").read_text())
-    assert saved == report.to_dict()
+    assert saved == asdict(report)
     assert (saved["source"], saved["format"]) == (tiny, "distilled")
     assert "variance_kept" in saved["measures"]
 
@@ -60,25 +60,6 @@ def test_wrong_settings_are_told_before_the_work(tiny, tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     with pytest.raises(VectorsError, match="already there"):
         distill(tiny, tmp_path / "there", width=12)
-
-
-def test_seconds_are_those_of_the_whole(tiny, tmp_path, monkeypatch):
-    def slow(*arguments):
-        time.sleep(0.5)
-        return embed_words(*arguments)
-
-    monkeypatch.setattr("trfnb.vectors.distillation.embed_words", slow)
-    report = distill(tiny, tmp_path / "out", words=["paris"], wordpieces=False, width=None)
-    assert report.measures["seconds"] > 0.5
-
-
-def test_command_with_words_alone(tiny, tmp_path, capsys):
-    from trfnb.cli import main
-
-    (tmp_path / "words.txt").write_text("paris\nbank\n")
-    command = ["vectors", "distill", tiny, str(tmp_path / "out"), "--width", "1"]
-    assert main([*command, "--no-wordpieces", "--words", str(tmp_path / "words.txt")]) == 0
-    assert "2 rows x 1" in capsys.readouterr().out
 
 
 def test_weights_and_agreement():

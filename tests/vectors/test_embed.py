@@ -1,5 +1,8 @@
 """Every embedding: config round trip, shapes, batches, gradients, saving, another table."""
 
+import pickle
+from collections import Counter
+
 import numpy as np
 import pytest
 import spacy
@@ -10,6 +13,7 @@ from spacy.vectors import Vectors
 from thinc.api import Config, fix_random_seed
 
 from trfnb.vectors import VectorsError, convert
+from trfnb.vectors.embed import EMBEDDINGS, key_map, static_rows, with_embedding
 
 from .tables import write_text
 
@@ -152,6 +156,16 @@ def test_survives_bytes(name, docs):
         assert Y.tobytes() == Z.tobytes()
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_pickles_once_it_predicted(name, docs):
+    """As `nlp.pipe(n_process=2)` does where processes are spawned."""
+    layer = build(name).initialize(X=docs)
+    before = layer.predict(docs)
+    again = pickle.loads(pickle.dumps(layer))
+    for Y, Z in zip(before, again.predict(docs), strict=True):
+        assert Y.tobytes() == Z.tobytes()
+
+
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "multi hash"])
 def test_another_table_is_an_error(name, docs):
     layer = build(name).initialize(X=docs)
@@ -177,8 +191,6 @@ def test_unknown_word_policies(nlp):
     mean = np.asarray(table.data).mean(0)
 
     def rows(policy):
-        from trfnb.vectors.lookup import static_rows
-
         return (
             static_rows(policy, minn=3, maxn=3, buckets=100_003)
             .initialize(X=[doc])
@@ -210,15 +222,11 @@ def test_static_vectors_match_spacys(nlp, docs):
     )
 
 
-def test_key_map_counts_a_corpus(nlp, docs):
-    from trfnb.vectors.keymap import key_map, map_from
-
-    found = map_from(None, docs, nlp.vocab, 3)
-    assert found == {nlp.vocab.strings["the"]: 1, nlp.vocab.strings["sat"]: 2}
-    from collections import Counter
-
-    lowered = key_map(Counter({"Mat": 2, "mat": 2, "cat": 3}), nlp.vocab, 2, attr="LOWER")
-    assert lowered == {nlp.vocab.strings["mat"]: 1}
+def test_key_map_counts_words(nlp):
+    counts = Counter({"Mat": 2, "mat": 2, "cat": 3})
+    assert key_map(counts, nlp.vocab, 3) == {nlp.vocab.strings[w]: i for w, i in
+                                             [("cat", 1), ("Mat", 2)]}  # fmt: skip
+    assert key_map(counts, nlp.vocab, 2, attr="LOWER") == {nlp.vocab.strings["mat"]: 1}
 
 
 def test_tuned_starts_static_and_moves_only_mapped_words(docs):
@@ -276,3 +284,22 @@ def test_in_a_component_by_config(name, tmp_path):
         ours, theirs = nlp(text), again(text)
         assert [t.tag_ for t in ours] == [t.tag_ for t in theirs]
     assert again("the dogs")[1].has_vector
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_in_a_config_by_name(name):
+    components = {"tok2vec": {"factory": "tok2vec", "model": {"width": 64}}}
+    base = Config({"nlp": {"lang": "en"}, "components": components})
+    config = with_embedding(base, name, "somewhere", corpus="newsroom", depth=1)
+    assert base["components"]["tok2vec"] == components["tok2vec"]
+    model = registry.resolve(config["components"]["tok2vec"])["model"]
+    assert model.get_dim("nO") == 64
+    assert config["initialize"]["vectors"] == (None if name == "none" else "somewhere")
+
+
+def test_a_config_that_does_not_fit():
+    with pytest.raises(VectorsError, match=r"embedding: expected one of none.*table.*'tok2vec'"):
+        with_embedding(Config({"components": {}}), "best")
+    both = {"tok2vec": {"model": {}}, "trf": {"factory": "transformer"}}
+    with pytest.warns(UserWarning, match="does not see the vector table"):
+        with_embedding(Config({"nlp": {}, "components": both}), "static", "somewhere")

@@ -4,15 +4,15 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "Report": "trfnb.vectors.report",
-    "VectorsError": "trfnb.vectors.report",
+    "Report": "trfnb.vectors.blocks",
+    "VectorsError": "trfnb.vectors.blocks",
     "convert": "trfnb.vectors.conversion",
     "distill": "trfnb.vectors.distillation",
-    "fingerprint": "trfnb.vectors.fingerprints",
-    "inspect": "trfnb.vectors.inspection",
+    "fingerprint": "trfnb.vectors.store",
+    "inspect": "trfnb.vectors.similar",
     "load": "trfnb.vectors.store",
     "most_similar": "trfnb.vectors.similar",
-    "prune": "trfnb.vectors.pruning",
+    "prune": "trfnb.vectors.similar",
 }
 
 __all__ = [*_HOME]

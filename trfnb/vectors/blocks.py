@@ -1,101 +1,183 @@
-"""A block of rows on their way from a file to a table."""
+"""What every reader hands to the conversion: keys and rows in blocks, and a report on the rest."""
 
+import json
 import mmap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trfnb.vectors.hashing import murmur64
-
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+_KEPT_LINES = 20
+_M, _R = np.uint64(0xC6A4A7935BD1E995), np.uint64(47)
+_LONG_KEY = 64
+_KEYS_AT_ONCE = 1 << 12
+_ROWS = 4096
 
 
-@dataclass(frozen=True)
-class Keys:
-    """Many short byte strings held in one array: no Python object a word.
+class VectorsError(ValueError):
+    """A vector table that cannot be read, written or used as asked."""
+
+
+@dataclass
+class Skipped:
+    """Rows left out for one reason: how many, and the first few by line (or row) number."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+    example: str = ""
+
+
+@dataclass
+class Report:
+    """The account of one conversion.
 
     Attributes:
-        data: their bytes, one after the other.
-        offsets: where each begins, and where the last ends; (keys + 1,).
+        source: where the table came from.
+        format: the format it was read as.
+        strict: raise at the first row that does not fit instead of leaving it out.
+        rows: rows written.
+        keys: keys written (several keys may share a row).
+        width: values per row.
+        dtype: how a value is stored.
+        skipped: reason -> rows left out for it.
+        notes: what was assumed.
+        missing: words asked for that the source does not have.
+        measures: error of rounding, variance kept by a projection, seconds.
+        fingerprint: the table's content hash, see `trfnb.vectors.fingerprint`.
+        path: where the table lies.
     """
 
-    data: npt.NDArray[np.uint8]
-    offsets: Ints
+    source: str
+    format: str = ""
+    strict: bool = False
+    rows: int = 0
+    keys: int = 0
+    width: int = 0
+    dtype: str = "float32"
+    skipped: dict[str, Skipped] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    missing: int = 0
+    measures: dict[str, float] = field(default_factory=dict)
+    fingerprint: str = ""
+    path: str = ""
 
-    @classmethod
-    def of(cls, words: Iterable[str | bytes]) -> "Keys":
-        """Pack words; strings become UTF-8."""
-        encoded = [w.encode("utf8", "replace") if isinstance(w, str) else w for w in words]
-        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
+    def skip(self, reason: str, line: int, example: str) -> None:
+        """Count a row left out; under ``strict`` raise `VectorsError` instead."""
+        if self.strict:
+            raise VectorsError(
+                f"{self.source}: line {line}: {reason} ({example}). Mend the file, or convert "
+                "without strict to skip such rows and have them listed."
+            )
+        skipped = self.skipped.setdefault(reason, Skipped(example=example))
+        skipped.count += 1
+        if len(skipped.lines) < _KEPT_LINES:
+            skipped.lines.append(line)
 
-    @classmethod
-    def joined(cls, parts: "Sequence[Keys]") -> "Keys":
-        """Put several packs behind one another."""
-        ends = [np.zeros(1, dtype=np.int64)]
-        for part in parts:
-            ends.append(part.offsets[1:] - part.offsets[0] + ends[-1][-1])
-        data = [part.data[part.offsets[0] : part.offsets[-1]] for part in parts]
-        return cls(np.concatenate([np.empty(0, np.uint8), *data]), np.concatenate(ends))
+    def save(self, directory: Path) -> None:
+        """Write the report beside its table, as ``conversion.json``."""
+        (directory / "conversion.json").write_text(json.dumps(asdict(self), indent=1), "utf8")
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> bytes:
-        return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes()
-
-    def bytes_list(self) -> list[bytes]:
-        """Return each key's bytes."""
-        whole, ends = self.data.tobytes(), self.offsets.tolist()
-        return [whole[a:b] for a, b in pairwise(ends)]
-
-    def strings(self) -> list[str]:
-        """Return the keys as strings; they must be valid UTF-8."""
-        return [key.decode() for key in self.bytes_list()]
-
-    def part(self, start: int, stop: int) -> "Keys":
-        """Return the keys from ``start`` up to ``stop``."""
-        offsets = self.offsets[start : stop + 1]
-        return Keys(self.data[offsets[0] : offsets[-1]], offsets - offsets[0])
-
-    def take(self, index: npt.NDArray[np.bool_] | Ints) -> "Keys":
-        """Return the keys chosen by a mask or by positions."""
-        if index.dtype == bool and index.all():
-            return self
-        lengths = np.diff(self.offsets)[index]
-        ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
-        shifts = self.offsets[:-1][index] - ends[:-1]
-        return Keys(self.data[np.arange(ends[-1]) + np.repeat(shifts, lengths)], ends)
-
-    def hashes(self) -> Hashes:
-        """Return spaCy's hash of each key (symbols aside)."""
-        return murmur64(self.data, self.offsets)
-
-    def valid(self) -> npt.NDArray[np.bool_]:
-        """Say which keys are UTF-8."""
-        lengths = np.diff(self.offsets)
-        heads = self.data[self.offsets[:-1][lengths > 0]]
-        try:
-            self.data.tobytes().decode()
-            if not ((heads & 0xC0) == 0x80).any():
-                return np.ones(len(self), dtype=bool)
-        except UnicodeDecodeError:
-            pass
-        return np.array([_decodes(key) for key in self.bytes_list()], dtype=bool)
+    def __str__(self) -> str:
+        lines = [
+            f"{self.source} ({self.format}) -> {self.path}",
+            f"{self.rows:,} rows x {self.width} ({self.dtype}), {self.keys:,} keys, "
+            f"fingerprint {self.fingerprint[:12]}",
+        ]
+        lines += [f"{name}: {value:.6g}" for name, value in self.measures.items()]
+        if self.missing:
+            lines.append(f"words asked for and not found: {self.missing:,}")
+        lines += self.notes
+        for reason, entry in self.skipped.items():
+            dots = ", …" if entry.count > len(entry.lines) else ""
+            where = ", ".join(map(str, entry.lines)) + dots
+            lines.append(f"skipped {entry.count:,}: {reason} (line {where})")
+        return "\n".join(lines)
 
 
-def _decodes(key: bytes) -> bool:
-    try:
-        key.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def murmur64(keys: Sequence[str]) -> Hashes:
+    """Hash each key with MurmurHash64A, as spaCy's string store does.
+
+    spaCy gives the empty string and its own symbols other numbers.
+    """
+    encoded = [key.encode() for key in keys]
+    lengths = np.array([len(key) for key in encoded], dtype=np.int64)
+    out = np.empty(len(keys), dtype=np.uint64)
+    # Keys are padded to one width; a long one would widen all others and is hashed alone.
+    short, long = np.flatnonzero(lengths <= _LONG_KEY), np.flatnonzero(lengths > _LONG_KEY)
+    parts = [short[i : i + _KEYS_AT_ONCE] for i in range(0, len(short), _KEYS_AT_ONCE)]
+    for part in [*parts, *long[:, None]]:
+        width = int(lengths[part].max()) // 8 * 8 + 8
+        padded = b"".join(encoded[place].ljust(width, b"\0") for place in part)
+        out[part] = _murmur64(np.frombuffer(padded, "<u8").reshape(len(part), -1), lengths[part])
+    return out
+
+
+def _murmur64(words: Hashes, lengths: Ints) -> Hashes:
+    full = lengths // 8
+    with np.errstate(over="ignore"):
+        h: Hashes = np.uint64(1) ^ (lengths.astype(np.uint64) * _M)
+        for column in range(words.shape[1]):
+            k = words[:, column] * _M
+            k = (k ^ (k >> _R)) * _M
+            h = np.where(column < full, (h ^ k) * _M, h)
+        h = np.where(lengths % 8 > 0, (h ^ words[np.arange(len(words)), full]) * _M, h)
+        h = (h ^ (h >> _R)) * _M
+        return h ^ (h >> _R)
+
+
+def fasttext_ngram_rows(
+    words: Sequence[str], *, buckets: int, minn: int, maxn: int
+) -> tuple[Ints, Ints]:
+    """Return the buckets of every word's character n-grams, fastText's way.
+
+    A word is wrapped in ``<`` and ``>``; each n-gram of ``minn`` to ``maxn`` characters is hashed
+    with 32-bit FNV-1a over its bytes taken as signed, modulo ``buckets``; single characters at
+    either end do not count. Source: `Dictionary::computeSubwords` of fastText.
+
+    Returns:
+        ``(word, bucket)``: for each n-gram the word's position in ``words`` and its bucket.
+    """
+    encoded = [f"<{word}>".encode("utf8", "surrogateescape") for word in words]
+    data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    begins = np.flatnonzero((data & 0xC0) != 0x80)
+    owner = np.searchsorted(np.cumsum([len(word) for word in encoded]), begins, side="right")
+    after = np.append(begins, len(data))
+    signed = data.view(np.int8).astype(np.int32).view(np.uint32)
+    changes = owner[1:] != owner[:-1]
+    at_an_end = np.append(True, changes) | np.append(changes, True)
+    found_words, found_rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for n in range(max(minn, 1), min(maxn, len(begins)) + 1):
+        start = np.arange(len(begins) - n + 1)
+        keep = owner[start] == owner[start + n - 1]
+        if n == 1:
+            keep &= ~at_an_end
+        start = start[keep]
+        low, high = begins[start], after[start + n]
+        h = np.full(len(start), 2166136261, dtype=np.uint32)
+        with np.errstate(over="ignore"):
+            for step in range(int((high - low).max(initial=0))):
+                live = low + step < high
+                h[live] = (h[live] ^ signed[low[live] + step]) * np.uint32(16777619)
+        found_words.append(owner[start])
+        found_rows.append((h % np.uint32(buckets)).astype(np.int64))
+    return np.concatenate(found_words), np.concatenate(found_rows)
+
+
+def add_rows(sums: Floats, owner: Ints, table: Any, row: Ints) -> None:
+    """Add each ``table[row]`` to its owner's row of ``sums``."""
+    order = np.argsort(owner, kind="stable")
+    owner, row = owner[order], row[order]
+    if len(owner):
+        begins = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
+        sums[owner[begins]] += np.add.reduceat(table[row], begins, axis=0)
 
 
 @dataclass(frozen=True)
@@ -103,76 +185,121 @@ class Block:
     """Rows read together.
 
     Attributes:
-        keys: a key a row, or several (then ``rows`` says whose).
+        keys: the keys; bytes that are not UTF-8 stand in them as surrogates.
         vectors: (rows, width) float32.
-        lines: each key's line number in a text, or its 1-based position otherwise.
-        rows: each key's row in ``vectors``; None when the n-th key belongs to the n-th row.
+        lines: each key's line number in a text, or its position from 1 otherwise.
+        rows: each key's row in ``vectors``: several keys may share one.
     """
 
-    keys: Keys
+    keys: list[str]
     vectors: Floats
     lines: Ints
-    rows: Ints | None = None
+    rows: Ints
 
-    def take(self, index: npt.NDArray[np.bool_]) -> "Block":
+    def take(self, index: Mask) -> "Block":
         """Return the keys chosen by a mask, with the rows that they need."""
         if index.all():
             return self
-        keys, lines = self.keys.take(index), self.lines[index]
-        if self.rows is None:
-            return Block(keys, self.vectors[index], lines)
         used, rows = np.unique(self.rows[index], return_inverse=True)
-        return Block(keys, self.vectors[used], lines, rows.astype(np.int64))
+        keys = [key for key, chosen in zip(self.keys, index.tolist(), strict=True) if chosen]
+        return Block(keys, self.vectors[used], self.lines[index], rows.astype(np.int64))
 
 
-def checked(block: Block) -> tuple[Block, list[tuple[str, int, str]]]:
-    """Part a block's usable keys from those that are empty, broken or have no finite row.
+def checked_block(keys: list[str], vectors: Floats, first: int, report: Report) -> Iterator[Block]:
+    """Yield the usable rows of a block with one key per row, whose first has number ``first``."""
+    lines = np.arange(first, first + len(keys))
+    return usable(Block(keys, vectors, lines, np.arange(len(keys))), report)
 
-    Returns:
-        The usable part, and for each other key its problem, line and an example.
+
+def usable(block: Block, report: Report) -> Iterator[Block]:
+    """Yield a block without the keys that are empty, not UTF-8 or have no finite row.
+
+    Those left out are named in the report.
     """
-    finite = np.asarray(np.isfinite(block.vectors).all(axis=1))
-    if block.rows is not None:
-        finite = finite[block.rows]
-    valid = block.keys.valid()
-    filled = np.diff(block.keys.offsets) > 0
-    good = np.asarray(finite & valid & filled)
-    problems = []
-    for key in np.flatnonzero(~good).tolist():
-        if not filled[key]:
-            reason = "empty key"
-        elif not valid[key]:
-            reason = "key is not UTF-8"
-        else:
-            reason = "a value is not a finite float32"
-        problems.append((reason, int(block.lines[key]), repr(block.keys[key][:40])))
-    return block.take(good), problems
+    finite = np.asarray(np.isfinite(block.vectors).all(axis=1))[block.rows]
+    good = np.ones(len(block.keys), dtype=bool)
+    for place, (key, has_row) in enumerate(zip(block.keys, finite.tolist(), strict=True)):
+        if not key or not has_row or not is_utf8(key):
+            reason = "a value is not a finite float32" if key else "empty key"
+            reason = reason if is_utf8(key) else "key is not UTF-8"
+            report.skip(reason, int(block.lines[place]), ascii(key[:40]))
+            good[place] = False
+    if good.any():
+        yield block.take(good)
 
 
-class Stacked:
-    """Tables behind one another, read as one without being copied into one."""
+def is_utf8(key: str) -> bool:
+    """Say whether a key's bytes were UTF-8."""
+    return key.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in key)
 
-    def __init__(self, *parts: Any) -> None:
-        self.parts = parts
-        self._begins = np.cumsum([0, *map(len, parts)])
-        self.shape = (int(self._begins[-1]), int(parts[0].shape[1]))
 
-    def __len__(self) -> int:
-        return self.shape[0]
+@dataclass(frozen=True)
+class FloretSettings:
+    """How a floret table turns a word into rows; see `spacy.vectors.Vectors`."""
 
-    def __getitem__(self, rows: Ints) -> Floats:
-        out = np.empty((len(rows), self.shape[1]), dtype=np.float32)
-        for part, begin, end in zip(self.parts, self._begins[:-1], self._begins[1:], strict=True):
-            here = (rows >= begin) & (rows < end)
-            out[here] = part[rows[here] - begin]
-        return out
+    minn: int
+    maxn: int
+    hash_count: int
+    hash_seed: int
+    bow: str
+    eow: str
+
+
+@dataclass
+class Source:
+    """A table being read.
+
+    Attributes:
+        format: what it is.
+        width: values per row.
+        blocks: its rows, in the file's order, a block at a time; read once.
+        floret: set when rows are floret's hash buckets, keyed by their numbers.
+        compose: for tables with subwords, (words) -> (words, width) float32; rows of zeros where
+            a word has no subword either.
+    """
+
+    format: str
+    width: int
+    blocks: Iterator[Block]
+    floret: FloretSettings | None = None
+    compose: Callable[[Sequence[str]], Floats] | None = None
+
+
+def unit(vectors: Floats) -> Floats:
+    """Return rows of length one; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+
+
+def principal_components(data: Any, width: int) -> tuple[Floats, Floats, float]:
+    """Return rows' mean, the ``width`` leading directions (columns) and the variance they keep.
+
+    Each direction's sign is set so that its largest entry is positive, to be repeatable.
+
+    Raises:
+        VectorsError: ``width`` is no smaller than the table's.
+    """
+    rows, own = data.shape
+    if not 0 < width < own:
+        raise VectorsError(f"Expected a width from 1 to {own - 1} to reduce to, got {width}.")
+    total, products = np.zeros(own), np.zeros((own, own))
+    for start in range(0, rows, _ROWS):
+        part = np.asarray(data[start : start + _ROWS])
+        total += part.sum(axis=0, dtype=np.float64)
+        products += part.T @ part
+        forget(data)
+    mean = total / rows
+    values, vectors = np.linalg.eigh(products / rows - np.outer(mean, mean))
+    leading = vectors[:, ::-1][:, :width]
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(width)])
+    values = np.clip(values[::-1], 0, None)
+    kept = float(values[:width].sum() / values.sum()) if values.sum() else 1.0
+    return mean.astype(np.float32), leading.astype(np.float32), kept
 
 
 def forget(array: Any) -> None:
     """Let go of a mapped file's pages: read once in order, it would come to fill the memory."""
-    for part in getattr(array, "parts", ()):
-        forget(part)
-    while array is not None and not isinstance(array, mmap.mmap):
+    while array is not None and not hasattr(array, "madvise"):
         array = getattr(array, "_mmap", None) or getattr(array, "base", None)
-    if array is not None and hasattr(array, "madvise"):
+    if array is not None:
         array.madvise(mmap.MADV_DONTNEED)

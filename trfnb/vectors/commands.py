@@ -1,102 +1,104 @@
 """``trfnb vectors convert | inspect | distill``."""
 
-import argparse
 import json
 import signal
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Annotated
 
-from trfnb.vectors.options import DTYPES
+import typer
 
+_HELP = """Convert, inspect and distil word vectors.
 
-def add_vectors_commands(subparsers: Any) -> None:
-    """Add ``vectors`` and its commands to a parser's subparsers."""
-    vectors = subparsers.add_parser("vectors", help="convert, inspect and distil word vectors")
-    commands = vectors.add_subparsers(required=True, metavar="COMMAND")
-    _add_convert(commands)
-    _add_inspect(commands)
-    _add_distill(commands)
-
-
-def _add_convert(commands: Any) -> None:
-    parser = commands.add_parser("convert", help="make a spaCy table of vectors in any format")
-    parser.add_argument("source", help="file, pipeline, package, or - for standard input")
-    parser.add_argument("path", help="the directory to make")
-    parser.add_argument("--format", dest="form", default="auto", help="where the file misleads")
-    parser.add_argument("--keys", help="keys of an .npy or safetensors table")
-    parser.add_argument("--limit", type=int, help="keep the first rows, this many")
-    parser.add_argument("--words", help="keep the words of this file (one a line)")
-    parser.add_argument("--corpus", help="keep the words of this corpus (a name or a path)")
-    parser.add_argument("--lower", action="store_true", help="lower-case the keys")
-    parser.add_argument("--normalise", action="store_true", help="make rows' length one")
-    parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    parser.add_argument("--width", type=int, help="reduce to so many dimensions (PCA)")
-    parser.add_argument("--attr", default="ORTH", help="token attribute of the keys")
-    parser.add_argument("--lang", default="en")
-    parser.add_argument("--name", default="trfnb.vectors")
-    parser.add_argument("--strict", action="store_true", help="stop at the first bad row")
-    parser.add_argument("--overwrite", action="store_true")
-    parser.set_defaults(do=_convert)
+Example: trfnb vectors convert cc.en.300.vec.gz vectors --limit 100000
+"""
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table at PATH.")]
+Dtype = Annotated[str, typer.Option(help="float32, or float16 for half the bytes.")]
+Lang = Annotated[str, typer.Option(help="The language of the pipeline that carries the table.")]
+WordsFile = Annotated[Path | None, typer.Option(help="A file with one word per line.")]
 
 
-def _add_inspect(commands: Any) -> None:
-    parser = commands.add_parser("inspect", help="size, norms, duplicates, coverage, neighbours")
-    parser.add_argument("table", help="a converted table, a pipeline or its package")
-    parser.add_argument("--corpus", help="count coverage of this corpus (a name or a path)")
-    parser.add_argument("--words", nargs="*", default=[], help="show these words' neighbours")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(do=_inspect)
+def add_commands(app: typer.Typer) -> None:
+    """Add the group ``vectors`` to the command ``trfnb``."""
+    group = typer.Typer(help=_HELP, no_args_is_help=True)
+    group.command("convert")(convert)
+    group.command("inspect")(inspect)
+    group.command("distill")(distill)
+    app.add_typer(group, name="vectors")
 
 
-def _add_distill(commands: Any) -> None:
-    parser = commands.add_parser(
-        "distill", help="make a table of what a transformer knows of words"
-    )
-    parser.add_argument("model", help="a local path or hub name; minilm is the packaged one")
-    parser.add_argument("path", help="the directory to make")
-    parser.add_argument("--corpus", help="embed this corpus's words beside the wordpieces")
-    parser.add_argument("--words", help="embed the words of this file (one a line)")
-    parser.add_argument(
-        "--no-wordpieces", dest="wordpieces", action="store_false", help="embed those words alone"
-    )
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument(
-        "--no-weight", dest="weight", action="store_false", help="no frequency weights"
-    )
-    parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    parser.add_argument("--lang", default="en")
-    parser.add_argument("--overwrite", action="store_true")
-    parser.set_defaults(do=_distill)
+def convert(
+    source: Annotated[str, typer.Argument(help="File, URL, pipeline, package, or - for stdin.")],
+    path: Annotated[str, typer.Argument(help="The directory to make.")],
+    form: Annotated[str, typer.Option("--format", help="Where the file misleads.")] = "auto",
+    keys: Annotated[str | None, typer.Option(help="Keys of an .npy or safetensors table.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Keep the first rows, this many.")] = None,
+    words: WordsFile = None,
+    corpus: Annotated[str | None, typer.Option(help="Keep this corpus's words.")] = None,
+    lower: Annotated[bool, typer.Option("--lower", help="Lower-case the keys.")] = False,
+    normalise: Annotated[bool, typer.Option("--normalise", help="Make rows' length one.")] = False,
+    dtype: Dtype = "float32",
+    width: Annotated[int | None, typer.Option(help="Reduce to so many dimensions (PCA).")] = None,
+    attr: Annotated[str, typer.Option(help="Token attribute of the keys.")] = "ORTH",
+    lang: Lang = "en",
+    name: Annotated[str, typer.Option(help="The table's name.")] = "trfnb.vectors",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a spaCy table of vectors in any format.
 
+    Example: trfnb vectors convert glove.6B.zip table --words words.txt --lower
+    """
+    from trfnb import vectors
 
-def _convert(arguments: argparse.Namespace) -> int:
-    from trfnb.vectors import convert
-
+    options = dict(locals())
+    del options["vectors"]
     _end_tidily()
-    print(convert(arguments.source, arguments.path, **_options(arguments, "source", "path")))  # noqa: T201
-    return 0
+    typer.echo(vectors.convert(**options))
 
 
-def _inspect(arguments: argparse.Namespace) -> int:
-    from trfnb.vectors import inspect
+def inspect(
+    table: Annotated[str, typer.Argument(help="A converted table, a pipeline or its package.")],
+    corpus: Annotated[str | None, typer.Option(help="Count coverage of this corpus.")] = None,
+    words: Annotated[list[str] | None, typer.Option(help="Show a word's neighbours.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show size, norms, duplicates, coverage and neighbours.
 
-    found = inspect(arguments.table, corpus=arguments.corpus, words=arguments.words)
-    print(json.dumps(found.to_dict(), indent=1) if arguments.json else found)  # noqa: T201
-    return 0
+    Example: trfnb vectors inspect table --corpus newsroom --words bank --words court
+    """
+    from dataclasses import asdict
+
+    from trfnb import vectors
+
+    found = vectors.inspect(table, corpus=corpus, words=words or ())
+    typer.echo(json.dumps(asdict(found), indent=1) if as_json else str(found))
 
 
-def _distill(arguments: argparse.Namespace) -> int:
-    from trfnb.vectors import distill
+def distill(
+    model: Annotated[str, typer.Argument(help="A path or hub name; minilm is the packaged one.")],
+    path: Annotated[str, typer.Argument(help="The directory to make.")],
+    corpus: Annotated[str | None, typer.Option(help="Embed this corpus's words too.")] = None,
+    words: WordsFile = None,
+    wordpieces: Annotated[bool, typer.Option(help="Embed the tokenizer's own words.")] = True,
+    width: Annotated[int, typer.Option(help="Dimensions to keep.")] = 256,
+    weight: Annotated[bool, typer.Option(help="Weigh words by frequency.")] = True,
+    dtype: Dtype = "float32",
+    lang: Lang = "en",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a table of what a transformer knows of words.
 
+    Example: trfnb vectors distill minilm table --corpus newsroom --width 192
+    """
+    from trfnb import vectors
+
+    options = dict(locals())
+    del options["vectors"]
     _end_tidily()
-    print(distill(arguments.model, arguments.path, **_options(arguments, "model", "path")))  # noqa: T201
-    return 0
+    typer.echo(vectors.distill(**options))
 
 
 def _end_tidily() -> None:
     """Make an exception of being terminated, so that what is half written is taken away."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-
-
-def _options(arguments: argparse.Namespace, *positional: str) -> dict[str, Any]:
-    return {k: v for k, v in vars(arguments).items() if k not in {"do", *positional}}

@@ -11,16 +11,19 @@ from collections import Counter
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from trfnb.vectors.aside import check_place
-from trfnb.vectors.blocks import Floats
-from trfnb.vectors.conversion import convert
-from trfnb.vectors.project import Moments, unit
-from trfnb.vectors.report import Report, VectorsError
-from trfnb.vectors.wanted import Words, corpus_words, load_words
+from trfnb.vectors.blocks import Floats, Report, VectorsError, principal_components, unit
+from trfnb.vectors.conversion import (
+    Words,
+    check_place,
+    convert,
+    corpus_words,
+    load_words,
+)
 
 _TOKENS = 4096
 _PAIRS = 20_000
@@ -58,31 +61,20 @@ def embed_words(words: Sequence[str], model: Any, tokenizer: Any, *, longest: in
     """
     import torch
 
-    encoded = tokenizer(list(words), add_special_tokens=True, truncation=True, max_length=longest)
-    ids = encoded["input_ids"]
-    order = sorted(range(len(words)), key=lambda i: len(ids[i]))
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    ids = tokenizer(list(words), truncation=True, max_length=longest)["input_ids"]
+    order = sorted(range(len(words)), key=lambda word: len(ids[word]))
+    special = torch.tensor(sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}))
     out = np.zeros((len(words), model.config.hidden_size), dtype=np.float32)
-    start = 0
-    while start < len(order):
-        # Sorted by length: the last of a batch is its longest.
-        stop = start + 1
-        while stop < len(order) and (stop + 1 - start) * len(ids[order[stop]]) <= _TOKENS:
-            stop += 1
-        part = order[start:stop]
-        longest = len(ids[part[-1]])
-        batch = torch.zeros(len(part), longest, dtype=torch.long)
-        mask = torch.zeros(len(part), longest, dtype=torch.long)
-        content = torch.zeros(len(part), longest)
-        for row, i in enumerate(part):
-            batch[row, : len(ids[i])] = torch.tensor(ids[i])
-            mask[row, : len(ids[i])] = 1
-            content[row, : len(ids[i])] = torch.tensor([float(n not in special) for n in ids[i]])
+    while order:
+        # The longest come first; a batch holds as many as its longest allows.
+        size = max(1, _TOKENS // max(len(ids[order[-1]]), 1))
+        part, order = order[-size:], order[:-size]
+        batch = tokenizer.pad({"input_ids": [ids[word] for word in part]}, return_tensors="pt")
+        content = batch["attention_mask"] * ~torch.isin(batch["input_ids"], special)
         with torch.inference_mode():
-            states = model(input_ids=batch, attention_mask=mask).last_hidden_state.float()
+            states = model(**batch).last_hidden_state.float()
         counts = content.sum(dim=1, keepdim=True).clamp_(min=1)
         out[part] = ((states * content[..., None]).sum(dim=1) / counts).numpy()
-        start = stop
     return out
 
 
@@ -142,7 +134,7 @@ def distill(
         model: ``"minilm"``, a local path or a hub name.
         path: the directory to make, as by `convert`.
         corpus: embed this corpus's words beside the tokenizer's own, and take frequencies from it;
-            see `wanted.corpus_words`.
+            see `corpus_words`.
         words: embed these words too (a list, or a file with one a line).
         width: dimensions to keep by principal components; None keeps the model's.
         weight: scale each vector by its word's weight, see `frequency_weights`.
@@ -184,18 +176,15 @@ def distill(
     student = teacher
     measures: dict[str, float] = {}
     if width is not None and width != teacher.shape[1]:
-        moments = Moments(teacher.shape[1])
-        moments.add(teacher)
-        mean, components, kept = moments.components(width)
+        mean, components, measures["variance_kept"] = principal_components(teacher, width)
         student = np.asarray((teacher - mean) @ components, dtype=np.float32)
-        measures["variance_kept"] = kept
         measures |= agreement(teacher - mean, student)
     else:
         measures |= agreement(teacher, student)
     if weight:
         student = np.multiply(student, frequency_weights(vocabulary, counts)[:, None])
     report = convert(
-        _Table(Path(name).name, vocabulary, student),
+        SimpleNamespace(index_to_key=vocabulary, vectors=student),
         Path(path),
         dtype=dtype,
         lang=lang,
@@ -206,10 +195,3 @@ def distill(
     report.measures = measures | report.measures | {"seconds": time.perf_counter() - begun}
     report.save(Path(path))
     return report
-
-
-class _Table:
-    """What `convert` takes for a live table of keys and rows."""
-
-    def __init__(self, name: str, words: list[str], vectors: Floats) -> None:
-        self.name, self.index_to_key, self.vectors = name, words, vectors

@@ -1,0 +1,73 @@
+"""Atomic writes: a file or a folder is there as a whole, or not at all."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a new file that takes the place of ``path`` when the block ends without an error.
+
+    Args:
+        path: the file to write; its folder must exist.
+        mode: ``"w"`` for text in UTF-8, ``"wb"`` for bytes.
+
+    Raises:
+        OSError: the disk is full or cannot be written; ``path`` is as it was before.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        with partial.open(mode, encoding=None if "b" in mode else "utf8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yield a new folder that takes the place of ``path`` when the block ends without an error.
+
+    Args:
+        path: the folder to write, or a link to it; missing parents are made.
+        sync: wait until everything is on the disk, so that a power cut cannot leave half of it.
+
+    Raises:
+        OSError: the disk is full or cannot be written; ``path`` is as it was before.
+    """
+    # Where a link points to, and a path such as "." that has no name to write beside.
+    path = Path(path).resolve()
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    old = path.with_name(f".{path.name}.old-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.rglob("*") if sync else ():
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        # A folder that is not empty cannot be replaced in one step.
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        elif old.exists():
+            old.rename(path)
+
+
+def sha256(path: str | Path) -> str:
+    """Return a file's SHA-256 as hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

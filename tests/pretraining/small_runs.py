@@ -51,15 +51,12 @@ def text(folder: Path, lines: int = 300, name: str = "text.txt") -> Path:
     return path
 
 
-def config(
-    path: Path, objective: dict | None = None, tok2vec: dict | None = None, **loop
-) -> Config:
+def config(path, objective=None, tok2vec=None, **loop) -> Config:
+    model = copy.deepcopy(tok2vec or TOK2VEC)
     return Config(
         {
             "nlp": {"lang": "en", "pipeline": ["tok2vec"]},
-            "components": {
-                "tok2vec": {"factory": "tok2vec", "model": copy.deepcopy(tok2vec or TOK2VEC)}
-            },
+            "components": {"tok2vec": {"factory": "tok2vec", "model": model}},
             "corpora": {"pretrain": {"@readers": "trfnb.RawText.v1", "path": str(path)}},
             "pretraining": {
                 "max_epochs": 50,

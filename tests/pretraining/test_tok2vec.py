@@ -129,7 +129,7 @@ def test_layers_without_vectors_of_tokens_are_refused():
     nlp.add_pipe("textcat").add_label("X")
     refused(nlp, "ner", "", "expected one of the pipeline's (sentencizer, textcat), got 'ner'")
     refused(nlp, "sentencizer", "", "has no model")
-    refused(nlp, "textcat", "tok2vec", "layer expected one of 'textcat's")
+    refused(nlp, "textcat", "body", "layer expected one of 'textcat's")
     refused(nlp, "textcat", "", "expected a layer that maps docs to one array of token vectors")
 
 

@@ -79,7 +79,7 @@ def pretrain(
         OSError: the disk is full; the run can be resumed.
     """
     folder = Path(out)
-    with _processes() as share:
+    with processes() as share:
         if share[0] == 0:
             refuse(folder_problems(folder, resume))
         import_code(code)
@@ -353,7 +353,7 @@ def sum_gradients(model: Model) -> None:
 
 
 @contextmanager
-def _processes() -> Iterator[Share]:
+def processes() -> Iterator[Share]:
     """Join the other processes that torchrun started; alone without it."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:

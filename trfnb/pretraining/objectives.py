@@ -361,7 +361,8 @@ def _init_wordpieces(model: Model[list[Doc], Prediction], X: Any = None, Y: Any 
         )
     loaded: Any = shim.loaded()
     table = loaded.get_input_embeddings().weight.detach().cpu().numpy()
-    _, norm, output = model.layers[1].layers
+    hidden, norm, output = model.layers[1].layers
+    hidden.set_dim("nO", shim.width)
     norm.set_dim("nI", shim.width)
     output.set_dim("nO", len(table))
     model.layers[1].initialize(X=model.ops.alloc2f(1, shim.width))

@@ -208,8 +208,8 @@ def _file_problem(path: Path) -> str | None:
         return None
     reasons = ", ".join(f"{reason} ({n})" for reason, n in skipped.most_common())
     return (
-        f"{path}: expected text in UTF-8, got {bad} of the first {found + bad} lines that cannot be "
-        f"used: {reasons}. {_ADVICE[skipped.most_common(1)[0][0]]}"
+        f"{path}: expected text in UTF-8, got {bad} of {found + bad} lines that cannot be used: "
+        f"{reasons}. {_ADVICE[skipped.most_common(1)[0][0]]}"
     )
 
 

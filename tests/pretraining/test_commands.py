@@ -53,9 +53,9 @@ def test_the_command_makes_a_run_with_settings_as_spacys_commands_take_them(give
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("--pretraning.max_epochs", "pretraning.max_epochs"),
+        ("--pretraning.max_epochs", "pretraning -> max_epochs\tnot a section value"),
         ("--paths.raw_texts", "one of the config's paths (paths.raw_text)"),
-        ("--pretraining.corpus.path", "pretraining.corpus.path"),
+        ("--pretraining.corpus.path", "pretraining -> corpus -> path\tnot a section value"),
         ("--pretraining.max_epohcs", "got max_epohcs"),
         ("--rsum", "--rsum"),
     ],

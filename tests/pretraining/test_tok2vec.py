@@ -14,6 +14,7 @@ from spacy.ml.models.tok2vec import (
     build_Tok2Vec_model,
 )
 from spacy.tokens import Doc
+from spacy.training import Example
 
 from trfnb.pretraining import PretrainingError
 from trfnb.pretraining.masking import words_of
@@ -129,8 +130,12 @@ def test_layers_without_vectors_of_tokens_are_refused():
     nlp.add_pipe("textcat").add_label("X")
     refused(nlp, "ner", "", "expected one of the pipeline's (sentencizer, textcat), got 'ner'")
     refused(nlp, "sentencizer", "", "has no model")
-    refused(nlp, "textcat", "body", "layer expected one of 'textcat's")
-    refused(nlp, "textcat", "", "expected a layer that maps docs to one array of token vectors")
+    refused(nlp, "textcat", "body", "layer expected one of those that 'textcat' names ('tok2vec', ")
+    refused(nlp, "textcat", "", "expected a layer that reads a doc by itself, got one that cannot")
+    nlp.initialize(lambda: [Example.from_dict(nlp.make_doc("a b"), {"cats": {"X": 1}})])
+    refused(
+        nlp, "textcat", "", "maps docs to one array of token vectors for each doc, got one whose"
+    )
 
 
 def test_static_vectors_without_a_table_are_named_as_the_cause():

@@ -88,7 +88,8 @@ class Checkpoints:
             PretrainingError: it is of another model.
         """
         path = self.found()[-1]
-        arrays, ops = load_file(path), model.ops
+        arrays = load_file(path)
+        ops: Any = model.ops
         shapes = {f"weights/{n}": tuple(value.shape) for n, _, value, _ in parameters(model)}
         saved = {n: one.shape for n, one in arrays.items() if n.startswith("weights/")}
         if different := sorted(n for n, _ in shapes.items() ^ saved.items()):

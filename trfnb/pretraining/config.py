@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
 from spacy.language import DEFAULT_CONFIG_PRETRAIN_PATH, Language
 from spacy.schemas import ConfigSchemaPretrain
 from spacy.tokens import Doc
@@ -65,20 +72,20 @@ class LoopSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    max_steps: int = Field(0, ge=0)
-    max_seconds: float = Field(0, ge=0)
-    dev_words: int = Field(10_000, ge=0)
-    eval_every: int = Field(200, ge=1)
-    log_every: int = Field(50, ge=1)
-    patience: int = Field(0, ge=0)
-    warmup_steps: int = Field(0, ge=0)
-    save_every: int = Field(200, ge=1)
-    keep: int = Field(3, ge=1)
+    max_steps: NonNegativeInt = 0
+    max_seconds: NonNegativeFloat = 0
+    dev_words: NonNegativeInt = 10_000
+    eval_every: PositiveInt = 200
+    log_every: PositiveInt = 50
+    patience: NonNegativeInt = 0
+    warmup_steps: NonNegativeInt = 0
+    save_every: PositiveInt = 200
+    keep: PositiveInt = 3
     shuffle: bool = True
-    shard_size: int = Field(400_000, ge=1)
-    workers: int = Field(0, ge=0)
+    shard_size: PositiveInt = 400_000
+    workers: NonNegativeInt = 0
     precision: Precision = "fp32"
-    seed: int | None = Field(None, ge=0)
+    seed: NonNegativeInt | None = None
 
 
 def pretraining_config(

@@ -122,7 +122,7 @@ def step_rng() -> np.random.Generator:
 
 def hidden_layer_head(width: int, pieces: int, nO: int) -> Model[Floats2d, Floats2d]:
     """Return a head of one hidden layer, as spaCy's objectives have them; zero at first."""
-    hidden = chain(Maxout(nO=width, nP=pieces), LayerNorm(nI=width))
+    hidden: Any = chain(Maxout(nO=width, nP=pieces), LayerNorm(nI=width))
     return chain(hidden, Linear(nO=nO, nI=width, init_W=zero_init))
 
 

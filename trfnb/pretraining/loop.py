@@ -333,6 +333,7 @@ def dev_loss(setup: Setup) -> float | None:
 def sum_gradients(model: Model) -> None:
     """Replace every gradient by the sum over all processes, in one exchange."""
     found, nodes = list(parameters(model)), {node.id: node for node in model.walk()}
+    ops: Any = model.ops
     parts = [
         np.zeros(tuple(value.shape), dtype="f") if gradient is None else to_numpy(gradient)
         for _, _, value, gradient in found
@@ -346,7 +347,7 @@ def sum_gradients(model: Model) -> None:
         if isinstance(value, torch.Tensor):
             value.grad = torch.from_numpy(part).to(value.device)
         elif gradient is not None or part.any():
-            nodes[number].set_grad(name, model.ops.asarray(part))
+            nodes[number].set_grad(name, ops.asarray(part))
     for shim in [shim for node in nodes.values() for shim in node.shims]:
         if hasattr(shim, "has_gradient"):
             shim.has_gradient = True

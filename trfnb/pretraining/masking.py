@@ -33,7 +33,11 @@ class RandomMask:
     probability: float = 0.15
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
+        if not 0 < self.probability < 1:
+            raise ValueError(
+                f"{type(self).__name__} expected a probability between 0 and 1, got "
+                f"{self.probability!r}; 0.15 is usual."
+            )
 
     def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
         """Return which units to hide."""
@@ -42,23 +46,19 @@ class RandomMask:
 
 @registry.misc("trfnb.WholeWordMask.v1")
 @dataclass(frozen=True)
-class WholeWordMask:
+class WholeWordMask(RandomMask):
     """Hide each group with a probability, all of its units together."""
-
-    probability: float = 0.15
-
-    def __post_init__(self) -> None:
-        _check_probability(self.probability)
 
     def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
         """Return which units to hide."""
         numbers, group = np.unique(groups, return_inverse=True)
-        return cast(Hidden, (rng.random(len(numbers)) < self.probability)[group])
+        hidden: Hidden = super().__call__(numbers, rng)[group]
+        return hidden
 
 
 @registry.misc("trfnb.SpanMask.v1")
 @dataclass(frozen=True)
-class SpanMask:
+class SpanMask(RandomMask):
     """Hide spans of groups until about a share of the units is hidden.
 
     Attributes:
@@ -68,12 +68,11 @@ class SpanMask:
         longest: Groups of the longest span.
     """
 
-    probability: float = 0.15
     success: float = 0.2
     longest: int = 10
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability)
+        super().__post_init__()
         if not 0 < self.success <= 1 or self.longest < 1:
             raise ValueError(
                 "SpanMask expected 0 < success <= 1 and longest >= 1, got "
@@ -225,11 +224,3 @@ def _replaced(
     seen[places[masked]] = mask
     seen[places[other]] = others[other]
     return seen
-
-
-def _check_probability(probability: float) -> None:
-    if not 0 < probability < 1:
-        raise ValueError(
-            f"probability of a mask expected a number between 0 and 1, got {probability!r}; "
-            "0.15 is usual."
-        )

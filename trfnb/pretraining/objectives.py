@@ -1,7 +1,8 @@
 """Objectives: what is hidden, what must be predicted there, and how far a prediction is from it.
 
 An objective is called with a vocabulary and a tok2vec layer, and returns the model that
-``trfnb pretrain`` and ``spacy pretrain`` both train; see `trfnb.pretraining.heads`.
+``trfnb pretrain`` and ``spacy pretrain`` both train; see `trfnb.pretraining.heads`. It raises a
+`PretrainingError` where the layer, the vocabulary or the text cannot give what it predicts.
 """
 
 from collections import Counter
@@ -26,8 +27,9 @@ from trfnb.flow.wordpieces import encode, max_wordpieces
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.heads import (
     DISTANCES,
+    Loss,
     Prediction,
-    Task,
+    Targets,
     batch_loss,
     binary,
     cross_entropy,
@@ -53,9 +55,35 @@ from trfnb.pretraining.tok2vec import encoder_shim, use_fast_gemm
 BYTES = 256
 
 
+@dataclass(frozen=True)
+class HiddenWords:
+    """What all objectives of hidden words have.
+
+    Attributes:
+        maxout_pieces: Of the head's hidden layer.
+        hidden_size: Its width.
+        masking: Which words to hide; 15 % at random by default.
+        replacement: What to show instead; 80 % masks, 10 % other words by default.
+    """
+
+    maxout_pieces: int = 3
+    hidden_size: int = 300
+    masking: Strategy | None = None
+    replacement: Replacement | None = None
+
+    def model(self, vocab: Vocab, tok2vec: Model, nO: int, targets: Targets, loss: Loss) -> Model:
+        """Put a head on a layer; a transformer sees its own mask."""
+        shim = encoder_shim(tok2vec)
+        word = getattr(shim.tokenizer, "mask_token", None) if shim else None
+        shown = self.replacement or Replacement(word=word or MASK)
+        task = partial(corrupt, strategy=self.masking or RandomMask(), replacement=shown)
+        head = hidden_layer_head(self.hidden_size, self.maxout_pieces, nO)
+        return objective_model(vocab, tok2vec, head, task, targets, loss)
+
+
 @registry.architectures("trfnb.PretrainCharacters.v1")
 @dataclass(frozen=True)
-class PretrainCharacters:
+class PretrainCharacters(HiddenWords):
     """Predict a hidden word's first and last bytes.
 
     The targets are those of spaCy's ``PretrainCharacters``
@@ -63,59 +91,37 @@ class PretrainCharacters:
     output layer does not grow with the vocabulary.
 
     Attributes:
-        maxout_pieces: Of the head's hidden layer.
-        hidden_size: Its width.
         n_characters: Bytes to predict, half from the front and half from the back.
-        masking: Which words to hide; 15 % at random by default.
-        replacement: What to show instead; 80 % masks, 10 % other words by default.
         loss: ``"squared"`` is what spaCy's objective computes: the distance from one-hot rows,
             since its ``MultiSoftmax`` makes no probabilities.
     """
 
-    maxout_pieces: int = 3
-    hidden_size: int = 300
     n_characters: int = 4
-    masking: Strategy | None = None
-    replacement: Replacement | None = None
     loss: Literal["cross_entropy", "squared"] = "cross_entropy"
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
-        head = hidden_layer_head(self.hidden_size, self.maxout_pieces, self.n_characters * BYTES)
-        task = hidden_words(self.masking, self.replacement, tok2vec)
         targets = partial(character_targets, n_characters=self.n_characters)
         loss = one_hot if self.loss == "squared" else cross_entropy
-        return objective_model(vocab, tok2vec, head, task, targets, loss)
+        return self.model(vocab, tok2vec, self.n_characters * BYTES, targets, loss)
 
 
 @registry.architectures("trfnb.PretrainVectors.v1")
 @dataclass(frozen=True)
-class PretrainVectors:
+class PretrainVectors(HiddenWords):
     """Predict a hidden word's static vector, as spaCy's ``PretrainVectors`` does.
 
     See https://spacy.io/api/architectures#pretrain_vectors. Words without a vector teach nothing.
 
     Attributes:
-        maxout_pieces: Of the head's hidden layer.
-        hidden_size: Its width.
         loss: Distance between a prediction and the vector: `cosine`, `squared` or
             `von_mises_fisher`.
-        masking: Which words to hide; 15 % at random by default.
-        replacement: What to show instead; 80 % masks, 10 % other words by default.
     """
 
-    maxout_pieces: int = 3
-    hidden_size: int = 300
     loss: Literal["cosine", "L2", "vmf"] = "cosine"
-    masking: Strategy | None = None
-    replacement: Replacement | None = None
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
-        """Put a head on a layer.
-
-        Raises:
-            PretrainingError: the vocabulary has no vectors.
-        """
+        """Put a head on a layer."""
         rows, width = vocab.vectors.shape
         if not rows or not width:
             raise PretrainingError(
@@ -123,17 +129,14 @@ class PretrainVectors:
                 "without. Set [initialize] vectors to a table (`trfnb vectors convert` makes "
                 "one), or take another objective."
             )
-        head = hidden_layer_head(self.hidden_size, self.maxout_pieces, width)
-        task = hidden_words(self.masking, self.replacement, tok2vec)
-        loss = DISTANCES[self.loss]
-        model = objective_model(vocab, tok2vec, head, task, vector_targets, loss)
+        model = self.model(vocab, tok2vec, width, vector_targets, DISTANCES[self.loss])
         model.attrs["text_problems"] = vector_problems
         return model
 
 
 @registry.architectures("trfnb.PretrainWords.v1")
 @dataclass(frozen=True)
-class PretrainWords:
+class PretrainWords(HiddenWords):
     """Predict which frequent word was hidden: masked language modelling over words.
 
     BERT's objective (Devlin et al., 2019, https://arxiv.org/abs/1810.04805) for an encoder of
@@ -143,26 +146,14 @@ class PretrainWords:
         text: Where words are counted: a file or folder of raw text, as a rule the one trained on.
         size: How many words to tell apart.
         sample: Records to count words in.
-        maxout_pieces: Of the head's hidden layer.
-        hidden_size: Its width.
-        masking: Which words to hide; 15 % at random by default.
-        replacement: What to show instead; 80 % masks, 10 % other words by default.
     """
 
     text: Path | None = None
     size: int = 4000
     sample: int = 20_000
-    maxout_pieces: int = 3
-    hidden_size: int = 300
-    masking: Strategy | None = None
-    replacement: Replacement | None = None
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
-        """Put a head on a layer.
-
-        Raises:
-            PretrainingError: there is no text, or it has fewer than two words.
-        """
+        """Put a head on a layer."""
         if self.text is None:
             raise PretrainingError(
                 "The objective of words expected a text to count frequent words in, got none. Set "
@@ -171,11 +162,8 @@ class PretrainWords:
         words = frequent_words(Path(self.text), vocab, self.size, self.sample)
         if len(words) < 2:
             raise PretrainingError(f"{self.text}: expected a text of different words, got {words}.")
-        head = hidden_layer_head(self.hidden_size, self.maxout_pieces, len(words))
-        task = hidden_words(self.masking, self.replacement, tok2vec)
-        numbers = {word: number for number, word in enumerate(words)}
-        targets = partial(word_targets, numbers=numbers)
-        return objective_model(vocab, tok2vec, head, task, targets, cross_entropy)
+        targets = partial(word_targets, numbers={word: i for i, word in enumerate(words)})
+        return self.model(vocab, tok2vec, len(words), targets, cross_entropy)
 
 
 @registry.architectures("trfnb.PretrainReplaced.v1")
@@ -221,11 +209,7 @@ class PretrainWordpieces:
     replacement: Replacement | None = None
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
-        """Put a head on a transformer.
-
-        Raises:
-            PretrainingError: it is no transformer, or one without a mask token.
-        """
+        """Put a head on a layer."""
         nodes = [node for node in tok2vec.walk() if any(map(_is_encoder, node.shims))]
         if not nodes:
             raise PretrainingError(
@@ -248,14 +232,6 @@ class PretrainWordpieces:
             refs={"tok2vec": tok2vec, "output_layer": head},
             attrs=attrs,
         )
-
-
-def hidden_words(masking: Strategy | None, replacement: Replacement | None, tok2vec: Model) -> Task:
-    """Return the task of predicting hidden words; a transformer sees its own mask."""
-    shim = encoder_shim(tok2vec)
-    word = getattr(shim.tokenizer, "mask_token", None) if shim else None
-    shown = replacement or Replacement(word=word or MASK)
-    return partial(corrupt, strategy=masking or RandomMask(), replacement=shown)
 
 
 def replaced_words(

@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,23 +53,12 @@ class PretrainDistillation:
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
-        teacher: Teacher = Transformer(self.teacher, self.layer, self.precision)
+        teacher: Transformer | CachedTeacher = Transformer(self.teacher, self.layer, self.precision)
         if self.cache is not None:
             teacher = CachedTeacher(teacher, Path(self.cache))
         head: Any = Linear(nO=teacher.width)
         targets = partial(teacher_targets, teacher)
         return objective_model(vocab, tok2vec, head, all_words, targets, DISTANCES[self.loss])
-
-
-class Teacher(Protocol):
-    """What knows vectors of tokens."""
-
-    name: str
-    width: int
-
-    def __call__(self, docs: Sequence[Doc]) -> list[NDArray[Any]]:
-        """Return one (tokens, width) array for each doc."""
-        ...
 
 
 class Transformer:
@@ -92,11 +81,12 @@ class CachedTeacher:
     """A teacher that is asked once for each text; its answers are kept in an SQLite file.
 
     Args:
-        teacher: What to ask. Answers of other teachers in the same folder are left alone.
+        teacher: What to ask, with ``name`` and ``width`` as `Transformer` has them. Answers of
+            other teachers in the same folder are left alone.
         folder: Where to keep the answers, in half precision.
     """
 
-    def __init__(self, teacher: Teacher, folder: Path) -> None:
+    def __init__(self, teacher: Any, folder: Path) -> None:
         self.teacher, self.name, self.width = teacher, teacher.name, teacher.width
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "vectors.sqlite"
@@ -131,7 +121,7 @@ def all_words(docs: Sequence[Doc], rng: np.random.Generator) -> tuple[list[list[
 
 
 def teacher_targets(
-    teacher: Teacher, docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
+    teacher: Any, docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return (rows, width) vectors of a teacher."""
     return np.concatenate(teacher(docs)).astype("f")[rows]

@@ -18,8 +18,8 @@ from typing import IO, Any
 
 import numpy as np
 import spacy
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.utils import infer_compression
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+from fsspec.utils import infer_compression  # type: ignore[import-untyped]
 from spacy.cli._util import import_code
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
@@ -98,7 +98,9 @@ class RawText:
 
     def docs(self, nlp: Language, record: Record) -> Iterator[Words]:
         """Tokenise a record and cut it into docs."""
-        words, spaces = record if not isinstance(record, str) else _tokenised(nlp, record)
+        if isinstance(record, str):
+            record = _words(nlp.make_doc(record[: nlp.max_length]))
+        words, spaces = record
         if self.max_length and not self.split and len(words) > self.max_length:
             return
         step = self.max_length or max(len(words), 1)
@@ -284,7 +286,7 @@ class Stream:
             shards,
             batch_size=None,
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=tuple,  # the default one would look at every word
             multiprocessing_context=context,
         )
         try:
@@ -381,14 +383,6 @@ def docs_of(nlp: Language, pieces: Iterable[Words]) -> Iterator[Doc]:
     """Make Docs of words and spaces."""
     for words, spaces in pieces:
         yield Doc(nlp.vocab, words=words, spaces=spaces)
-
-
-def _as_it_is(shard: Any) -> Any:
-    return shard
-
-
-def _tokenised(nlp: Language, text: str) -> Words:
-    return _words(nlp.make_doc(text[: nlp.max_length]))
 
 
 def _words(doc: Doc) -> Words:

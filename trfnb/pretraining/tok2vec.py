@@ -67,11 +67,16 @@ def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
         )
     arrays = all(node.has_param(name) for node in nodes for name in node.param_names)
     shims = [shim for node in nodes for shim in node.shims]
-    if not (arrays and all(getattr(shim, "_model", None) is not None for shim in shims)):
-        found.initialize(X=[sample])
+    ready = arrays and all(getattr(shim, "_model", None) is not None for shim in shims)
+    try:
+        vectors: Any = (found if ready else found.initialize(X=[sample])).predict([sample])
+    except Exception as error:
+        raise PretrainingError(
+            f"[pretraining] component {component!r}, layer {layer!r} expected a layer that reads a "
+            f"doc by itself, got one that cannot: {error}"
+        ) from error
     if found.name == "transformer_model":
         return found
-    vectors: Any = found.predict([sample])
     shape = getattr(vectors[0], "shape", None) if isinstance(vectors, list) and vectors else None
     if shape is None or len(shape) != 2 or shape[0] != len(sample):
         raise PretrainingError(
@@ -186,6 +191,7 @@ class WindowEncoder:
             places.append(np.arange(end, end + len(one)))
             end += len(one) + self.pad
         place, kind = np.concatenate(places), np.array(types, dtype="i")
+        table: Any
         (table,), backprop_table = self.embed([Doc(docs[0].vocab, words=list(number))], is_train)
         X: Any = np.zeros((end, table.shape[1]), dtype="f")
         X[place] = table[kind]
@@ -290,8 +296,8 @@ def _named(nlp: Language, component: str | None, layer: str) -> Model:
     if layer not in model.ref_names or not model.has_ref(layer):
         known = ", ".join(repr(name) for name in model.ref_names) or "none"
         raise PretrainingError(
-            f"[pretraining] layer expected one of {component!r}'s ({known}), got {layer!r}. "
-            "Name another, or leave it empty for the whole model."
+            f"[pretraining] layer expected one of those that {component!r} names ({known}), "
+            f"got {layer!r}. Name another, or leave it empty for the whole model."
         )
     return model.get_ref(layer)
 

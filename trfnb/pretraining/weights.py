@@ -13,7 +13,6 @@ from typing import Any
 
 import srsly
 from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from spacy.language import Language
 from thinc.api import Model, Optimizer
 
@@ -58,61 +57,22 @@ class LoadPretrained:
         path: model-last.bin, or the directory of a transformer.
         component: Whose layer was pretrained, as ``[pretraining]`` names it.
         layer: The layer, empty for the whole model.
-        partial: Take over the arrays that fit and leave the others, instead of refusing.
     """
 
     path: Path
     component: str = "tok2vec"
     layer: str = ""
-    partial: bool = False
 
     def __call__(self, nlp: Language) -> Language:
-        """Load the weights, and log what was loaded."""
-        report = load_weights(nlp, self.path, self.component, self.layer, partial=self.partial)
-        logger.info(str(report))
+        """Load the weights, and log how many arrays they are."""
+        loaded = load_weights(nlp, self.path, self.component, self.layer)
+        logger.info("%s: %d arrays loaded into %r", self.path, len(loaded), self.component)
         return nlp
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What became of each array.
-
-    Attributes:
-        path: The file.
-        loaded: Arrays that were taken over.
-        missing: Arrays of the model that the file lacks.
-        unused: Arrays of the file that the model lacks.
-        different: Arrays of another size, with both sizes.
-    """
-
-    path: Path
-    loaded: list[str]
-    missing: list[str]
-    unused: list[str]
-    different: list[str]
-
-    @property
-    def whole(self) -> bool:
-        """Whether file and model hold the same arrays."""
-        return not (self.missing or self.unused or self.different)
-
-    def __str__(self) -> str:
-        lines = [f"{self.path}: {len(self.loaded)} arrays loaded"]
-        for name in ("missing", "unused", "different"):
-            if found := getattr(self, name):
-                more = ", …" if len(found) > 6 else ""
-                lines.append(f"{len(found)} {name}: {', '.join(found[:6])}{more}")
-        return "; ".join(lines)
-
-
 def load_weights(
-    nlp: Language,
-    path: str | Path,
-    component: str = "tok2vec",
-    layer: str = "",
-    *,
-    partial: bool = False,
-) -> Loaded:
+    nlp: Language, path: str | Path, component: str = "tok2vec", layer: str = ""
+) -> list[str]:
     """Load what `pretrain` left into a pipeline's layer.
 
     Args:
@@ -120,60 +80,49 @@ def load_weights(
         path: model-last.bin, or the directory of a transformer.
         component: Whose layer was pretrained, as ``[pretraining]`` names it.
         layer: The layer, empty for the whole model.
-        partial: Take over the arrays that fit and leave the others, instead of refusing.
 
     Returns:
-        What was loaded and what was not.
+        The names of the arrays that were loaded: all of the layer's.
 
     Raises:
-        PretrainingError: nothing fits, or not everything does and ``partial`` is off; the model is
-            as it was before.
+        PretrainingError: file and layer do not hold the same arrays, of the same sizes; it says
+            which are missing, unused or different. The model is as it was before.
     """
     path = Path(path)
     target = pretrained_layer(nlp, component, layer)
-    nodes = {f"{i}.{node.name}": node for i, node in enumerate(target.walk())}
     arrays, encoders = _read(path, target)
-    shapes: dict[str, tuple[int, ...]] = {}
+    nodes = {f"{i}.{node.name}": node for i, node in enumerate(target.walk())}
+    there: dict[str, Any] = {}
     for place, node in nodes.items():
-        for name in node.param_names:
-            shapes[f"{place}.{name}"] = tuple(node.get_param(name).shape)
+        there |= {f"{place}.{name}": node.get_param(name) for name in node.param_names}
         for shim in node.shims:
-            shapes |= {f"{place}.{n}": tuple(t.shape) for n, t in _tensors(shim.to_bytes()).items()}
+            there |= {f"{place}.{n}": tensor for n, tensor in _tensors(shim.to_bytes()).items()}
+    shapes = {name: tuple(array.shape) for name, array in there.items()}
     found = {name: tuple(array.shape) for name, array in arrays.items()}
-    both = sorted(shapes.keys() & found.keys())
-    report = Loaded(
-        path,
-        [name for name in both if shapes[name] == found[name]],
-        sorted(shapes.keys() - found.keys()),
-        sorted(found.keys() - shapes.keys()),
-        [
-            f"{name} {found[name]} for {shapes[name]}"
-            for name in both
-            if shapes[name] != found[name]
-        ],
-    )
-    if not report.loaded or not (report.whole or partial):
-        advice = ", or load what fits with partial = true." if report.loaded else "."
+    both = shapes.keys() & found.keys()
+    problems = {
+        "missing": shapes.keys() - both,
+        "unused": found.keys() - both,
+        "different": {f"{n} {found[n]} for {shapes[n]}" for n in both if found[n] != shapes[n]},
+    }
+    if any(problems.values()):
+        told = [
+            f"{len(names)} {kind}: {', '.join(sorted(names)[:6])}" + ", …" * (len(names) > 6)
+            for kind, names in problems.items()
+            if names
+        ]
         raise PretrainingError(
-            f"{report}. Expected the weights of {component!r} as it is built here, got those of "
-            "another model: nothing was loaded. Give the pipeline the architecture that was "
-            f"pretrained{advice}"
+            f"{path}: expected the weights of {component!r} as it is built here, got those of "
+            f"another model ({'; '.join(told)}). Nothing was loaded. Give the pipeline the "
+            "architecture that was pretrained."
         )
-    fits = set(report.loaded)
     for place, node in nodes.items():
         for name in node.param_names:
-            if f"{place}.{name}" in fits:
-                node.set_param(name, node.ops.asarray(arrays[f"{place}.{name}"]).copy())
+            array: Any = node.ops.asarray(arrays[f"{place}.{name}"])
+            node.set_param(name, array.copy())
         for shim in node.shims:
-            if report.whole:
-                # An adapter's updates and the tokenizer come with it.
-                shim.from_bytes(encoders[place])
-                continue
-            content: Any = srsly.msgpack_loads(shim.to_bytes())
-            tensors = _tensors(shim.to_bytes())
-            tensors |= {n: arrays[f"{place}.{n}"] for n in tensors if f"{place}.{n}" in fits}
-            shim.from_bytes(srsly.msgpack_dumps(content | {"weights": save_safetensors(tensors)}))
-    return report
+            shim.from_bytes(encoders[place])
+    return sorted(both)
 
 
 def _read(path: Path, target: Model) -> tuple[dict[str, Any], dict[str, bytes]]:

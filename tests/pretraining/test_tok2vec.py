@@ -127,15 +127,15 @@ def refused(nlp, component, layer, said):
 def test_layers_without_vectors_of_tokens_are_refused():
     nlp = spacy.blank("en")
     nlp.add_pipe("sentencizer")
-    nlp.add_pipe("textcat").add_label("X")
+    nlp.add_pipe("textcat")
+    for label in ("X", "Y"):
+        nlp.get_pipe("textcat").add_label(label)
     refused(nlp, "ner", "", "expected one of the pipeline's (sentencizer, textcat), got 'ner'")
     refused(nlp, "sentencizer", "", "has no model")
     refused(nlp, "textcat", "body", "layer expected one of those that 'textcat' names ('tok2vec', ")
     refused(nlp, "textcat", "", "expected a layer that reads a doc by itself, got one that cannot")
-    nlp.initialize(lambda: [Example.from_dict(nlp.make_doc("a b"), {"cats": {"X": 1}})])
-    refused(
-        nlp, "textcat", "", "maps docs to one array of token vectors for each doc, got one whose"
-    )
+    nlp.initialize(lambda: [Example.from_dict(nlp.make_doc("a b"), {"cats": {"X": 1, "Y": 0}})])
+    refused(nlp, "textcat", "", "maps docs to one array of token vectors for each doc, got")
 
 
 def test_static_vectors_without_a_table_are_named_as_the_cause():

@@ -1,7 +1,7 @@
 """Kill ``trfnb pretrain`` at random moments, resume it, and compare the weights.
 
-``python -m benchmarks.pretraining_resume TEXT --kills 5 --out FILE.json``: the standard tok2vec, one
-uninterrupted run, and one run for each kill (SIGKILL, then ``--resume`` to the end).
+``python -m benchmarks.pretraining_resume TEXT --kills 5 --out FILE.json``: one
+uninterrupted run of the standard tok2vec, and one run for each kill (SIGKILL, then ``--resume``).
 """
 
 import argparse

@@ -43,7 +43,7 @@ from trfnb.pretraining.checkpoint import (
 )
 from trfnb.pretraining.config import Setup, set_up
 from trfnb.pretraining.text import Position, PretrainingError, RawText, refuse
-from trfnb.pretraining.weights import averaged, export
+from trfnb.pretraining.weights import export
 
 logger = logging.getLogger("spacy")
 
@@ -319,7 +319,7 @@ def dev_loss(setup: Setup) -> float | None:
         return None
     model.attrs["share"] = (0, 1)
     total, targets = 0.0, 0
-    with averaged(model, setup.optimizer):
+    with model.use_params(setup.optimizer.averages or {}):
         for number, batch in enumerate(setup.stream.batcher(setup.dev)):
             docs = list(batch)
             fix_random_seed(_seed(setup.seed, -number))

@@ -21,6 +21,7 @@ from spacy.vectors import Mode
 from spacy.vocab import Vocab
 from thinc.api import Gelu, LayerNorm, Linear, Model, chain
 from thinc.types import Floats2d
+from thinc.util import to_numpy
 
 from trfnb.flow.weights import EncoderShim
 from trfnb.flow.wordpieces import encode, max_wordpieces
@@ -210,7 +211,8 @@ class PretrainWordpieces:
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
-        nodes = [node for node in tok2vec.walk() if any(map(_is_encoder, node.shims))]
+        shim = encoder_shim(tok2vec)
+        nodes = [node for node in tok2vec.walk() if shim in node.shims]
         if not nodes:
             raise PretrainingError(
                 f"The objective of wordpieces expected a transformer, got {tok2vec.name!r}. Take "
@@ -268,8 +270,7 @@ def vector_targets(
     """Return the static vectors of the words that stand at the rows; zeros for unknown words."""
     vectors: Any = docs[0].vocab.vectors
     keys = np.concatenate([np.asarray(doc.to_array(vectors.attr)) for doc in docs])[rows]
-    found = vectors.get_batch(keys)
-    targets = np.array(found.get() if hasattr(found, "get") else found, dtype="f")
+    targets = np.array(to_numpy(vectors.get_batch(keys)), dtype="f")
     if getattr(vectors, "mode", None) == Mode.default:
         # spaCy gives the last row for a key that it does not have.
         targets[[int(key) not in vectors.key2row for key in keys]] = 0
@@ -322,10 +323,6 @@ def replaced_targets(
     after = [word for one in seen for word in one]
     other = [a != b for a, b in zip(before, after, strict=True)]
     return np.array(other, dtype="f")[rows][:, None]
-
-
-def _is_encoder(shim: Any) -> bool:
-    return isinstance(shim, EncoderShim)
 
 
 def _init_wordpieces(model: Model[list[Doc], Prediction], X: Any = None, Y: Any = None) -> None:

@@ -8,7 +8,7 @@ https://arxiv.org/abs/1909.10351, learn hidden states).
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from thinc.api import Linear, Model, reduce_mean
+from thinc.util import to_numpy
 
 from trfnb import models
 from trfnb.flow.precision import Precision
@@ -30,6 +31,9 @@ from trfnb.pipe.model import token_vector_model, transformer_model
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.heads import DISTANCES, objective_model
 from trfnb.pretraining.masking import Hidden, words_of
+
+# Docs -> one (tokens, width) array for each.
+Ask = Callable[[list[Doc]], Any]
 
 
 @registry.architectures("trfnb.PretrainDistillation.v1")
@@ -53,41 +57,31 @@ class PretrainDistillation:
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
-        teacher: Transformer | CachedTeacher = Transformer(self.teacher, self.layer, self.precision)
+        source = models.path(self.teacher) if self.teacher == "minilm" else self.teacher
+        shared = transformer_model(EncoderShim(source), get_doc_spans, Runtime(self.precision))
+        # A token's vector is the mean of its wordpieces'.
+        model = token_vector_model(shared, reduce_mean(), layer=self.layer)
+        model.initialize()
+        ask: Ask = model.predict
         if self.cache is not None:
-            teacher = CachedTeacher(teacher, Path(self.cache))
-        head: Any = Linear(nO=teacher.width)
-        targets = partial(teacher_targets, teacher)
+            name = f"{self.teacher} layer {self.layer} {self.precision}"
+            ask = CachedTeacher(ask, name, Path(self.cache))
+        head: Any = Linear(nO=model.get_dim("nO"))
+        targets = partial(teacher_targets, ask)
         return objective_model(vocab, tok2vec, head, all_words, targets, DISTANCES[self.loss])
-
-
-class Transformer:
-    """A transformer's layer as a teacher: a token's vector is the mean of its wordpieces'."""
-
-    def __init__(self, name: str, layer: int = -1, precision: Precision = "fp32") -> None:
-        source = models.path(name) if name == "minilm" else name
-        shared = transformer_model(EncoderShim(source), get_doc_spans, Runtime(precision))
-        self._model = token_vector_model(shared, reduce_mean(), layer=layer)
-        self._model.initialize()
-        self.width = int(self._model.get_dim("nO"))
-        self.name = f"{name} layer {layer} {precision}"
-
-    def __call__(self, docs: Sequence[Doc]) -> list[NDArray[Any]]:
-        """Return one (tokens, width) array for each doc."""
-        return [self._model.ops.to_numpy(one) for one in self._model.predict(list(docs))]
 
 
 class CachedTeacher:
     """A teacher that is asked once for each text; its answers are kept in an SQLite file.
 
     Args:
-        teacher: What to ask, with ``name`` and ``width`` as `Transformer` has them. Answers of
-            other teachers in the same folder are left alone.
+        ask: The teacher.
+        name: Of the teacher. Answers of others in the same folder are left alone.
         folder: Where to keep the answers, in half precision.
     """
 
-    def __init__(self, teacher: Any, folder: Path) -> None:
-        self.teacher, self.name, self.width = teacher, teacher.name, teacher.width
+    def __init__(self, ask: Ask, name: str, folder: Path) -> None:
+        self.ask, self.name = ask, name
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "vectors.sqlite"
         with closing(sqlite3.connect(self.path)) as db, db:
@@ -102,12 +96,13 @@ class CachedTeacher:
             found = {key: row[0] for key, row in rows.items() if row}
             new = {key: doc for key, doc in zip(keys, docs, strict=True) if key not in found}
             if new:
-                vectors = self.teacher(list(new.values()))
-                asked = [np.asarray(one, dtype=np.float16).tobytes() for one in vectors]
+                vectors = self.ask(list(new.values()))
+                asked = [to_numpy(one).astype(np.float16).tobytes() for one in vectors]
                 found |= dict(zip(new, asked, strict=True))
                 rows_new = [(key, found[key]) for key in new]
                 db.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows_new)
-        return [np.frombuffer(found[key], np.float16).reshape(-1, self.width) for key in keys]
+        flat = [np.frombuffer(found[key], np.float16) for key in keys]
+        return [one.reshape(len(doc), -1) for one, doc in zip(flat, docs, strict=True)]
 
     def _key(self, doc: Doc) -> bytes:
         given: Any = [self.name, words_of(doc), doc.to_array("SPACY").tolist()]
@@ -121,7 +116,7 @@ def all_words(docs: Sequence[Doc], rng: np.random.Generator) -> tuple[list[list[
 
 
 def teacher_targets(
-    teacher: Any, docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
+    ask: Ask, docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return (rows, width) vectors of a teacher."""
-    return np.concatenate(teacher(docs)).astype("f")[rows]
+    return np.concatenate([to_numpy(one) for one in ask(list(docs))]).astype("f")[rows]

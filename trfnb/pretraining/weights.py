@@ -5,8 +5,6 @@ array is compared before any is replaced, and nothing is ignored in silence.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ def export(model: Model, optimizer: Optimizer, path: Path) -> None:
     A transformer is written as a folder too, beside the file and named like it, which HuggingFace
     opens.
     """
-    with averaged(model, optimizer):
+    with model.use_params(optimizer.averages or {}):
         layer = model.get_ref("tok2vec")
         with atomic_write(path, "wb") as file:
             file.write(layer.to_bytes())
@@ -39,13 +37,6 @@ def export(model: Model, optimizer: Optimizer, path: Path) -> None:
         if shim is not None:
             with atomic_folder(path.with_suffix("")) as folder:
                 shim.save(folder)
-
-
-@contextmanager
-def averaged(model: Model, optimizer: Optimizer) -> Iterator[None]:
-    """Put the averages of the weights in their place, where the optimiser keeps any."""
-    with model.use_params(optimizer.averages or {}):
-        yield
 
 
 @registry.callbacks("trfnb.LoadPretrained.v1")

@@ -101,7 +101,7 @@ def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
             "paths": {"raw_text": str(text)},
             "pretraining": {"max_epochs": 1},
             "training": {"seed": seed},
-            "pretraining_loop": {"dev_words": 0, "seed": seed, **(settings or {})},
+            "pretraining_loop": {"dev_words": 0, **(settings or {})},
         }
     )
     setup = set_up(config)

@@ -69,7 +69,6 @@ def body(name: str, given: argparse.Namespace) -> tuple[float, int, int]:
         component="transformer" if large else "tok2vec",
         batch_words=1000 if large else 3000,
         dev_words=0,
-        seed=0,
     )
     if large:
         config["pretraining"]["optimizer"]["learn_rate"] = 5e-5

@@ -123,7 +123,7 @@ def test_json_without_a_text_is_counted(bad, tmp_path):
     ("name", "content", "said"),
     [
         ("a.txt", b"  \n \n", "got a file without any"),
-        ("a.txt", b"a text\0with zeros\n" * 50, "bytes of zero in the text (50). It is a binary"),
+        ("a.txt", b"a text\0with zeros\n" * 50, "bytes of zero in the text (50). Binary data"),
         ("a.txt", "a text\n".encode("utf-16") * 50, "UTF-16"),
         ("a.txt", "naïve café\n".encode("latin1") * 50, "got 50 of 50 lines"),
         ("a.txt", b"x " * 1_500_000, "Put one paragraph on each line"),

@@ -17,13 +17,15 @@ def pretrain(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="A config that `spacy pretrain` takes.")],
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
-    resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint in OUT.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in OUT.")
+    ] = False,
     code: Annotated[
         Path | None,
         typer.Option("--code", "-c", help="A Python file of registered functions."),
     ] = None,
     gpu_id: Annotated[int, typer.Option("--gpu-id", "-g", help="The GPU, -1 for the CPU.")] = -1,
-    quiet: Annotated[bool, typer.Option(help="Show no bar.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no bar.")] = False,
 ) -> None:
     """Pretrain a tok2vec layer or a transformer on raw text.
 

@@ -60,14 +60,12 @@ class LoopSettings(BaseModel):
         eval_every: Updates between two dev losses.
         log_every: Updates between two rows of log.csv.
         patience: End after so many dev losses without a lower one; 0 never does.
-        warmup_steps: Let the learning rate grow over so many updates.
         save_every: Updates between two checkpoints.
         keep: How many checkpoints, and models of epochs, to keep.
         shuffle: Mix docs that stand near each other in the text.
         shard_size: Characters that are mixed together.
         workers: Processes that tokenise ahead.
         precision: Of matrix products: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bf16 where native.
-        seed: Replaces the config's ``[training] seed``.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -78,14 +76,12 @@ class LoopSettings(BaseModel):
     eval_every: PositiveInt = 200
     log_every: PositiveInt = 50
     patience: NonNegativeInt = 0
-    warmup_steps: NonNegativeInt = 0
     save_every: PositiveInt = 200
     keep: PositiveInt = 3
     shuffle: bool = True
     shard_size: PositiveInt = 400_000
     workers: NonNegativeInt = 0
     precision: Precision = "fp32"
-    seed: NonNegativeInt | None = None
 
 
 def pretraining_config(
@@ -223,7 +219,7 @@ def set_up(config: Config, code: str | Path | None = None) -> Setup:
     nlp = load_model_from_config(config, auto_fill=True)
     whole = nlp.config.interpolate()
     block: dict[str, Any] = registry.resolve(whole["pretraining"], schema=ConfigSchemaPretrain)
-    seed = settings.seed if settings.seed is not None else whole["training"]["seed"] or 0
+    seed = whole["training"]["seed"] or 0
     text = text_of(_reader(whole, block["corpus"]), nlp)
     fix_random_seed(seed)
     with nlp.select_pipes(enable=[]):

@@ -109,6 +109,7 @@ class Progress:
         seconds: Of training, of all processes that took part one after another.
         loss: Summed since the last row of log.csv.
         targets: Counted since then.
+        learn_rate: Of the last update.
         best: The lowest dev loss.
         since_best: Dev losses since then.
     """
@@ -119,6 +120,7 @@ class Progress:
     seconds: float = 0.0
     loss: float = 0.0
     targets: int = 0
+    learn_rate: float = 0.0
     best: float | None = None
     since_best: int = 0
 
@@ -175,11 +177,11 @@ class Run:
                     # Only a whole pass tells how long the text is.
                     bar.total = total or round(now.step * self.setup.max_epochs / position.epoch)
                     self._end_epoch()
-                rate = self.update(docs)
+                self.update(docs)
                 now.position, now.seconds = position, before + time.perf_counter() - began
                 bar.update()
                 if now.step % settings.eval_every == 0 or now.step % settings.log_every == 0:
-                    bar.set_postfix(self._log(rate))
+                    bar.set_postfix(self._log())
                 if now.step % settings.save_every == 0:
                     self._save_checkpoint()
                 if self._without_gain:
@@ -189,13 +191,10 @@ class Run:
                     self._end_epoch(last=True)
         self._finish()
 
-    def update(self, docs: list[Doc]) -> float:
-        """Make one update, and return its learning rate.
-
-        All that is random in it follows from the seed and the update's number.
-        """
+    def update(self, docs: list[Doc]) -> None:
+        """Make one update; all that is random in it follows from the seed and its number."""
         setup, now = self.setup, self.progress
-        model, optimizer, warmup = setup.model, setup.optimizer, setup.settings.warmup_steps
+        model, optimizer = setup.model, setup.optimizer
         now.step += 1
         model.attrs["share"] = self.share
         fix_random_seed(_seed(setup.seed, now.step))
@@ -204,16 +203,13 @@ class Run:
         backprop(gradient)
         if self.share[1] > 1:
             sum_gradients(model)
-        given = optimizer.learn_rate
-        optimizer.learn_rate = rate = given * min(1.0, now.step / warmup) if warmup else given
+        now.learn_rate = float(optimizer.learn_rate)
         model.finish_update(optimizer)
-        optimizer.learn_rate = given
         optimizer.step_schedules()
         words = sum(map(len, docs))
         now.words += words
         now.loss += float(loss)
         now.targets += getattr(prediction, "total", words)
-        return rate
 
     @property
     def _without_gain(self) -> bool:
@@ -227,14 +223,14 @@ class Run:
             late = bool(_summed(np.array([float(late)], dtype="f"))[0])
         return late or 0 < settings.max_steps <= self.progress.step
 
-    def _log(self, rate: float) -> dict[str, str]:
+    def _log(self) -> dict[str, str]:
         """Write a row of log.csv, with a dev loss where one is due, and return what a bar shows."""
         settings, now = self.setup.settings, self.progress
         dev = dev_loss(self.setup) if now.step % settings.eval_every == 0 else None
         loss = now.loss / max(now.targets, 1)
         now.loss, now.targets = 0.0, 0
         if self.writes:
-            row = (now.step, now.words, round(now.seconds, 3), loss, dev, rate)
+            row = (now.step, now.words, round(now.seconds, 3), loss, dev, now.learn_rate)
             with (self.folder / "log.csv").open("a", newline="", encoding="utf8") as file:
                 csv.writer(file).writerow(["" if value is None else value for value in row])
         if dev is not None:

@@ -43,7 +43,8 @@ BINARY, NOT_UTF8, NO_JSON = "bytes of zero in the text", "not UTF-8", "no JSON o
 TOO_LONG = f"a line of more than {LONGEST_LINE:,} bytes"
 BROKEN = "the rest of a broken archive"
 _ADVICE = {
-    BINARY: "It is a binary file, or UTF-16: `iconv -f UTF-16 -t UTF-8` converts that.",
+    BINARY: "Binary data does not belong here; `iconv -f UTF-16 -t UTF-8` converts UTF-16, and "
+    "`tr -d '\\000'` takes single zeros out.",
     NOT_UTF8: "Convert it to UTF-8, e.g. `iconv -f LATIN1 -t UTF-8`.",
     NO_JSON: 'Write one object a line, with the key "text" or "tokens".',
     TOO_LONG: "Put one paragraph on each line.",

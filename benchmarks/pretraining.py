@@ -1,6 +1,6 @@
 """Words a second and dev loss of ``trfnb pretrain`` beside ``spacy pretrain``.
 
-``python -m benchmarks.pretraining TEXT --out FILE.json``: the same body (spaCy's default tok2vec,
+``python -m benchmarks.pretraining TEXT --out FILE.json``: the same tok2vec (spaCy's default,
 width 96, depth 4), objective (characters, squared as spaCy computes it), optimiser, batches of
 3,000 words and text; each candidate in a process of its own, reading and tokenising included. The
 dev loss is half the squared error a hidden word, with the same hidden words for all.
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-BODY = {
+TOK2VEC = {
     "@architectures": "spacy.HashEmbedCNN.v2",
     "width": 96,
     "depth": 4,
@@ -90,20 +90,18 @@ def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
     from thinc.api import Config
 
     from trfnb import registration  # noqa: F401
-    from trfnb.pretraining.checkpoints import Checkpoints
+    from trfnb.pretraining.config import set_up
     from trfnb.pretraining.loop import Run
-    from trfnb.pretraining.parallel import Share
-    from trfnb.pretraining.setup import set_up
 
     settings = CANDIDATES[name]
     config = Config(
         {
             "nlp": {"lang": "en", "pipeline": ["tok2vec"]},
-            "components": {"tok2vec": {"factory": "tok2vec", "model": BODY}},
+            "components": {"tok2vec": {"factory": "tok2vec", "model": TOK2VEC}},
             "paths": {"raw_text": str(text)},
             "pretraining": {"max_epochs": 1},
             "training": {"seed": seed},
-            "pretraining_loop": {"dev_words": 0, "seed": seed, **(settings or {})},
+            "pretraining_loop": {"dev_words": 0, **(settings or {})},
         }
     )
     setup = set_up(config)
@@ -112,7 +110,7 @@ def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
         model, optimizer, done = by_spacy(setup, words)
     else:
         model, optimizer, done = setup.model, setup.optimizer, 0
-        run = Run(setup, text.parent, Checkpoints(text.parent), Share(), False)
+        run = Run(setup, text.parent)
         for _, docs in setup.stream.batches(run.progress.position, 1):
             run.update(docs)
             done += sum(map(len, docs))
@@ -139,7 +137,7 @@ def by_spacy(setup: Any, words: float, seconds: float = math.inf) -> tuple[Any, 
     from spacy.util import registry
     from thinc.api import fix_random_seed
 
-    block = setup.config["pretraining"].copy()
+    block = setup.config.interpolate()["pretraining"].copy()
     block["objective"] = {
         "@architectures": "spacy.PretrainCharacters.v1",
         "maxout_pieces": 3,
@@ -147,7 +145,7 @@ def by_spacy(setup: Any, words: float, seconds: float = math.inf) -> tuple[Any, 
         "n_characters": 4,
     }
     resolved = registry.resolve(block, schema=ConfigSchemaPretrain)
-    fix_random_seed(setup.settings.seed)
+    fix_random_seed(setup.seed)
     nlp = setup.nlp
     nlp.config["initialize"]["init_tok2vec"] = None
     from thinc.api import Model, NumpyOps
@@ -174,22 +172,21 @@ def by_spacy(setup: Any, words: float, seconds: float = math.inf) -> tuple[Any, 
 
 def dev_loss(nlp: Any, model: Any, optimizer: Any, path: Path) -> float:
     """Return half the squared error a hidden word; the same words are hidden each time."""
-    from trfnb.pretraining.bodies import reworded
-    from trfnb.pretraining.characters import character_targets
-    from trfnb.pretraining.corruption import Replacement, corrupt
-    from trfnb.pretraining.losses import one_hot
-    from trfnb.pretraining.masking import random_mask
+    from trfnb.pretraining.heads import one_hot
+    from trfnb.pretraining.masking import RandomMask, Replacement, corrupt
+    from trfnb.pretraining.objectives import character_targets
+    from trfnb.pretraining.tok2vec import reworded
 
     texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
     docs = [nlp.make_doc(text) for text in texts]
-    words, hidden = corrupt(docs, random_mask(), Replacement(), np.random.default_rng(0))
+    words, hidden = corrupt(docs, RandomMask(), Replacement(), np.random.default_rng(0))
     rows = np.flatnonzero(hidden)
     with model.use_params(optimizer.averages):
         read = [reworded(doc, one) for doc, one in zip(docs, words, strict=True)]
         vectors = np.concatenate(model.get_ref("tok2vec").predict(read))[rows]
         head = model.get_ref("output_layer")
         output = head.predict([vectors] if "list2array" in head.name else vectors)
-    total, _ = one_hot(256)(output, character_targets(4)(docs, words, rows))
+    total, _ = one_hot(output, character_targets(docs, words, rows))
     return total / len(rows)
 
 

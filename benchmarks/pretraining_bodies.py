@@ -1,8 +1,8 @@
-"""Pretrain a body by each objective for the same time: what `pretraining_downstream` compares.
+"""Pretrain a tok2vec by each objective for the same time: what `pretraining_downstream` compares.
 
 ``python -m benchmarks.pretraining_bodies TEXT FOLDER --seconds 600 --vectors TABLE [NAME …]``
 leaves FOLDER/NAME/model-last.bin and FOLDER/bodies.csv. TEXT is raw text, one record a line. Each
-body is pretrained with one thread, and its time is that of the processor: two calls with other
+encoder is pretrained with one thread, and its time is that of the processor: two calls with other
 names may run side by side on two cores.
 """
 
@@ -19,12 +19,10 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 from benchmarks.pretraining import by_spacy
 from trfnb.experiments.pipelines import build_config
-from trfnb.pretraining.checkpoints import Checkpoints
-from trfnb.pretraining.configs import pretraining_config
-from trfnb.pretraining.finished import save_body
+from trfnb.pretraining import pretraining_config
+from trfnb.pretraining.config import set_up
 from trfnb.pretraining.loop import Run
-from trfnb.pretraining.parallel import Share
-from trfnb.pretraining.setup import set_up
+from trfnb.pretraining.weights import export
 
 SPACY = "spacy"
 MINILM = "wordpieces"
@@ -71,7 +69,6 @@ def body(name: str, given: argparse.Namespace) -> tuple[float, int, int]:
         component="transformer" if large else "tok2vec",
         batch_words=1000 if large else 3000,
         dev_words=0,
-        seed=0,
     )
     if large:
         config["pretraining"]["optimizer"]["learn_rate"] = 5e-5
@@ -80,13 +77,13 @@ def body(name: str, given: argparse.Namespace) -> tuple[float, int, int]:
     out.mkdir()
     began = time.process_time()
     setup = set_up(config)
-    run = Run(setup, out, Checkpoints(out), Share(), False)
+    run = Run(setup, out)
     for _, docs in setup.stream.batches(run.progress.position, setup.max_epochs):
         run.update(docs)
         if time.process_time() - began >= given.seconds:
             break
-    save_body(setup.model, setup.optimizer, out / "model-last.bin")
-    return time.process_time() - began, run.journal.words, run.progress.step
+    export(setup.model, setup.optimizer, out / "model-last.bin")
+    return time.process_time() - began, run.progress.words, run.progress.step
 
 
 def by_the_peer(config: Any, text: Path, out: Path, seconds: float) -> tuple[float, int, int]:

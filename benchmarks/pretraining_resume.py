@@ -1,7 +1,7 @@
 """Kill ``trfnb pretrain`` at random moments, resume it, and compare the weights.
 
-``python -m benchmarks.pretraining_resume TEXT --kills 5 --out FILE.json``: the standard body, one
-uninterrupted run, and one run for each kill (SIGKILL, then ``--resume`` to the end).
+``python -m benchmarks.pretraining_resume TEXT --kills 5 --out FILE.json``: one
+uninterrupted run of the standard tok2vec, and one run for each kill (SIGKILL, then ``--resume``).
 """
 
 import argparse
@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.pretraining import BODY, prepared
+from benchmarks.pretraining import TOK2VEC, prepared
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def call(folder: Path, text: Path, steps: int, save_every: int) -> list[str]:
 
     config = {
         "nlp": {"lang": "en", "pipeline": ["tok2vec"]},
-        "components": {"tok2vec": {"factory": "tok2vec", "model": BODY}},
+        "components": {"tok2vec": {"factory": "tok2vec", "model": TOK2VEC}},
         "paths": {"raw_text": str(text)},
         "pretraining": {"max_epochs": 1},
         "pretraining_loop": {"max_steps": steps, "save_every": save_every, "dev_words": 2000},

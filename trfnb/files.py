@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +16,17 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Args:
         path: the file to write; its folder must exist.
-        mode: ``"w"`` for text in UTF-8, ``"wb"`` for bytes.
+        mode: ``"w"`` for text in UTF-8 with line ends as they are, ``"wb"`` for bytes. A surrogate
+            without its partner is written as an escape.
 
     Raises:
         OSError: the disk is full or cannot be written; ``path`` is as it was before.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{threading.get_ident()}")
+    text: dict[str, Any] = {"encoding": "utf8", "errors": "backslashreplace", "newline": ""}
     try:
-        with partial.open(mode, encoding=None if "b" in mode else "utf8") as file:
+        with partial.open(mode, **({} if "b" in mode else text)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -7,7 +7,7 @@ neither transformers nor a notebook library.
 from .experiments import frozen, optimizers  # noqa: F401  configs name what they hold
 from .pipe.factories import make_transformer, register
 from .pipe.registries import registry
-from .pretraining import registered  # noqa: F401  objectives, masks, the reader
+from .pretraining import masking, objectives, teacher, text, weights  # noqa: F401  configs name
 from .vectors import embed, store  # noqa: F401  architectures, key maps, tables
 
 register()

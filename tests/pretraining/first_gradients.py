@@ -7,10 +7,10 @@ import torch
 from thinc.api import Config, fix_random_seed
 
 import trfnb.registration  # noqa: F401  what the configs name
-from trfnb.pretraining.parallel import processes, sum_gradients
-from trfnb.pretraining.setup import set_up
-from trfnb.pretraining.state import parameters
-from trfnb.pretraining.stream import Position
+from trfnb.pretraining.checkpoint import parameters
+from trfnb.pretraining.config import set_up
+from trfnb.pretraining.loop import processes, sum_gradients
+from trfnb.pretraining.text import Position
 
 
 def save(config, path):
@@ -20,16 +20,17 @@ def save(config, path):
         if isinstance(value, np.ndarray):
             value += noise.normal(size=value.shape, scale=0.1).astype("f")
     with processes() as share:
-        model.attrs["share"] = (share.number, share.of)
+        model.attrs["share"] = share
         _, docs = next(setup.stream.batches(Position(), 1))
         fix_random_seed(3)
         prediction, backprop = model.begin_update(docs)
         _, gradient = model.attrs["loss"](model.ops, docs, prediction)
         backprop(gradient)
-        sum_gradients(model, share)
+        if share[1] > 1:
+            sum_gradients(model)
         found = {n: g for n, _, _, g in parameters(model) if g is not None}
         found = {n: g.numpy() if isinstance(g, torch.Tensor) else g for n, g in found.items()}
-        np.savez(f"{path}-{share.number}.npz", **found)
+        np.savez(f"{path}-{share[0]}.npz", **found)
 
 
 if __name__ == "__main__":

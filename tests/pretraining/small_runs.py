@@ -11,7 +11,7 @@ PLACES = ["Oslo", "Lima", "Cairo", "Perth"]
 VERBS = ["left", "won", "sold", "scored", "taxed"]
 NOUNS = ["ships", "games", "banks", "plans"]
 
-BODY = {
+TOK2VEC = {
     "@architectures": "spacy.HashEmbedCNN.v2",
     "width": 16,
     "depth": 2,
@@ -51,11 +51,12 @@ def text(folder: Path, lines: int = 300, name: str = "text.txt") -> Path:
     return path
 
 
-def config(path: Path, objective: dict | None = None, body: dict | None = None, **loop) -> Config:
+def config(path, objective=None, tok2vec=None, **loop) -> Config:
+    model = copy.deepcopy(tok2vec or TOK2VEC)
     return Config(
         {
             "nlp": {"lang": "en", "pipeline": ["tok2vec"]},
-            "components": {"tok2vec": {"factory": "tok2vec", "model": copy.deepcopy(body or BODY)}},
+            "components": {"tok2vec": {"factory": "tok2vec", "model": model}},
             "corpora": {"pretrain": {"@readers": "trfnb.RawText.v1", "path": str(path)}},
             "pretraining": {
                 "max_epochs": 50,

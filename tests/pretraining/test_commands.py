@@ -1,61 +1,76 @@
 """The commands, as a user calls them."""
 
 import os
-import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import spacy
-from small_runs import BATCHER, BODY, CHARACTERS, config
+from command import app
+from small_runs import BATCHER, CHARACTERS, TOK2VEC, config
 from spacy.util import load_config, load_model_from_config
+from typer.testing import CliRunner
 
-from trfnb.cli import main
-from trfnb.pretraining.checkpoints import Checkpoints
+from trfnb.pretraining.checkpoint import Checkpoints
+from trfnb.pretraining.config import filled
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def test_the_command_makes_a_run(lines, tmp_path, capsys):
-    given = config("nowhere")
-    given["paths"] = {"raw_text": "nowhere"}
-    given["corpora"]["pretrain"]["path"] = "${paths.raw_text}"
-    del given["pretraining_loop"]
-    given.to_disk(tmp_path / "config.cfg")
-    call = ["pretrain", str(tmp_path / "config.cfg"), str(tmp_path / "out"), "--quiet"]
-    assert main(call) == 2
-    assert "no such path" in capsys.readouterr().err
-    call += ["-p", "paths.raw_text", str(lines), "-p", "pretraining_loop.max_steps", "3"]
-    assert main(call) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "out/model-last.bin")
-    assert main(call) == 2
-    assert "--resume" in capsys.readouterr().err
-    assert main([*call, "--resume"]) == 0
+COMMAND = str(Path(__file__).parent / "command.py")
 
 
-def test_settings_as_spacys_commands_take_them(lines, tmp_path, capsys):
-    given = config("nowhere")
-    given["paths"] = {"raw_text": "nowhere"}
-    given["corpora"]["pretrain"]["path"] = "${paths.raw_text}"
-    given.to_disk(tmp_path / "config.cfg")
-    call = ["pretrain", str(tmp_path / "config.cfg"), str(tmp_path / "out"), "--quiet"]
-    call += ["--paths.raw_text", str(lines), "--pretraining_loop.max_steps=3"]
-    assert main([*call, "--pretraining_loop.shuffle"]) == 0
-    made = load_config(tmp_path / "out/config.cfg")
+def call(*arguments):
+    return CliRunner().invoke(app, ["pretrain", *map(str, arguments), "--quiet"])
+
+
+@pytest.fixture
+def given(tmp_path):
+    made = config("nowhere")
+    made["paths"] = {"raw_text": "nowhere"}
+    made["corpora"]["pretrain"]["path"] = "${paths.raw_text}"
+    del made["pretraining_loop"]
+    made.to_disk(tmp_path / "config.cfg")
+    return tmp_path / "config.cfg"
+
+
+def test_the_command_makes_a_run_with_settings_as_spacys_commands_take_them(given, lines, tmp_path):
+    out = tmp_path / "out"
+    assert "no such path" in str(call(given, out).exception)
+    settings = ["--paths.raw_text", lines, "--pretraining_loop.max_steps=3"]
+    settings += ["--pretraining_loop.shuffle"]
+    done = call(given, out, *settings)
+    assert done.stdout.strip() == str(out / "model-last.bin")
+    made = load_config(out / "config.cfg")
     assert made["paths"]["raw_text"] == str(lines)
-    assert made["pretraining_loop"]["max_steps"] == 3
-    assert made["pretraining_loop"]["shuffle"] is True
-    capsys.readouterr()
-    for wrong, told in (
-        ("--pretraning.max_epochs", "one of the config's sections"),
-        ("--paths.raw_texts", "one of the config's paths"),
-        ("--pretraining.corpus.path", "to be a section"),
-    ):
-        assert main([*call, wrong, "3"]) == 2
-        assert told in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([*call, "--rsum"])
+    assert made["pretraining_loop"] == {"max_steps": 3, "shuffle": True}
+    assert "--resume" in str(call(given, out, *settings).exception)
+    assert call(given, out, *settings, "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--pretraning.max_epochs", "pretraning -> max_epochs\tnot a section value"),
+        ("--paths.raw_texts", "one of the config's paths (paths.raw_text)"),
+        ("--pretraining.corpus.path", "pretraining -> corpus -> path\tnot a section value"),
+        ("--pretraining.max_epohcs", "got max_epohcs"),
+        ("--rsum", "--rsum"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(wrong, said, given, lines, tmp_path):
+    done = call(given, tmp_path / "out", "--paths.raw_text", lines, wrong, "3")
+    assert done.exit_code != 0
+    assert said in done.output + str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_naming_the_commands_loads_neither_spacy_nor_torch():
+    code = "import sys, trfnb.pretraining.commands; print({'spacy', 'torch'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENV)
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 CODE = """
@@ -69,69 +84,31 @@ def make():
 
 
 @pytest.mark.slow
-def test_workers_know_a_users_own_functions(lines, tmp_path, capsys):
+def test_workers_know_a_users_own_functions(lines, tmp_path):
     (tmp_path / "code.py").write_text(CODE)
     given = config(lines, max_steps=3)
     given["nlp"]["tokenizer"] = {"@tokenizers": "test.Spaces.v1"}
     given.to_disk(tmp_path / "config.cfg")
     made = []
-    for workers in ("0", "1"):
-        out = tmp_path / workers
-        call = ["pretrain", str(tmp_path / "config.cfg"), str(out), "--quiet"]
-        call += ["--code", str(tmp_path / "code.py"), "-p", "pretraining_loop.workers", workers]
-        assert main(call) == 0, capsys.readouterr().err
+    for workers in (0, 1):
+        out = tmp_path / str(workers)
+        code = ["--code", tmp_path / "code.py"]
+        done = call(tmp_path / "config.cfg", out, f"--pretraining_loop.workers={workers}", *code)
+        assert done.exit_code == 0, done.exception
         made.append((out / "model-last.bin").read_bytes())
     assert made[0] == made[1]
-    call[2] = str(tmp_path / "none")
-    del call[4:6]
-    assert main(call) == 2
-    assert "workers expected processes" in capsys.readouterr().err
-    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow
 def test_workers_end_with_the_process_that_was_killed(lines, tmp_path):
     config(lines, max_steps=100_000, workers=2, save_every=5).to_disk(tmp_path / "config.cfg")
-    call = [sys.executable, "-m", "trfnb", "pretrain", "config.cfg", "out", "--quiet"]
+    call = [sys.executable, COMMAND, "pretrain", "config.cfg", "out", "--quiet"]
     process = subprocess.Popen(call, cwd=tmp_path, env=ENV, stderr=subprocess.PIPE)
     while process.poll() is None and not Checkpoints(tmp_path / "out").found():
         time.sleep(0.05)
     process.kill()
     # The pipe closes when the last process that holds it is gone.
     process.communicate(timeout=30)
-
-
-@pytest.mark.slow
-def test_killed_at_five_moments_and_resumed_the_weights_are_the_same(lines, tmp_path):
-    given = config(lines, max_steps=400, save_every=7, eval_every=20, log_every=20)
-    given["pretraining"]["max_epochs"] = 1000
-    given.to_disk(tmp_path / "config.cfg")
-
-    def command(out, *more):
-        call = ["pretrain", tmp_path / "config.cfg", tmp_path / out, "--quiet", *more]
-        return [sys.executable, "-m", "trfnb", *map(str, call)]
-
-    subprocess.run(command("whole"), env=ENV, check=True, timeout=120, capture_output=True)
-    rng, kills, reached = random.Random(os.getpid()), 0, []
-    for _ in range(20):
-        process = subprocess.Popen(
-            command("killed", "--resume"), env=ENV, stdout=subprocess.DEVNULL
-        )
-        start = Checkpoints(tmp_path / "killed").found()[-1:]
-        while process.poll() is None and Checkpoints(tmp_path / "killed").found()[-1:] == start:
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.5)
-        if process.poll() is None and kills < 5:
-            process.kill()
-            kills += 1
-        process.wait(timeout=120)
-        reached.append(Checkpoints(tmp_path / "killed").found()[-1].name)
-        if process.returncode == 0:
-            break
-    assert process.returncode == 0
-    assert kills == 5, reached
-    last = "model-last.bin"
-    assert (tmp_path / "killed" / last).read_bytes() == (tmp_path / "whole" / last).read_bytes()
 
 
 @pytest.mark.slow
@@ -147,14 +124,12 @@ def test_spacys_own_command_trains_our_objectives(objective, tmp_path):
     path = tmp_path / "text.jsonl"
     path.write_text('{"text": "Ada left the ships of Oslo, didn\'t she?"}\n' * 40)
     nlp = spacy.blank("en")
-    nlp.add_pipe("tok2vec", config={"model": BODY})
+    nlp.add_pipe("tok2vec", config={"model": TOK2VEC})
     whole = nlp.config
     given = config(path, objective)
     given["pretraining"] |= {"max_epochs": 2, "batcher": BATCHER}
     given["corpora"]["pretrain"] = {"@readers": "spacy.JsonlCorpus.v1", "path": str(path),
                                     "min_length": 1, "max_length": 100, "limit": 0}  # fmt: skip
-    from trfnb.pretraining.setup import filled
-
     filled(whole.merge(given)).to_disk(tmp_path / "config.cfg")
     call = [sys.executable, "-m", "spacy", "pretrain", "config.cfg", "out"]
     done = subprocess.run(call, cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=200)

@@ -1,17 +1,22 @@
-"""What holds for every objective."""
+"""What holds for every objective, and for each."""
+
+import pickle
+import random
 
 import numpy as np
 import pytest
 import spacy
-from small_runs import BODY, sentence, text
+from small_runs import TOK2VEC, config, sentence, text
 from spacy.training.pretrain import make_update
+from spacy.vectors import Vectors
 from thinc.api import Adam, Config, fix_random_seed, set_dropout_rate
 
 from trfnb.pipe.registries import registry
-from trfnb.pretraining.corruption import texts
-from trfnb.pretraining.errors import PretrainingError
-from trfnb.pretraining.parallel import Share
-from trfnb.pretraining.state import parameters
+from trfnb.pretraining import PretrainingError, pretrain
+from trfnb.pretraining.checkpoint import parameters
+from trfnb.pretraining.config import set_up
+from trfnb.pretraining.masking import words_of
+from trfnb.pretraining.objectives import outer_bytes, vector_problems, vector_targets
 
 OBJECTIVES = [
     ("trfnb.PretrainCharacters.v1", {"hidden_size": 16}),
@@ -27,8 +32,19 @@ OBJECTIVES = [
 
 def test_every_objective_has_a_row_here():
     registered = {name for name in registry.architectures.get_all() if "trfnb.Pretrain" in name}
-    # Wordpieces are of a transformer alone: tests/pretraining/test_wordpieces.py.
+    # Wordpieces are of a transformer alone: tested below.
     assert registered - {"trfnb.PretrainWordpieces.v1"} == {name for name, _ in OBJECTIVES}
+
+
+def test_objectives_and_their_models_pickle(made):
+    nlp, model = made
+    docs = docs_of(nlp, 4)
+    found = []
+    for one in (model, pickle.loads(pickle.dumps(model))):
+        fix_random_seed(0)
+        found.append(one.predict(docs))
+    np.testing.assert_array_equal(found[0].output, found[1].output)
+    np.testing.assert_array_equal(found[0].targets, found[1].targets)
 
 
 def test_masks_combine_in_a_config():
@@ -58,17 +74,15 @@ def nlp_with_vectors():
 
 
 def docs_of(nlp, n=20):
-    import random
-
     rng = random.Random(1)
     return [nlp.make_doc(sentence(rng)) for _ in range(n)]
 
 
-def built(name, settings, nlp, folder, tiny, body=BODY):
+def built(name, settings, nlp, folder, tiny, layer=TOK2VEC):
     values = {"TEXT": lambda: text(folder), "TINY": lambda: tiny}
     given = {k: values[v]() if v in values else v for k, v in settings.items()}
     make = registry.architectures.get(name)(**given)
-    tok2vec = registry.resolve({"model": body})["model"]
+    tok2vec = registry.resolve({"model": layer})["model"]
     tok2vec.initialize(X=[nlp.make_doc("a few words")])
     fix_random_seed(0)
     model = make(nlp.vocab, tok2vec)
@@ -107,7 +121,7 @@ def test_spacys_own_update_lowers_the_loss(made):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_every_weight_of_the_body_learns(made):
+def test_every_weight_of_the_layer_learns(made):
     nlp, model = made
     make_update(model, docs_of(nlp), Adam(0.01), model.attrs["loss"])  # heads begin at zero
     _, _, gradients = collected(model, docs_of(nlp))
@@ -155,7 +169,6 @@ def test_more_processes_than_docs(made):
     loss, _, gradients = collected(model, docs_of(nlp, 1), (3, 4))
     assert loss == 0
     assert not any(gradient.any() for gradient in gradients.values())
-    assert not Share(3, 4).writes
 
 
 def test_the_output_layer_sees_hidden_words_alone(tmp_path, tiny):
@@ -177,17 +190,36 @@ def test_replaced_words_are_told_by_comparing(tmp_path, tiny):
     assert 0.05 < prediction.targets.mean() < 0.15
 
 
-def test_vectors_of_unknown_words_teach_nothing(tmp_path, tiny):
-    nlp = nlp_with_vectors()
+def test_words_without_a_vector_have_no_target_and_teach_nothing(tmp_path, tiny):
+    nlp = spacy.blank("en")
+    nlp.vocab.vectors = Vectors(
+        data=np.array([[1, 0], [5, 7]], "f"), keys=["cat", "zzlast"], strings=nlp.vocab.strings
+    )
+    docs = [nlp.make_doc("cat barks")]
+    found = vector_targets(docs, [["cat", "barks"]], np.arange(2))
+    assert found.tolist() == [[1, 0], [0, 0]]
+    assert nlp.vocab.vectors.data.tolist() == [[1, 0], [5, 7]]
+    assert vector_problems(docs) == []
     model = built("trfnb.PretrainVectors.v1", {"hidden_size": 16}, nlp, tmp_path, tiny)
-    loss, _, gradients = collected(model, [nlp.make_doc("nothing known here") for _ in range(9)])
+    unknown = [nlp.make_doc("nothing known here") for _ in range(9)]
+    loss, _, gradients = collected(model, unknown)
     assert loss == 0
     assert not any(gradient.any() for gradient in gradients.values())
+    assert "without any of its first 27 words" in vector_problems(unknown)[0]
+
+
+def test_a_table_without_a_word_of_the_text_is_refused(lines, tmp_path):
+    nlp = spacy.blank("en")
+    nlp.vocab.set_vector("zzz", np.ones(3, "f"))
+    nlp.to_disk(tmp_path / "table")
+    given = config(lines, {"@architectures": "trfnb.PretrainVectors.v1"})
+    given["initialize"] = {"vectors": str(tmp_path / "table")}
+    with pytest.raises(PretrainingError, match="expected a table with words of the text"):
+        pretrain(given, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_floret_tables_give_every_word_a_target(tmp_path, tiny):
-    from spacy.vectors import Vectors
-
     nlp = spacy.blank("en")
     data = np.random.default_rng(0).normal(size=(50, 4)).astype("f")
     nlp.vocab.vectors = Vectors(
@@ -205,9 +237,49 @@ def test_what_an_objective_lacks_is_said_before_training(name, tmp_path, tiny):
 
 
 def test_bytes_are_those_of_spacys_array():
-    from trfnb.pretraining.characters import outer_bytes
-
     doc = spacy.blank("en").make_doc("a jumping Ångström naïve 東京 tea")
     for n in (1, 4, 5):
-        ours = [list(outer_bytes(word, n)) for word in texts(doc)]
+        ours = [list(outer_bytes(word, n)) for word in words_of(doc)]
         assert ours == doc.to_utf8_array(nr_char=n).tolist()
+
+
+WORDPIECES = {"@architectures": "trfnb.PretrainWordpieces.v1"}
+
+
+@pytest.fixture
+def of_wordpieces(lines, tiny):
+    made = config(lines, WORDPIECES, max_steps=10)
+    made["components"]["tok2vec"] = {
+        "factory": "trfnb_transformer",
+        "model": {"@architectures": "trfnb.TransformerModel.v1", "name": tiny},
+    }
+    made["pretraining"]["optimizer"] = {"@optimizers": "Adam.v1", "learn_rate": 0.005}
+    return made
+
+
+def test_the_parts_of_a_batch_of_wordpieces_add_up(of_wordpieces):
+    setup = set_up(of_wordpieces)
+    model, nlp = setup.model, setup.nlp
+    docs = [nlp.make_doc(t) for t in ("the bank plans", "paris meets april", "in the river")]
+    shim = model.attrs["encoder"].shims[0]
+
+    def gradient(share):
+        fix_random_seed(1)
+        model.attrs["share"] = share
+        prediction, backprop = model.begin_update(docs)
+        _, d = model.attrs["loss"](model.ops, docs, prediction)
+        backprop(d)
+        parts = [None if p.grad is None else p.grad.clone() for p in shim.loaded().parameters()]
+        shim.loaded().zero_grad(set_to_none=True)
+        return parts
+
+    whole, *parts = (gradient(share) for share in ((0, 1), (0, 2), (1, 2)))
+    for i, expected in enumerate(whole):
+        found = [part[i] for part in parts if part[i] is not None]
+        if expected is not None:
+            np.testing.assert_allclose(sum(found), expected, atol=1e-5)
+
+
+def test_wordpieces_need_a_transformer(lines, tmp_path):
+    with pytest.raises(PretrainingError, match="expected a transformer"):
+        pretrain(config(lines, WORDPIECES), tmp_path / "out", progress=False)

@@ -1,22 +1,35 @@
-"""Pretraining: masking, objectives and the loop."""
+"""Pretraining on raw text: masking, objectives, and a loop that resumes exactly."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trfnb.pretraining.loading import load_weights
+    from trfnb.pretraining.config import pretraining_config, with_pretrained, write_text
     from trfnb.pretraining.loop import pretrain
+    from trfnb.pretraining.text import PretrainingError
+    from trfnb.pretraining.weights import load_weights
 
-__all__ = ["load_weights", "pretrain"]
+__all__ = [
+    "PretrainingError",
+    "load_weights",
+    "pretrain",
+    "pretraining_config",
+    "with_pretrained",
+    "write_text",
+]
+
+_CHAPTERS = {
+    "PretrainingError": "text",
+    "load_weights": "weights",
+    "pretrain": "loop",
+    "pretraining_config": "config",
+    "with_pretrained": "config",
+    "write_text": "config",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Both need torch; naming the room must not load it.
-    if name == "pretrain":
-        from trfnb.pretraining.loop import pretrain
-
-        return pretrain
-    if name == "load_weights":
-        from trfnb.pretraining.loading import load_weights
-
-        return load_weights
+    # They need torch and spaCy; the command line imports this package without them.
+    if name in _CHAPTERS:
+        return getattr(import_module(f"{__name__}.{_CHAPTERS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,49 +1,202 @@
-"""Heads of one hidden layer, as spaCy's objectives have them."""
+"""A head on a tok2vec layer: the model that is trained, and the losses that train it.
 
-from collections.abc import Callable
+``model(docs)`` hides words, computes the layer, and predicts only at the places that the loss
+looks at; ``model.attrs["loss"]`` compares, as ``spacy pretrain`` expects. Of several processes
+each computes its share of the docs: ``model.attrs["share"]``.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from thinc.api import LayerNorm, Linear, Maxout, Model, Softmax_v2, chain, zero_init
+import numpy as np
+from numpy.typing import NDArray
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
+from thinc.api import LayerNorm, Linear, Maxout, Model, chain, zero_init
 from thinc.types import Floats2d
 
-Head = Model[Floats2d, Floats2d]
+from trfnb.pretraining.masking import Hidden
+from trfnb.pretraining.tok2vec import row_encoder, token_vectors, use_fast_gemm
+
+# Predictions (n, nO) and their targets -> the loss summed over rows, and its gradient. A row
+# without a target adds nothing to either.
+Loss = Callable[[Any, Any], tuple[float, Floats2d]]
+# Docs and a random generator -> the words that are shown, and which of all words are predicted.
+Task = Callable[..., tuple[list[list[str]], Hidden]]
+# Docs, the words shown, and the rows that are predicted -> (rows, …) targets.
+Targets = Callable[[Sequence[Doc], list[list[str]], NDArray[np.int64]], Any]
 
 
-def hidden_layer(width: int, pieces: int) -> Head:
-    """Maxout and layer norm."""
-    layer: Any = chain(Maxout(nO=width, nP=pieces), LayerNorm(nI=width))
-    return layer
+@dataclass(frozen=True)
+class Prediction:
+    """What a head says, and what it should say.
 
-
-def linear_head(width: int, pieces: int, nO: int) -> Head:
-    """Predict numbers; zero at first."""
-    head: Any = chain(hidden_layer(width, pieces), Linear(nO=nO, nI=width, init_W=zero_init))
-    return head
-
-
-def choices_head(width: int, pieces: int, choices: int, classes: int) -> Head:
-    """Predict probabilities of several choices at once, each between the same classes.
-
-    Thinc's ``MultiSoftmax`` is meant for this, but gives the linear layer's numbers as they are.
+    Attributes:
+        output: (n, nO); None where this process has nothing to predict.
+        targets: As the loss takes them.
+        total: Targets of the whole batch, of which this may be one process's share.
     """
-    head: Any = chain(linear_head(width, pieces, choices * classes), _softmax_each(classes))
-    return head
+
+    output: Any
+    targets: Any
+    total: int
 
 
-def _softmax_each(classes: int) -> Head:
-    """Make every ``classes`` columns probabilities; gradients are those of the numbers before."""
+def objective_model(
+    vocab: Vocab, tok2vec: Model, head: Model, task: Task, targets: Targets, loss: Loss
+) -> Model[list[Doc], Prediction]:
+    """Put a head on a layer.
 
-    def forward(
-        model: Head, X: Floats2d, is_train: bool
-    ) -> tuple[Floats2d, Callable[[Floats2d], Floats2d]]:
-        rows: Any = X
-        parts = rows.reshape(len(rows), -1, classes)
-        return model.ops.softmax(parts).reshape(rows.shape), lambda d_logits: d_logits
+    Args:
+        vocab: The pipeline's.
+        tok2vec: The layer, initialised; a shared transformer too.
+        head: From (n, width) vectors to (n, nO) predictions.
+        task: Hides words and says where to predict.
+        targets: Makes the targets of those places.
+        loss: Compares predictions and targets.
+    """
+    attrs = {
+        "loss": partial(batch_loss, loss),
+        "share": (0, 1),
+        "vocab": vocab,
+        "task": task,
+        "targets": targets,
+    }
+    return Model(
+        "pretraining",
+        _predict,
+        init=_init,
+        layers=[token_vectors(tok2vec), head],
+        refs={"tok2vec": tok2vec, "output_layer": head},
+        attrs=attrs,
+    )
 
-    return Model("softmax_each", forward)
+
+def batch_loss(
+    loss: Loss, ops: Any, docs: Any, prediction: Prediction
+) -> tuple[float, Floats2d | None]:
+    """Return the summed loss, and the gradient of its mean over the whole batch's targets."""
+    if prediction.output is None:
+        return 0.0, None
+    summed, gradient = loss(ops.to_numpy(prediction.output), prediction.targets)
+    return summed, ops.asarray2f(gradient / np.float32(max(prediction.total, 1)))
 
 
-def softmax_head(width: int, pieces: int, nO: int) -> Head:
-    """Predict probabilities; all alike at first."""
-    head: Any = chain(hidden_layer(width, pieces), Softmax_v2(nO=nO, nI=width, init_W=zero_init))
-    return head
+def _init(model: Model[list[Doc], Prediction], X: Any = None, Y: Any = None) -> None:
+    layer, head = model.layers
+    if not layer.has_dim("nO"):
+        layer.initialize(X=X)
+    head.initialize(X=model.ops.alloc2f(1, layer.get_dim("nO")))
+    use_fast_gemm(model)
+    model.attrs["row_encoder"] = row_encoder(layer, model.attrs["vocab"])
+
+
+def _predict(
+    model: Model[list[Doc], Prediction], docs: Sequence[Doc], is_train: bool
+) -> tuple[Prediction, Callable[[Floats2d], list[Doc]]]:
+    number, of = model.attrs["share"]
+    words, predicted = model.attrs["task"](docs, rng=step_rng())
+    total = int(predicted.sum())
+    own = np.repeat(np.arange(len(docs)) % of == number, [len(doc) for doc in docs])
+    rows = np.flatnonzero(predicted[own])
+    if not len(rows):
+        return Prediction(None, None, total), lambda d_output: []
+    mine, seen = docs[number::of], words[number::of]
+    vectors, backprop_encoder = model.attrs["row_encoder"](mine, seen, rows, is_train)
+    output, backprop_head = model.layers[1](vectors, is_train)
+
+    def backprop(d_output: Floats2d) -> list[Doc]:
+        backprop_encoder(backprop_head(d_output))
+        return []
+
+    return Prediction(output, model.attrs["targets"](mine, seen, rows), total), backprop
+
+
+def step_rng() -> np.random.Generator:
+    """Return a generator that follows from Python's random state, which `fix_random_seed` sets."""
+    return np.random.default_rng(random.getrandbits(64))
+
+
+def hidden_layer_head(width: int, pieces: int, nO: int) -> Model[Floats2d, Floats2d]:
+    """Return a head of one hidden layer, as spaCy's objectives have them; zero at first."""
+    hidden: Any = chain(Maxout(nO=width, nP=pieces), LayerNorm(nI=width))
+    return chain(hidden, Linear(nO=nO, nI=width, init_W=zero_init))
+
+
+def cross_entropy(logits: Any, targets: Any) -> tuple[float, Floats2d]:
+    """Cross-entropy in nats of several choices a row, each between the same number of classes.
+
+    Args:
+        logits: (n, choices * classes).
+        targets: (n, choices) numbers of classes, negative where there is none.
+    """
+    n, choices = targets.shape
+    gradient = logits.reshape(n, choices, -1)
+    gradient = np.exp(gradient - gradient.max(axis=-1, keepdims=True))
+    gradient /= gradient.sum(axis=-1, keepdims=True)
+    known = targets >= 0
+    at = (*known.nonzero(), targets[known])
+    total = -float(np.log(np.maximum(gradient[at], 1e-12)).sum())
+    gradient[at] -= 1
+    gradient[~known] = 0
+    return total, gradient.reshape(logits.shape)
+
+
+def one_hot(numbers: Any, targets: Any) -> tuple[float, Floats2d]:
+    """Half the squared distance from one-hot rows; arguments as for `cross_entropy`."""
+    n, choices = targets.shape
+    difference = numbers.reshape(n, choices, -1).copy()
+    difference[(*np.indices(targets.shape), targets)] -= 1
+    return float((difference**2).sum() / 2), difference.reshape(numbers.shape)
+
+
+def binary(logits: Any, targets: Any) -> tuple[float, Floats2d]:
+    """Cross-entropy in nats of one yes or no a row: logits (n, 1), targets (n, 1) of 0 and 1."""
+    total = float((np.logaddexp(0, logits) - targets * logits).sum())
+    return total, (1 / (1 + np.exp(-logits)) - targets).astype("f")
+
+
+def cosine(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
+    """One minus the cosine."""
+    length, known = _norm(predicted), (targets != 0).any(axis=1, keepdims=True)
+    direction, wanted = predicted / length, targets / _norm(targets)
+    near = (direction * wanted).sum(axis=1, keepdims=True)
+    gradient = -(wanted - near * direction) / length * known
+    return float(((1 - near) * known).sum()), gradient.astype("f")
+
+
+def squared(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
+    """Half the squared distance to the target made one long, so that no target weighs more."""
+    known = (targets != 0).any(axis=1, keepdims=True)
+    difference = (predicted - targets / _norm(targets)) * known
+    return float((difference**2).sum() / 2), difference.astype("f")
+
+
+def von_mises_fisher(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
+    r"""Negative log-likelihood of the target's direction, regularised.
+
+    The prediction's direction is the distribution's mean, its length the concentration. After
+    Kumar and Tsvetkov (2019, https://arxiv.org/abs/1812.04616): the normaliser by their closed
+    bound :math:`\sqrt{b^2 + κ^2} - a \log(a + \sqrt{b^2 + κ^2})` with :math:`a = m/2 - 1` and
+    :math:`b = m/2 + 1`; 0.02 times the length and 0.1 times the agreement regularise it.
+    """
+    m, known = predicted.shape[1], (targets != 0).any(axis=1, keepdims=True)
+    a, b, length = m / 2 - 1, m / 2 + 1, _norm(predicted)
+    wanted, root = targets / _norm(targets), np.sqrt(b**2 + length**2)
+    agreement = (predicted * wanted).sum(axis=1, keepdims=True)
+    # Less its value at length 0, for numbers of a readable size; the gradient is the same.
+    normaliser = root - a * np.log(a + root) - (b - a * np.log(a + b))
+    value = normaliser + 0.02 * length - 0.1 * agreement
+    slope = length / root * (1 - a / (a + root)) + 0.02
+    gradient = (slope * predicted / length - 0.1 * wanted) * known
+    return float((value * known).sum()), gradient.astype("f")
+
+
+DISTANCES: dict[str, Loss] = {"cosine": cosine, "L2": squared, "vmf": von_mises_fisher}
+
+
+def _norm(rows: Any) -> Any:
+    return np.maximum(np.sqrt((rows**2).sum(axis=1, keepdims=True)), 1e-8)

@@ -1,96 +1,206 @@
-"""Which places of a text are hidden: strategies that stand by themselves and combine.
+"""Masking: which units of a text are hidden, and what stands in their place.
 
-A strategy gets the units of each text as group numbers, one a unit (words, grouped where no space
-stands between them, or wordpieces, grouped by word), and returns which units to hide. Random
-places are BERT's (Devlin et al., 2019, https://arxiv.org/abs/1810.04805), whole words its later
-release's, spans SpanBERT's (Joshi et al., 2020, https://arxiv.org/abs/1907.10529).
+A strategy gets a text's units (words or wordpieces) as group numbers, one for each unit: words
+without a space between them share a number, and so do the wordpieces of a word. It returns which
+units to hide. Random units are BERT's (Devlin et al., 2019, https://arxiv.org/abs/1810.04805),
+whole words its later release's, spans SpanBERT's (Joshi et al., 2020,
+https://arxiv.org/abs/1907.10529).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from spacy.tokens import Doc
+
+from trfnb.flow.wordpieces import Wordpieces
+from trfnb.pipe.registries import registry
 
 Groups = NDArray[np.int64]
 Hidden = NDArray[np.bool_]
 Strategy = Callable[[Groups, np.random.Generator], Hidden]
 
-
-def random_mask(probability: float = 0.15) -> Strategy:
-    """Hide each unit with a probability."""
-    _check(probability)
-
-    def choose(groups: Groups, rng: np.random.Generator) -> Hidden:
-        return rng.random(len(groups)) < probability
-
-    return choose
+MASK = "[MASK]"
 
 
-def whole_word_mask(probability: float = 0.15) -> Strategy:
+@registry.misc("trfnb.RandomMask.v1")
+@dataclass(frozen=True)
+class RandomMask:
+    """Hide each word or wordpiece with a probability."""
+
+    probability: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probability < 1:
+            raise ValueError(
+                f"{type(self).__name__} expected a probability between 0 and 1, got "
+                f"{self.probability!r}; 0.15 is usual."
+            )
+
+    def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
+        """Return which units to hide."""
+        return rng.random(len(groups)) < self.probability
+
+
+@registry.misc("trfnb.WholeWordMask.v1")
+@dataclass(frozen=True)
+class WholeWordMask(RandomMask):
     """Hide each group with a probability, all of its units together."""
-    _check(probability)
 
-    def choose(groups: Groups, rng: np.random.Generator) -> Hidden:
-        _, group = np.unique(groups, return_inverse=True)
-        hidden: Hidden = (rng.random(group.max(initial=-1) + 1) < probability)[group]
+    def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
+        """Return which units to hide."""
+        numbers, group = np.unique(groups, return_inverse=True)
+        hidden: Hidden = super().__call__(numbers, rng)[group]
         return hidden
 
-    return choose
 
-
-def span_mask(probability: float = 0.15, success: float = 0.2, longest: int = 10) -> Strategy:
+@registry.misc("trfnb.SpanMask.v1")
+@dataclass(frozen=True)
+class SpanMask(RandomMask):
     """Hide spans of groups until about a share of the units is hidden.
 
-    Args:
+    Attributes:
         probability: The share.
-        success: A span's length is geometric with this probability of ending at each group;
-            0.2 gives 3.8 groups on average once cut at ten.
+        success: A span ends after each group with this probability, so that its length is
+            geometric; 0.2 gives 3.8 groups on average once cut at ten.
         longest: Groups of the longest span.
     """
-    _check(probability)
-    if not 0 < success <= 1 or longest < 1:
-        raise ValueError(
-            "span_mask expected 0 < success <= 1 and longest >= 1, got "
-            f"success={success!r}, longest={longest!r}."
-        )
 
-    lengths = np.arange(1, longest + 1)
-    chances = success * (1 - success) ** (lengths - 1)
-    chances /= chances.sum()
-    # Overlaps are allowed for: places stay open with (1 - start) to the power of the mean length.
-    mean = float((lengths * chances).sum())
-    start = 1 - (1 - probability) ** (1 / mean)
+    success: float = 0.2
+    longest: int = 10
 
-    def choose(groups: Groups, rng: np.random.Generator) -> Hidden:
-        _, group = np.unique(groups, return_inverse=True)
-        n = int(group.max(initial=-1)) + 1
-        hidden = np.zeros(n + longest, dtype=bool)
-        for first in np.flatnonzero(rng.random(n + longest - 1) < start) - longest + 1:
-            # Spans that begin before the text make its first words as likely as all others.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.success <= 1 or self.longest < 1:
+            raise ValueError(
+                "SpanMask expected 0 < success <= 1 and longest >= 1, got "
+                f"success={self.success!r}, longest={self.longest!r}."
+            )
+
+    def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
+        """Return which units to hide."""
+        lengths = np.arange(1, self.longest + 1)
+        chances = self.success * (1 - self.success) ** (lengths - 1)
+        chances /= chances.sum()
+        # Spans may overlap: a group stays open with (1 - start) to the power of the mean length.
+        start = 1 - (1 - self.probability) ** (1 / float((lengths * chances).sum()))
+        numbers, group = np.unique(groups, return_inverse=True)
+        n = len(numbers)
+        hidden = np.zeros(n + self.longest, dtype=bool)
+        # Spans also begin before the text, so that its first words are as likely as all others.
+        begins = np.flatnonzero(rng.random(n + self.longest - 1) < start) - self.longest + 1
+        for first in begins:
             length = int(rng.choice(lengths, p=chances))
             hidden[max(first, 0) : max(first + length, 0)] = True
         return hidden[:n][group]
 
-    return choose
+
+@registry.misc("trfnb.MixedMask.v1")
+class MixedMask:
+    """Follow one of several strategies for each text.
+
+    Args:
+        strategies: In a config, blocks below ``masking.*`` under any names.
+        weights: How often to follow each, in their order; all alike by default.
+    """
+
+    def __init__(self, *strategies: Strategy, weights: list[float] | None = None) -> None:
+        shares = np.ones(len(strategies)) if weights is None else np.asarray(weights, dtype=float)
+        if not strategies or shares.shape != (len(strategies),) or (shares <= 0).any():
+            raise ValueError(
+                "MixedMask expected strategies and a positive weight for each, got "
+                f"{len(strategies)} strategies and the weights {weights!r}."
+            )
+        self.strategies, self.shares = strategies, shares / shares.sum()
+
+    def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
+        """Return which units to hide."""
+        return self.strategies[int(rng.choice(len(self.strategies), p=self.shares))](groups, rng)
 
 
-def mixed_mask(strategies: Sequence[Strategy], weights: Sequence[float] | None = None) -> Strategy:
-    """Follow one of several strategies for each text, chosen with these weights."""
-    shares = np.ones(len(strategies)) if weights is None else np.asarray(weights, dtype=float)
-    if not strategies or shares.shape != (len(strategies),) or (shares <= 0).any():
-        raise ValueError(
-            f"mixed_mask expected strategies and a positive weight for each, got "
-            f"{len(strategies)} strategies and the weights {weights!r}."
-        )
-    shares = shares / shares.sum()
+@registry.misc("trfnb.Replacement.v1")
+@dataclass(frozen=True)
+class Replacement:
+    """What stands in hidden places: a mask, another word, or the word itself.
 
-    def choose(groups: Groups, rng: np.random.Generator) -> Hidden:
-        return strategies[int(rng.choice(len(strategies), p=shares))](groups, rng)
+    With BERT's shares of 0.8, 0.1 and 0.1 an encoder also learns vectors of words that nothing
+    marks as hidden.
 
-    return choose
+    Attributes:
+        mask: Share of hidden words that become ``word``.
+        other: Share that becomes another word, drawn from the batch as often as it occurs there.
+        word: What an encoder of words sees as the mask.
+    """
+
+    mask: float = 0.8
+    other: float = 0.1
+    word: str = MASK
+
+    def __post_init__(self) -> None:
+        if min(self.mask, self.other) < 0 or self.mask + self.other > 1:
+            raise ValueError(
+                "Replacement expected shares of at least 0 that sum to at most 1, got "
+                f"mask={self.mask!r}, other={self.other!r}."
+            )
 
 
-def hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator) -> Hidden:
+def corrupt(
+    docs: Sequence[Doc], strategy: Strategy, replacement: Replacement, rng: np.random.Generator
+) -> tuple[list[list[str]], Hidden]:
+    """Return the words of docs with hidden ones replaced, and which of all words were hidden."""
+    words = [words_of(doc) for doc in docs]
+    hidden = _hide(strategy, [word_groups(doc) for doc in docs], rng)
+    flat = np.array([word for one in words for word in one], dtype=object)
+    seen = _replaced(flat, hidden, replacement, replacement.word, rng).tolist()
+    ends = np.cumsum([len(one) for one in words]).tolist()
+    return [seen[end - len(one) : end] for end, one in zip(ends, words, strict=True)], hidden
+
+
+def corrupt_wordpieces(
+    wordpieces: Wordpieces,
+    strategy: Strategy,
+    replacement: Replacement,
+    mask_id: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], Hidden]:
+    """Return the ids with hidden ones replaced, and which were hidden: never a special token."""
+    groups, content = wordpiece_groups(wordpieces)
+    hidden, seen = np.zeros(len(content), dtype=bool), wordpieces.ids.copy()
+    hidden[content] = _hide(strategy, groups, rng)
+    seen[content] = _replaced(seen[content], hidden[content], replacement, mask_id, rng)
+    return seen, hidden
+
+
+def words_of(doc: Doc) -> list[str]:
+    """Return a doc's words; much faster than token by token."""
+    strings = doc.vocab.strings
+    return [strings[key] for key in cast(Any, doc.to_array("ORTH")).tolist()]
+
+
+def word_groups(doc: Doc) -> Groups:
+    """Number the words of a doc; words without a space between them share a number."""
+    spaces = cast(Any, doc.to_array("SPACY")).astype(np.int64)
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(spaces)[:-1]])[: len(doc)]
+
+
+def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Hidden]:
+    """Number each text's wordpieces by word, and say which wordpieces stand for text at all.
+
+    Returns:
+        One array for each text, without special tokens; and (n,) True at wordpieces of text.
+    """
+    content = wordpieces.offsets[:, 1] > wordpieces.offsets[:, 0]
+    groups, ends = [], np.cumsum(wordpieces.lengths)
+    for end, n in zip(ends.tolist(), wordpieces.lengths.tolist(), strict=True):
+        offsets = wordpieces.offsets[end - n : end][content[end - n : end]]
+        apart = offsets[1:, 0] > offsets[:-1, 1]
+        groups.append(np.concatenate([np.zeros(len(offsets[:1])), np.cumsum(apart)]).astype("i8"))
+    return groups, content
+
+
+def _hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator) -> Hidden:
     """Return what to hide of all units, one text after another; at least one where there is any."""
     parts = [strategy(groups, rng) for groups in texts]
     hidden: Hidden = np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
@@ -99,9 +209,18 @@ def hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator) 
     return hidden
 
 
-def _check(probability: float) -> None:
-    if not 0 < probability < 1:
-        raise ValueError(
-            f"probability of a mask expected a number between 0 and 1, got {probability!r}; "
-            "0.15 is usual."
-        )
+def _replaced(
+    units: NDArray[Any],
+    hidden: Hidden,
+    replacement: Replacement,
+    mask: Any,
+    rng: np.random.Generator,
+) -> NDArray[Any]:
+    places, seen = np.flatnonzero(hidden), units.copy()
+    rolls = rng.random(len(places))
+    others = units[rng.integers(max(len(units), 1), size=len(places))]
+    masked = rolls < replacement.mask
+    other = ~masked & (rolls < replacement.mask + replacement.other)
+    seen[places[masked]] = mask
+    seen[places[other]] = others[other]
+    return seen

@@ -1,0 +1,315 @@
+"""Configs: what pretrains a pipeline's layer, what starts from the result, and how both resolve."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
+from spacy.language import DEFAULT_CONFIG_PRETRAIN_PATH, Language
+from spacy.schemas import ConfigSchemaPretrain
+from spacy.tokens import Doc
+from spacy.util import dot_to_object, load_config, load_model_from_config, registry
+from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rate
+
+from trfnb.pretraining.text import (
+    PretrainingError,
+    Stream,
+    held_out,
+    refuse,
+    text_of,
+    text_problems,
+)
+from trfnb.pretraining.tok2vec import SAMPLE, Precision, pretrained_layer, use_fast_gemm
+
+logger = logging.getLogger("spacy")
+
+SECTION = "pretraining_loop"
+# Objectives that need nothing but the text.
+OBJECTIVES = {
+    "characters": {"@architectures": "trfnb.PretrainCharacters.v1"},
+    "words": {"@architectures": "trfnb.PretrainWords.v1"},
+    "replaced": {"@architectures": "trfnb.PretrainReplaced.v1"},
+    "distillation": {"@architectures": "trfnb.PretrainDistillation.v1"},
+}
+# spaCy's objectives are computed by ours of the same targets and head.
+_OURS = {
+    "spacy.PretrainCharacters.v1": {
+        "@architectures": "trfnb.PretrainCharacters.v1",
+        "loss": "squared",
+    },
+    "spacy.PretrainVectors.v1": {"@architectures": "trfnb.PretrainVectors.v1"},
+}
+
+
+class LoopSettings(BaseModel):
+    """The optional block ``[pretraining_loop]``.
+
+    Attributes:
+        max_steps: End after so many updates; 0 leaves the end to ``max_epochs``.
+        max_seconds: End after so many seconds of training; 0 for no end.
+        dev_words: Hold out text of about so many words for the dev loss; 0 for none.
+        eval_every: Updates between two dev losses.
+        log_every: Updates between two rows of log.csv.
+        patience: End after so many dev losses without a lower one; 0 never does.
+        save_every: Updates between two checkpoints.
+        keep: How many checkpoints, and models of epochs, to keep.
+        shuffle: Mix docs that stand near each other in the text.
+        shard_size: Characters that are mixed together.
+        workers: Processes that tokenise ahead.
+        precision: Of matrix products: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bf16 where native.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    max_steps: NonNegativeInt = 0
+    max_seconds: NonNegativeFloat = 0
+    dev_words: NonNegativeInt = 10_000
+    eval_every: PositiveInt = 200
+    log_every: PositiveInt = 50
+    patience: NonNegativeInt = 0
+    save_every: PositiveInt = 200
+    keep: PositiveInt = 3
+    shuffle: bool = True
+    shard_size: PositiveInt = 400_000
+    workers: NonNegativeInt = 0
+    precision: Precision = "fp32"
+
+
+def pretraining_config(
+    config: Config,
+    text: str | Path,
+    objective: str | Mapping[str, Any] = "characters",
+    *,
+    component: str = "tok2vec",
+    layer: str = "",
+    batch_words: int = 3000,
+    dropout: float = 0.2,
+    max_epochs: int = 1000,
+    max_length: int = 500,
+    **loop: Any,
+) -> Config:
+    """Add to a pipeline's config what `pretrain` and ``spacy pretrain`` need.
+
+    Args:
+        config: A pipeline's, as `trfnb.experiments.build_config` makes it; not changed.
+        text: Raw text, a file or a folder.
+        objective: One of `OBJECTIVES`, or a block for ``[pretraining.objective]``.
+        component: Whose layer to pretrain.
+        layer: The layer in that component, where it is not the whole model.
+        batch_words: Words of an update.
+        dropout: Of layer and head.
+        max_epochs: Passes over the text.
+        max_length: Longest doc in tokens; longer ones are cut.
+        loop: Settings of `LoopSettings`.
+
+    Raises:
+        PretrainingError: no such objective.
+    """
+    if isinstance(objective, str):
+        if objective not in OBJECTIVES:
+            raise PretrainingError(
+                f"objective expected one of {', '.join(OBJECTIVES)}, or a block, got {objective!r}."
+            )
+        objective = OBJECTIVES[objective]
+    block = dict(objective)
+    if block["@architectures"] == "trfnb.PretrainWords.v1":
+        block.setdefault("text", str(text))
+    made = filled(config)
+    made["paths"]["raw_text"] = str(text)
+    made["corpora"]["pretrain"] = {
+        "@readers": "trfnb.RawText.v1",
+        "path": "${paths.raw_text}",
+        "max_length": max_length,
+    }
+    made["pretraining"] |= {
+        "objective": block,
+        "component": component,
+        "layer": layer,
+        "dropout": dropout,
+        "max_epochs": max_epochs,
+    }
+    made["pretraining"]["batcher"]["size"] = batch_words
+    made[SECTION] = loop
+    return made
+
+
+def with_pretrained(
+    config: Config, weights: str | Path | None, component: str = "tok2vec"
+) -> Config:
+    """Return a training config that starts from pretrained weights; None leaves it as it is.
+
+    ``[initialize.after_init]`` loads them with a report and refuses weights that do not fit.
+    """
+    made = config.copy()
+    if weights is not None:
+        made["initialize"]["after_init"] = {
+            "@callbacks": "trfnb.LoadPretrained.v1",
+            "path": str(weights),
+            "component": component,
+        }
+    return made
+
+
+def write_text(docs: Iterable[Doc], path: str | Path) -> Path:
+    """Write the texts of docs as raw text, one a line."""
+    path = Path(path)
+    lines = (" ".join(doc.text.split()) for doc in docs)
+    path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf8")
+    return path
+
+
+def filled(config: Config) -> Config:
+    """Return a config with spaCy's defaults of pretraining where it is silent."""
+    return load_config(DEFAULT_CONFIG_PRETRAIN_PATH).merge(config)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that a config resolves to.
+
+    Attributes:
+        config: The whole config, filled in, with variables as they were given.
+        settings: Of the loop.
+        seed: Of masks, dropout and shuffling.
+        nlp: The pipeline, of which one layer is pretrained.
+        model: That layer, with the objective's head.
+        optimizer: Fresh.
+        stream: The text.
+        dev: Docs for the dev loss.
+        max_epochs: Passes over the text.
+        n_save_epoch: Epochs between two models, as in spaCy.
+    """
+
+    config: Config
+    settings: LoopSettings
+    seed: int
+    nlp: Language
+    model: Model[list[Doc], Any]
+    optimizer: Optimizer
+    stream: Stream
+    dev: list[Doc]
+    max_epochs: int
+    n_save_epoch: int | None
+
+
+def set_up(config: Config, code: str | Path | None = None) -> Setup:
+    """Resolve a config that ``spacy pretrain`` takes too, and check all there is to check.
+
+    Args:
+        config: As a user gives it.
+        code: A file of registered functions, for processes that tokenise.
+
+    Raises:
+        ValueError: settings, text, or component cannot be used.
+    """
+    config = filled(config).copy()
+    objective = config["pretraining"]["objective"]
+    objective.update(_OURS.get(objective["@architectures"], {}))
+    settings = _loop_settings(config)
+    _leave_out_weights(config.setdefault("initialize", {}))
+    nlp = load_model_from_config(config, auto_fill=True)
+    whole = nlp.config.interpolate()
+    block: dict[str, Any] = registry.resolve(whole["pretraining"], schema=ConfigSchemaPretrain)
+    seed = whole["training"]["seed"] or 0
+    text = text_of(_reader(whole, block["corpus"]), nlp)
+    fix_random_seed(seed)
+    with nlp.select_pipes(enable=[]):
+        nlp.initialize()
+    layer = pretrained_layer(nlp, block["component"], block["layer"])
+    model = block["objective"](nlp.vocab, layer)
+    model.initialize(X=[nlp.make_doc(SAMPLE)])
+    set_dropout_rate(model, block["dropout"])
+    use_fast_gemm(model, settings.precision)
+    numbers, dev = held_out(nlp, text, settings.dev_words)
+    if settings.dev_words and not dev:
+        problem = (
+            f"[{SECTION}] dev_words expected a text of ten usable lines or more, to hold out every "
+            "tenth, got fewer: there is no dev loss. Put less on each line, or set dev_words and "
+            "patience to 0."
+        )
+        refuse([problem] if settings.patience else [])
+        logger.warning(problem)
+    stream = Stream(
+        nlp,
+        text,
+        block["batcher"],
+        numbers,
+        settings.shard_size,
+        settings.shuffle,
+        seed,
+        settings.workers,
+        code,
+    )
+    return Setup(
+        nlp.config,
+        settings,
+        seed,
+        nlp,
+        model,
+        block["optimizer"],
+        stream,
+        dev,
+        block["max_epochs"],
+        block["n_save_epoch"],
+    )
+
+
+def _loop_settings(config: Config) -> LoopSettings:
+    """Check both blocks, and return the one of the loop."""
+    block, known = config["pretraining"], ConfigSchemaPretrain.model_fields
+    # spaCy drops unknown names without a word when it fills in a config.
+    problems = [
+        f"[pretraining] expected {', '.join(known)}, got {name}. Correct the name; settings of the "
+        f"loop stand in [{SECTION}]."
+        for name in sorted(set(block) - set(known))
+    ]
+    if block["max_epochs"] == 0:
+        problems.append(
+            "[pretraining] max_epochs expected at least 1, got 0: no update would be made. Give a "
+            f"number of passes over the text; [{SECTION}] max_steps or max_seconds may end earlier."
+        )
+    settings = LoopSettings()
+    try:
+        settings = LoopSettings(**config.get(SECTION, {}))
+    except ValidationError as error:
+        for one in error.errors():
+            extra = f"Expected {', '.join(LoopSettings.model_fields)}"
+            said = extra if one["type"] == "extra_forbidden" else one["msg"]
+            problems.append(f"[{SECTION}] {one['loc'][0]} = {one['input']!r}: {said}.")
+    refuse(problems)
+    return settings
+
+
+def _leave_out_weights(initialize: dict[str, Any]) -> None:
+    """Take out what loads the weights that are made here: one config may serve both commands."""
+    callback = initialize.get("after_init") or {}
+    ours = callback.get("@callbacks") == "trfnb.LoadPretrained.v1"
+    for name in ("init_tok2vec", "after_init") if ours else ("init_tok2vec",):
+        if initialize.get(name) is not None:
+            logger.info("[initialize] %s is not followed: these weights are made here.", name)
+        initialize[name] = None
+
+
+def _reader(config: Config, name: str) -> Callable[[Language], Any]:
+    try:
+        block = dot_to_object(config, name)
+    except KeyError:
+        known = ", ".join(f"corpora.{one}" for one in config.get("corpora", {})) or "none"
+        raise PretrainingError(
+            f"[pretraining] corpus expected a block of the config ({known}), got {name!r}. Name "
+            "one of these."
+        ) from None
+    # spaCy's readers fail late, or not at all, without a path.
+    if isinstance(block, dict) and "path" in block:
+        refuse(text_problems(None if block["path"] is None else Path(block["path"])))
+    reader: Callable[[Language], Any] = registry.resolve({"corpus": block})["corpus"]
+    return reader

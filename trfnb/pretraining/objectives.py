@@ -1,0 +1,380 @@
+"""Objectives: what is hidden, what must be predicted there, and how far a prediction is from it.
+
+An objective is called with a vocabulary and a tok2vec layer, and returns the model that
+``trfnb pretrain`` and ``spacy pretrain`` both train; see `trfnb.pretraining.heads`. It raises a
+`PretrainingError` where the layer, the vocabulary or the text cannot give what it predicts.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from spacy.tokens import Doc
+from spacy.util import get_lang_class
+from spacy.vectors import Mode
+from spacy.vocab import Vocab
+from thinc.api import Gelu, LayerNorm, Linear, Model, chain
+from thinc.types import Floats2d
+from thinc.util import to_numpy
+
+from trfnb.flow.weights import EncoderShim
+from trfnb.flow.wordpieces import encode, max_wordpieces
+from trfnb.pipe.registries import registry
+from trfnb.pretraining.heads import (
+    DISTANCES,
+    Loss,
+    Prediction,
+    Targets,
+    batch_loss,
+    binary,
+    cross_entropy,
+    hidden_layer_head,
+    objective_model,
+    one_hot,
+    step_rng,
+)
+from trfnb.pretraining.masking import (
+    MASK,
+    Hidden,
+    RandomMask,
+    Replacement,
+    Strategy,
+    WholeWordMask,
+    corrupt,
+    corrupt_wordpieces,
+    words_of,
+)
+from trfnb.pretraining.text import PretrainingError, records, refuse, text_problems
+from trfnb.pretraining.tok2vec import encoder_shim, use_fast_gemm
+
+BYTES = 256
+
+
+@dataclass(frozen=True)
+class HiddenWords:
+    """What all objectives of hidden words have.
+
+    Attributes:
+        maxout_pieces: Of the head's hidden layer.
+        hidden_size: Its width.
+        masking: Which words to hide; 15 % at random by default.
+        replacement: What to show instead; 80 % masks, 10 % other words by default.
+    """
+
+    maxout_pieces: int = 3
+    hidden_size: int = 300
+    masking: Strategy | None = None
+    replacement: Replacement | None = None
+
+    def model(self, vocab: Vocab, tok2vec: Model, nO: int, targets: Targets, loss: Loss) -> Model:
+        """Put a head on a layer; a transformer sees its own mask."""
+        shim = encoder_shim(tok2vec)
+        word = getattr(shim.tokenizer, "mask_token", None) if shim else None
+        shown = self.replacement or Replacement(word=word or MASK)
+        task = partial(corrupt, strategy=self.masking or RandomMask(), replacement=shown)
+        head = hidden_layer_head(self.hidden_size, self.maxout_pieces, nO)
+        return objective_model(vocab, tok2vec, head, task, targets, loss)
+
+
+@registry.architectures("trfnb.PretrainCharacters.v1")
+@dataclass(frozen=True)
+class PretrainCharacters(HiddenWords):
+    """Predict a hidden word's first and last bytes.
+
+    The targets are those of spaCy's ``PretrainCharacters``
+    (https://spacy.io/api/architectures#pretrain_chars), an approximation of BERT's objective whose
+    output layer does not grow with the vocabulary.
+
+    Attributes:
+        n_characters: Bytes to predict, half from the front and half from the back.
+        loss: ``"squared"`` is what spaCy's objective computes: the distance from one-hot rows,
+            since its ``MultiSoftmax`` makes no probabilities.
+    """
+
+    n_characters: int = 4
+    loss: Literal["cross_entropy", "squared"] = "cross_entropy"
+
+    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
+        """Put a head on a layer."""
+        targets = partial(character_targets, n_characters=self.n_characters)
+        loss = one_hot if self.loss == "squared" else cross_entropy
+        return self.model(vocab, tok2vec, self.n_characters * BYTES, targets, loss)
+
+
+@registry.architectures("trfnb.PretrainVectors.v1")
+@dataclass(frozen=True)
+class PretrainVectors(HiddenWords):
+    """Predict a hidden word's static vector, as spaCy's ``PretrainVectors`` does.
+
+    See https://spacy.io/api/architectures#pretrain_vectors. Words without a vector teach nothing.
+
+    Attributes:
+        loss: Distance between a prediction and the vector: `cosine`, `squared` or
+            `von_mises_fisher`.
+    """
+
+    loss: Literal["cosine", "L2", "vmf"] = "cosine"
+
+    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
+        """Put a head on a layer."""
+        rows, width = vocab.vectors.shape
+        if not rows or not width:
+            raise PretrainingError(
+                "The objective of word vectors expected a vocabulary with vectors, got one "
+                "without. Set [initialize] vectors to a table (`trfnb vectors convert` makes "
+                "one), or take another objective."
+            )
+        model = self.model(vocab, tok2vec, width, vector_targets, DISTANCES[self.loss])
+        model.attrs["text_problems"] = vector_problems
+        return model
+
+
+@registry.architectures("trfnb.PretrainWords.v1")
+@dataclass(frozen=True)
+class PretrainWords(HiddenWords):
+    """Predict which frequent word was hidden: masked language modelling over words.
+
+    BERT's objective (Devlin et al., 2019, https://arxiv.org/abs/1810.04805) for an encoder of
+    words. A hidden word that is not among the frequent ones teaches nothing.
+
+    Attributes:
+        text: Where words are counted: a file or folder of raw text, as a rule the one trained on.
+        size: How many words to tell apart.
+        sample: Records to count words in.
+    """
+
+    text: Path | None = None
+    size: int = 4000
+    sample: int = 20_000
+
+    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
+        """Put a head on a layer."""
+        if self.text is None:
+            raise PretrainingError(
+                "The objective of words expected a text to count frequent words in, got none. Set "
+                "[pretraining.objective] text, e.g. to ${paths.raw_text}."
+            )
+        words = frequent_words(Path(self.text), vocab, self.size, self.sample)
+        if len(words) < 2:
+            raise PretrainingError(f"{self.text}: expected a text of different words, got {words}.")
+        targets = partial(word_targets, numbers={word: i for i, word in enumerate(words)})
+        return self.model(vocab, tok2vec, len(words), targets, cross_entropy)
+
+
+@registry.architectures("trfnb.PretrainReplaced.v1")
+@dataclass(frozen=True)
+class PretrainReplaced:
+    """Tell which words were replaced by others: a loss at every word, not at hidden ones alone.
+
+    After ELECTRA (Clark et al., 2020, https://arxiv.org/abs/2003.10555). Its generator is a small
+    language model; here replacements are drawn from the batch as often as words occur there.
+
+    Attributes:
+        maxout_pieces: Of the head's hidden layer.
+        hidden_size: Its width.
+        masking: Which words to replace; 15 % at random by default.
+    """
+
+    maxout_pieces: int = 3
+    hidden_size: int = 300
+    masking: Strategy | None = None
+
+    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
+        """Put a head on a layer."""
+        head = hidden_layer_head(self.hidden_size, self.maxout_pieces, 1)
+        task = partial(replaced_words, self.masking or RandomMask())
+        return objective_model(vocab, tok2vec, head, task, replaced_targets, binary)
+
+
+@registry.architectures("trfnb.PretrainWordpieces.v1")
+@dataclass(frozen=True)
+class PretrainWordpieces:
+    """Predict hidden wordpieces: a transformer goes on learning its language, on one's own texts.
+
+    BERT's objective (Devlin et al., 2019, https://arxiv.org/abs/1810.04805), continued as in "Don't
+    stop pretraining" (Gururangan et al., 2020, https://arxiv.org/abs/2004.10964). The output layer
+    starts from the embeddings of the wordpieces, since most encoders come without one.
+
+    Attributes:
+        masking: Which wordpieces to hide; 15 % of whole words by default.
+        replacement: Shares of masks and other wordpieces; 80 % and 10 % by default.
+    """
+
+    masking: Strategy | None = None
+    replacement: Replacement | None = None
+
+    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
+        """Put a head on a layer."""
+        shim = encoder_shim(tok2vec)
+        nodes = [node for node in tok2vec.walk() if shim in node.shims]
+        if not nodes:
+            raise PretrainingError(
+                f"The objective of wordpieces expected a transformer, got {tok2vec.name!r}. Take "
+                "trfnb.PretrainWords.v1 for an encoder of words."
+            )
+        head: Any = chain(Gelu(), LayerNorm(), Linear())
+        attrs = {
+            "share": (0, 1),
+            "encoder": nodes[0],
+            "masking": self.masking or WholeWordMask(),
+            "replacement": self.replacement or Replacement(),
+            "loss": partial(batch_loss, cross_entropy),
+        }
+        return Model(
+            "pretraining_wordpieces",
+            _predict_wordpieces,
+            init=_init_wordpieces,
+            layers=[tok2vec, head],
+            refs={"tok2vec": tok2vec, "output_layer": head},
+            attrs=attrs,
+        )
+
+
+def replaced_words(
+    strategy: Strategy, docs: Sequence[Doc], rng: np.random.Generator
+) -> tuple[list[list[str]], Hidden]:
+    """Replace words by others, and look at all words."""
+    words, hidden = corrupt(docs, strategy, Replacement(mask=0.0, other=1.0), rng)
+    return words, np.ones(len(hidden), dtype=bool)
+
+
+def character_targets(
+    docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64], n_characters: int = 4
+) -> NDArray[np.int64]:
+    """Return (rows, n_characters) bytes of the words that stand at the rows."""
+    flat = [word for doc in docs for word in words_of(doc)]
+    joined = b"".join([outer_bytes(flat[row], n_characters) for row in rows.tolist()])
+    return np.frombuffer(joined, dtype="uint8").reshape(-1, n_characters).astype(np.int64)
+
+
+@lru_cache(maxsize=1 << 16)
+def outer_bytes(word: str, n: int) -> bytes:
+    """Return a word's first byte, its last, its second, its last but one, …, filled up with 255.
+
+    This is the order of ``Doc.to_utf8_array``.
+    """
+    utf8 = word.encode()
+    inward = [utf8[i // 2] if i % 2 == 0 else utf8[-(i // 2) - 1] for i in range(min(n, len(utf8)))]
+    return bytes(inward).ljust(n, b"\xff")
+
+
+def vector_targets(
+    docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the static vectors of the words that stand at the rows; zeros for unknown words."""
+    vectors: Any = docs[0].vocab.vectors
+    keys = np.concatenate([np.asarray(doc.to_array(vectors.attr)) for doc in docs])[rows]
+    targets = np.array(to_numpy(vectors.get_batch(keys)), dtype="f")
+    if getattr(vectors, "mode", None) == Mode.default:
+        # spaCy gives the last row for a key that it does not have.
+        targets[[int(key) not in vectors.key2row for key in keys]] = 0
+    return targets
+
+
+def vector_problems(docs: Sequence[Doc]) -> list[str]:
+    """Return why a table cannot give targets for docs: it has none of their words."""
+    n = sum(map(len, docs))
+    if not n or vector_targets(docs, [], np.arange(n)).any():
+        return []
+    return [
+        "The objective of word vectors expected a table with words of the text, got one without "
+        f"any of its first {n} words, such as {words_of(docs[0])[:5]}. Check [initialize] vectors "
+        "and the language of the text."
+    ]
+
+
+def frequent_words(path: Path, vocab: Vocab, size: int, sample: int) -> list[str]:
+    """Return the most frequent words of a text's first records, most frequent first.
+
+    Equally frequent words are in the order of the alphabet, so that a second call agrees.
+    """
+    refuse(text_problems(path))
+    tokenizer = get_lang_class(vocab.lang or "xx")().tokenizer
+    counts: Counter[str] = Counter()
+    for record in islice(records(path, Counter()), sample):
+        words = [t.text for t in tokenizer(record)] if isinstance(record, str) else record[0]
+        counts.update(word for word in words if not word.isspace())
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [word for word, _ in ranked[:size]]
+
+
+def word_targets(
+    docs: Sequence[Doc],
+    seen: list[list[str]],
+    rows: NDArray[np.int64],
+    numbers: dict[str, int],
+) -> NDArray[np.int64]:
+    """Return (rows, 1) numbers of the words that stand at the rows, -1 for those without one."""
+    flat = [word for doc in docs for word in words_of(doc)]
+    return np.array([[numbers.get(flat[row], -1)] for row in rows.tolist()], dtype=np.int64)
+
+
+def replaced_targets(
+    docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return (rows, 1): one where another word stands; a word drawn for itself was not replaced."""
+    before = [word for doc in docs for word in words_of(doc)]
+    after = [word for one in seen for word in one]
+    other = [a != b for a, b in zip(before, after, strict=True)]
+    return np.array(other, dtype="f")[rows][:, None]
+
+
+def _init_wordpieces(model: Model[list[Doc], Prediction], X: Any = None, Y: Any = None) -> None:
+    shim: EncoderShim = model.attrs["encoder"].shims[0]
+    if shim.tokenizer.mask_token_id is None:
+        raise PretrainingError(
+            f"The objective of wordpieces expected a transformer with a mask token, got "
+            f"{shim.name!r} without one. Take a masked language model."
+        )
+    loaded: Any = shim.loaded()
+    table = loaded.get_input_embeddings().weight.detach().cpu().numpy()
+    hidden, norm, output = model.layers[1].layers
+    hidden.set_dim("nO", shim.width)
+    norm.set_dim("nI", shim.width)
+    output.set_dim("nO", len(table))
+    model.layers[1].initialize(X=model.ops.alloc2f(1, shim.width))
+    if table.shape[1] == shim.width:
+        output.set_param("W", model.ops.asarray2f(table.copy()))
+    use_fast_gemm(model)
+
+
+def _predict_wordpieces(
+    model: Model[list[Doc], Prediction], docs: Sequence[Doc], is_train: bool
+) -> tuple[Prediction, Callable[[Floats2d], list[Doc]]]:
+    encoder, (number, of) = model.attrs["encoder"], model.attrs["share"]
+    shim: EncoderShim = encoder.shims[0]
+    limit = max_wordpieces(shim.tokenizer, shim.config)
+    whole = encode(shim.tokenizer, [doc.text for doc in docs], limit)
+    strategy, replacement = model.attrs["masking"], model.attrs["replacement"]
+    mask_id = int(shim.tokenizer.mask_token_id)
+    ids, hidden = corrupt_wordpieces(whole, strategy, replacement, mask_id, step_rng())
+    total = int(hidden.sum())
+    own = np.repeat(np.arange(len(docs)) % of == number, whole.lengths)
+    rows = np.flatnonzero(hidden[own])
+    if not len(rows):
+        return Prediction(None, None, total), lambda d_output: []
+    mine = replace(
+        whole,
+        ids=ids[own],
+        offsets=whole.offsets[own],
+        lengths=whole.lengths[number::of],
+        truncated=whole.truncated[number::of],
+    )
+    states, backprop_encoder = encoder(mine, is_train)
+    layer = shim.layer_index(-1)
+    vectors = states[layer]
+    output, backprop_head = model.layers[1](vectors[rows], is_train)
+
+    def backprop(d_output: Floats2d) -> list[Doc]:
+        d_vectors: Any = model.ops.alloc2f(*vectors.shape)
+        d_vectors[rows] = backprop_head(d_output)
+        backprop_encoder({layer: d_vectors})
+        return []
+
+    return Prediction(output, whole.ids[own][rows][:, None], total), backprop

@@ -20,7 +20,9 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
         mode: ``"w"`` or ``"wb"``.
     """
     path = Path(path)
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+    text: dict[str, Any] = (
+        {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+    )
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, mode, **text) as stream:

@@ -32,9 +32,7 @@ Engine = Annotated[str | None, typer.Option(help="local, ray or slurm.")]
 Timeout = Annotated[str | None, typer.Option(help="Of a whole run, such as '30 min'.")]
 CellTimeout = Annotated[str | None, typer.Option(help="Of a cell.")]
 Memory = Annotated[str | None, typer.Option(help="Limit of a run, such as '4 GB'.")]
-Retry = Annotated[
-    list[str], typer.Option(metavar="STATE[=TIMES]", help="Run again what ended so.")
-]
+Retry = Annotated[list[str], typer.Option(metavar="STATE[=TIMES]", help="Run again what ended so.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="The smallest parameters: runs of seconds.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
@@ -240,7 +238,9 @@ def _show_plan(one: Sweep, out: Path | None, smoke: bool) -> None:
 def _table(statuses: Iterable[Status], columns: Sequence[str]) -> str:
     table = table_of(statuses)
     shown = table[[name for name in dict.fromkeys(columns) if name in table]].fillna("")
-    text = shown.to_string(index=False, max_rows=ROWS, max_colwidth=40, float_format="{:.4g}".format)
+    text = shown.to_string(
+        index=False, max_rows=ROWS, max_colwidth=40, float_format="{:.4g}".format
+    )
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 

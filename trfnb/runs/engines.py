@@ -11,7 +11,7 @@ import subprocess
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from trfnb.runs import specification
 from trfnb.runs.execute import end, launch
@@ -41,25 +41,7 @@ class Ended:
     lost: bool = False
 
 
-class Engine(Protocol):
-    """Starts jobs and says when they have ended. ``slots`` is how many it takes at once."""
-
-    slots: int
-
-    def start(self, job: Job) -> None:
-        """Start a job."""
-
-    def ended(self) -> dict[str, Ended]:
-        """Return the jobs that ended since the last call, by name."""
-
-    def cancel(self, name: str, *, now: bool) -> None:
-        """Ask a job to stop, or (``now``) stop it at once."""
-
-    def close(self) -> None:
-        """Stop what still runs and give everything back."""
-
-
-def make_engine(sweep: specification.Sweep) -> Engine:
+def make_engine(sweep: specification.Sweep) -> "Engine":
     """Return the engine that a sweep names.
 
     Raises:
@@ -101,7 +83,9 @@ class LocalEngine:
     ):
         devices = visible_gpus() if gpus != 0 else []
         if gpus and not devices:
-            raise ValueError("Engine 'local': expected a GPU for each run; this machine shows none.")
+            raise ValueError(
+                "Engine 'local': expected a GPU for each run; this machine shows none."
+            )
         self.slots = min(jobs or len(devices) or 1, len(devices) or ARRAY)
         self.threads = threads or max(1, cores() // self.slots)
         # without a GPU to share, "" hides them and None leaves things as they are
@@ -117,7 +101,9 @@ class LocalEngine:
 
     def ended(self) -> dict[str, Ended]:
         """Return the jobs whose process has ended."""
-        over = [name for name, (process, _, _) in self._running.items() if process.poll() is not None]
+        over = [
+            name for name, (process, _, _) in self._running.items() if process.poll() is not None
+        ]
         for name in over:
             process, job, gpu = self._running.pop(name)
             if process.stdin:
@@ -208,8 +194,12 @@ class RayEngine:
 
     def ended(self) -> dict[str, Ended]:
         """Return the jobs whose task is over, and those whose worker or node is gone."""
+        if not self._running:
+            return {}
         errors = self._ray.exceptions
-        ready, _ = self._ray.wait([*self._running.values()], num_returns=len(self._running), timeout=0)
+        ready, _ = self._ray.wait(
+            [*self._running.values()], num_returns=len(self._running), timeout=0
+        )
         over: dict[str, Ended] = {}
         for name in [name for name, task in self._running.items() if task in ready]:
             try:
@@ -305,3 +295,7 @@ class SlurmEngine:
         """Cancel what still runs."""
         for name in [*self._running]:
             self.cancel(name, now=True)
+
+
+Engine: TypeAlias = LocalEngine | RayEngine | SlurmEngine
+"""``start`` a job, ask which have ``ended``, ``cancel`` one, ``close`` all; ``slots`` at once."""

@@ -234,12 +234,19 @@ def outcome(
     """
     if error is None:
         return State.DONE, "", {}
-    name, message = getattr(error, "ename", type(error).__name__), str(getattr(error, "evalue", error))
+    name, message = (
+        getattr(error, "ename", type(error).__name__),
+        str(getattr(error, "evalue", error)),
+    )
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(getattr(error, "traceback", None) or ()))
     if name.endswith("ExceptionGroup"):  # its own message tells only how many
         inner = dict.fromkeys(re.findall(r"^[ |]*\| (\w+(?:Error|Exception)\b.*)$", trace, re.M))
         message = "; ".join([message, *(one for one in inner if not one.startswith(name))])
-    told = {"name": name, "message": message[:2000], "traceback": "\n".join(trace.splitlines()[-40:])}
+    told = {
+        "name": name,
+        "message": message[:2000],
+        "traceback": "\n".join(trace.splitlines()[-40:]),
+    }
     cause = f"{name}: {message[:2000]}".rstrip(": ")
     if reason is not None:
         return *reason, told

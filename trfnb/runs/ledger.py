@@ -236,7 +236,9 @@ class Identities:
     def data(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Return the hash of each piece of data that is there, by ``parameter=value``."""
         named = self._named(parameters)
-        return {f"{name}={item}": self._digest_of(item) for name, item in named if self._digest_of(item)}
+        return {
+            f"{name}={item}": self._digest_of(item) for name, item in named if self._digest_of(item)
+        }
 
     def missing(self, parameters: Mapping[str, Any]) -> list[str]:
         """Return a line for each piece of data that is written as a path and is not there."""
@@ -323,7 +325,9 @@ class Ledger:
             status.write(self.home(status))
         return lost
 
-    def plan(self, runs: Sequence[Run], identities: Identities, varied: Sequence[str]) -> list[Status]:
+    def plan(
+        self, runs: Sequence[Run], identities: Identities, varied: Sequence[str]
+    ) -> list[Status]:
         """Return a status for each run asked for: the folder's own, or a new one, unwritten."""
         known = {status.identity: status for status in self.statuses()}
         planned = []
@@ -371,7 +375,9 @@ def gather(folder: Path | str) -> tuple[dict[str, Any], list[Status], list[Statu
     statuses = Ledger(Path(folder)).statuses()
     rank = {identity: place for place, identity in enumerate(about["order"])}
     statuses.sort(key=lambda status: rank.get(status.identity, len(rank)))
-    why = {s.run: changed(s, about["notebook_digest"], about["trfnb"], about["data"]) for s in statuses}
+    why = {
+        s.run: changed(s, about["notebook_digest"], about["trfnb"], about["data"]) for s in statuses
+    }
     current = [status for status in statuses if not why[status.run]]
     return about, current, [status for status in statuses if why[status.run]]
 

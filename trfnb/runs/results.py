@@ -142,7 +142,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def numbers_of(status: Status) -> dict[str, float]:
     """Return the numbers that a run recorded, by flat name."""
     values = flat(status.metrics).items()
-    return {name: v for name, v in values if isinstance(v, int | float) and v is not True and v is not False}
+    return {
+        name: v
+        for name, v in values
+        if isinstance(v, int | float) and v is not True and v is not False
+    }
 
 
 def out_of_bounds(statuses: Iterable[Status], bounds: Mapping[str, Iterable[float]]) -> list[str]:
@@ -155,7 +159,9 @@ def out_of_bounds(statuses: Iterable[Status], bounds: Mapping[str, Iterable[floa
             lines.append(f"{name}: expected {low} to {high}, but no run recorded it.")
         elif not low <= mean <= high:
             count = len(values)
-            lines.append(f"{name}: expected {low} to {high}, got {mean:.4g} (mean of {count} runs).")
+            lines.append(
+                f"{name}: expected {low} to {high}, got {mean:.4g} (mean of {count} runs)."
+            )
     return lines
 
 

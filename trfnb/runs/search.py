@@ -5,7 +5,6 @@ The study lives in ``optuna.journal`` in the sweep's folder; each run reports to
 
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -56,7 +55,6 @@ class Search:
         self._about = about | {"journal": str(ledger.folder / "optuna.journal"), "study": named}
         self.study = open_study(self._about, create=True)
         self._trials: dict[str, optuna.trial.Trial] = {}
-        self._again: deque[Status] = deque()
         notebook, version = identities.notebook, identities.version
         data = identities.data(fixed)
         known = [s for s in ledger.statuses() if not changed(s, notebook, version, data)]
@@ -66,8 +64,6 @@ class Search:
 
     def next(self) -> Status | None:
         """Return the next proposal as a run; one that is known already is told at once."""
-        if self._again:
-            return self._again.popleft()
         for _ in range(REPEATS):
             ended = [t.state.name for t in self.study.get_trials(deepcopy=False)]
             ended = [name for name in ended if name in {"COMPLETE", "PRUNED"}]
@@ -93,10 +89,6 @@ class Search:
         """Tell the study how a run ended."""
         self._tell(self._trials.pop(status.run).number, status)
         self._without += not self._value(status)
-
-    def again(self, status: Status) -> None:
-        """Put a run back; it keeps its trial."""
-        self._again.append(status)
 
     def _value(self, status: Status) -> dict[str, Any]:
         """Return what to tell the study of a run; empty when it has nothing to say."""

@@ -287,13 +287,20 @@ def load_sweep(path: Path | str, **settings: Any) -> Sweep:
         line = f"expected a sweep's YAML file, got a folder; give one of its files: {inside}."
         raise SpecificationError(path, [line]) from None
     except OSError as error:
-        raise SpecificationError(path, [f"no such file to read ({error.strerror}).",]) from None
+        raise SpecificationError(
+            path,
+            [
+                f"no such file to read ({error.strerror}).",
+            ],
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecificationError(path, [f"no valid YAML: {error}"]) from None
     if not isinstance(content, Mapping) or not content.get("notebook"):
         raise SpecificationError(path, ["expected a mapping with the key `notebook`."])
     given = {str(key): value for key, value in content.items() if value is not None}
-    if _named(given.get("engine")) and settings.get("engine") == _named(given["engine"]).get("name"):
+    if _named(given.get("engine")) and settings.get("engine") == _named(given["engine"]).get(
+        "name"
+    ):
         del settings["engine"]  # the file's own options for that engine stay
     given = {"name": path.stem} | given | settings
     beside = path.parent / Path(str(given.pop("notebook"))).expanduser()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import trfnb
 from trfnb.runs.engines import Ended, Engine, make_engine
@@ -34,6 +34,9 @@ from trfnb.runs.results import flat, numbers_of, write_table
 from trfnb.runs.specification import SpecificationError, Sweep, completed, expand
 from trfnb.runs.watchdog import end_leftovers, remove_temporary
 
+if TYPE_CHECKING:
+    from trfnb.runs.search import Search
+
 HOME = Path("papermill_runs")
 TICK = 0.05
 MOVES = 3
@@ -41,11 +44,8 @@ MOVES = 3
 PACKAGES = ("spacy", "thinc", "torch", "transformers", "numpy")
 
 
-class Progress(Protocol):
-    """Told how a sweep goes."""
-
-    def __call__(self, settled: Sequence[Status], total: int) -> None:
-        """Take note of the runs that have ended so far, and of how many there are in all."""
+Progress = Callable[[Sequence[Status], int], object]
+"""Told now and then which runs have ended so far, and how many there are in all."""
 
 
 @dataclass
@@ -145,11 +145,8 @@ def run_sweep(
             for note in checked.notes:
                 say(note)
             _describe(checked)
-            source: Source = Listed(checked.statuses)
-            if sweep.search:
-                source = _search(checked)
-            loop = Loop(checked, engine, source, progress)
-            interrupted = loop.run()
+            search = _search(checked) if sweep.search else None
+            interrupted = Loop(checked, engine, search, progress).run()
             _, current, _ = gather(ledger.folder)
             write_table(ledger.folder, current)
     finally:
@@ -161,53 +158,23 @@ def run_sweep(
     return outcome
 
 
-class Source(Protocol):
-    """Runs still to do. ``total`` is how many there are in all, done ones included."""
-
-    total: int
-
-    def next(self) -> Status | None:
-        """Return the next run to start; None when there is none for now."""
-
-    def variables(self, status: Status) -> dict[str, str]:
-        """Return environment variables that a run needs for this source."""
-
-    def settle(self, status: Status) -> None:
-        """Take note of how a run ended."""
-
-    def again(self, status: Status) -> None:
-        """Put a run back, to be started again."""
-
-
-class Listed:
-    """The runs of a list that are not final yet, in order."""
-
-    def __init__(self, statuses: Sequence[Status]):
-        self.total = len(statuses)
-        self._waiting = deque(status for status in statuses if not status.state.final)
-
-    def next(self) -> Status | None:
-        """Return the first run that waits."""
-        return self._waiting.popleft() if self._waiting else None
-
-    def variables(self, status: Status) -> dict[str, str]:
-        """Return nothing: a listed run needs to know of no other."""
-        return {}
-
-    def settle(self, status: Status) -> None:
-        """Do nothing: a list stays as it is."""
-
-    def again(self, status: Status) -> None:
-        """Put a run at the end of the list."""
-        self._waiting.append(status)
-
-
 class Loop:
-    """Takes runs from a source through an engine: start, note what has ended, stop when told."""
+    """Takes runs through an engine: start, note what has ended, stop when told.
 
-    def __init__(self, checked: Prepared, engine: Engine, source: Source, progress: Progress):
+    Args:
+        checked: the sweep and its runs.
+        engine: where they execute.
+        search: proposes further runs; None for a list alone.
+        progress: called now and then.
+    """
+
+    def __init__(
+        self, checked: Prepared, engine: Engine, search: "Search | None", progress: Progress
+    ):
         self.checked, self.ledger = checked, checked.ledger
-        self.engine, self.source, self.progress = engine, source, progress
+        self.engine, self.search, self.progress = engine, search, progress
+        self.total = search.total if search else len(checked.statuses)
+        self.waiting = deque(s for s in checked.statuses if not s.state.final)
         self.running: dict[str, Status] = {}
         self.settled = [status for status in checked.statuses if status.state.final]
         self.stops = self._stopped = 0
@@ -233,22 +200,24 @@ class Loop:
                     self._stopped = self.stops
                     for name in self.running.keys() - self._elsewhere:
                         self.engine.cancel(name, now=self.stops > 1)
-                self.progress(self.settled, self.source.total)
+                self.progress(self.settled, self.total)
                 time.sleep(TICK)
                 self._start()
         return self.stops > 0
 
     def _start(self) -> None:
         while not self.stops and len(self.running) < self.engine.slots:
-            status = self.source.next()
-            if status is None:
+            proposed = self.search.next() if self.search and not self.waiting else None
+            if not self.waiting and proposed is None:
                 return
+            status = proposed or self.waiting.popleft()
             self.running[status.run] = status
             if status.elsewhere:
                 self._elsewhere.add(status.run)
                 continue
             self.ledger.restart(status)
-            self.engine.start(self._job_of(status, self.source.variables(status)))
+            variables = self.search.variables(status) if self.search else {}
+            self.engine.start(self._job_of(status, variables))
 
     def _settle(self, started: Status, how: Ended) -> None:
         home = self.ledger.home(started)
@@ -260,9 +229,10 @@ class Loop:
         key = (status.run, "lost" if how.lost else status.state.value)
         if status.state.bad and not self.stops and self._tried[key] < limit:
             self._tried[key] += 1
-            self.source.again(status)
+            self.waiting.append(status)
             return
-        self.source.settle(status)
+        if self.search:
+            self.search.settle(status)
         self.settled.append(status)
 
     @contextmanager
@@ -282,7 +252,7 @@ class Loop:
                 signal.signal(number, handler)
 
 
-def _search(checked: Prepared) -> Source:
+def _search(checked: Prepared) -> "Search":
     from trfnb.runs.search import Search
 
     declared = read_parameters(checked.sweep.notebook)
@@ -396,7 +366,9 @@ def _warnings(checked: Prepared, runs: Sequence[Run]) -> list[str]:
 def _note_missing_metrics(outcome: Outcome, sweep: Sweep) -> None:
     done = [status for status in outcome.statuses if status.state is State.DONE]
     if done and not any(status.metrics for status in done):
-        outcome.notes.append("No run recorded a value: call trfnb.record(name, value) in the notebook.")
+        outcome.notes.append(
+            "No run recorded a value: call trfnb.record(name, value) in the notebook."
+        )
     if not sweep.search:
         return
     metric = sweep.search.metric

@@ -193,6 +193,9 @@ def run_cells(
             raise_for_execution_errors(notebook, None)
         except Exception as raised:
             error = raised
+            if not raised.traceback:  # type: ignore[attr-defined]
+                outputs = cells[raised.cell_index].outputs  # type: ignore[attr-defined]
+                raised.traceback = [one.get("text", "") for one in outputs]  # type: ignore[attr-defined]
     managed.save()
     return error
 
@@ -239,9 +242,9 @@ def outcome(
         str(getattr(error, "evalue", error)),
     )
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(getattr(error, "traceback", None) or ()))
-    if name.endswith("ExceptionGroup"):  # its own message tells only how many
-        inner = dict.fromkeys(re.findall(r"^[ |]*\| (\w+(?:Error|Exception)\b.*)$", trace, re.M))
-        message = "; ".join([message, *(one for one in inner if not one.startswith(name))])
+    if name == "CellExecutionError" and not message:
+        # an exception group: IPython prints it in place of raising it
+        name, _, message = "; ".join(re.findall(r"^ *\| (\w+: .*)$", trace, re.M)).partition(": ")
     told = {
         "name": name,
         "message": message[:2000],

@@ -222,12 +222,14 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
+        seen: set[str] = set()
         for key, _ in node.value:
-            if keys.count(key.value) > 1 and key.value != "<<":
+            name = str(key.value)
+            if name in seen and name != "<<":
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key `{key.value}` is given twice", key.start_mark
+                    None, None, f"the key `{name}` is given twice", key.start_mark
                 )
+            seen.add(name)
         return dict(super().construct_mapping(node, deep=deep))
 
 

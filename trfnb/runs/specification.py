@@ -435,7 +435,9 @@ _MODELS: dict[str, type[BaseModel]] = {
 
 def _line(model: type[BaseModel], error: Any) -> str:
     """Return one of pydantic's errors as: key, expected, got, hint."""
-    where = [str(part) for part in error["loc"] if part not in {"choices", "range", "[key]"}]
+    # beside keys, a location names the member of a union that was tried
+    tried = {"choices", "range", "[key]", "constrained-int", "list[int]"}
+    where = [str(part) for part in error["loc"] if part not in tried]
     kind, got, key = error["type"], error["input"], ".".join(where)
     if kind == "extra_forbidden":
         within = next((_MODELS[part] for part in reversed(where[:-1]) if part in _MODELS), model)

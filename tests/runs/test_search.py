@@ -42,10 +42,10 @@ def test_trials_are_told_pruned_and_resumed(make_notebook) -> None:
 
 def test_a_failed_trial_is_run_again_by_the_next_call(make_notebook) -> None:
     notebook = make_notebook(CELL)
-    first = search(notebook, 2, seed=1)
+    first = search(notebook, 3, seed=1)
     failed = {s.run for s in first.statuses if s.state is State.FAILED}
     assert failed
-    second = search(notebook, 2, seed=1)
+    second = search(notebook, 3, seed=1)
     assert {s.run for s in second.statuses if s.attempt == 2} == failed
 
 

@@ -174,7 +174,9 @@ def best(report: Report) -> list[str]:
     top = row[metric]
     lines = [f"{metric}: {name or 'all runs'}, {top} ({top.count} run{'s' * (top.count > 1)})."]
     if rest and top.half is None:
-        lines.append("No intervals: below three seeds settings cannot be told apart.")
+        following = "; ".join(f"{other}, {values[metric]}" for other, values in rest[:3])
+        note = "Below three seeds there are no intervals to tell them apart by."
+        return [*lines, f"Next: {following}. {note}"]
     close = [f"{other}, {values[metric]}" for other, values in rest if top.meets(values[metric])]
     if close:
         more = f"; and {len(close) - 3} more" if len(close) > 3 else ""

@@ -179,8 +179,9 @@ def _row(status: Status) -> dict[str, Any]:
     }
     for name, value in status.environment.items():
         row[f"environment.{name}" if name in row else name] = value
-    nested = {name: value for name, value in row.items() if isinstance(value, list | Mapping)}
-    return row | {name: json.dumps(v, ensure_ascii=False) for name, v in nested.items()}
+    cells = plain(row)
+    nested = {name: value for name, value in cells.items() if isinstance(value, list | dict)}
+    return cells | {name: json.dumps(value, ensure_ascii=False) for name, value in nested.items()}
 
 
 def _display(bundle: dict[str, Any], about: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 @contextmanager
 def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that replaces ``path`` once it is complete and on the disk.
+    r"""Open a file that replaces ``path`` once it is complete and on the disk.
 
     On an error the old file stays and nothing is left behind. Text is UTF-8; a surrogate without
     its partner is written as ``\\udc80``.

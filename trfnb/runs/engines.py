@@ -55,7 +55,8 @@ def make_engine(sweep: specification.Sweep) -> "Engine":
             return SlurmEngine(*settings, options)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"Engine {options.name!r} needs {error.name}: run `pip install 'trfnb[{options.name}]'`."
+            f"Engine {options.name!r} needs {error.name}: run "
+            f"`pip install 'trfnb[{options.name}]'`."
         ) from None
     return LocalEngine(*settings)
 
@@ -244,8 +245,8 @@ class SlurmEngine:
         here = options.cluster == "local"
         if not here and not shutil.which("srun"):
             raise ValueError(
-                "Engine 'slurm': expected `srun` on this machine, found none. Call trfnb on a login "
-                "node of the cluster, or try the engine {name: slurm, cluster: local}."
+                "Engine 'slurm': expected `srun` on this machine, found none. Call trfnb on a "
+                "login node of the cluster, or try the engine {name: slurm, cluster: local}."
             )
         self.threads = threads or 1
         self.slots = (jobs or max(1, cores() // self.threads)) if here else ARRAY

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import LOG, NOTEBOOK, Job, State, Status, read_status, write_json
+from trfnb.runs.ledger import LOG, NOTEBOOK, Job, State, read_status, write_json
 from trfnb.runs.results import recorded
 from trfnb.runs.watchdog import (
     MARK,
@@ -102,7 +102,8 @@ def execute(job: Job, lifeline: int | None = None) -> None:
     watchdog.start()
     _obey_signals(watchdog)
     killed_before = oom_kills()
-    manager, error, cells = None, None, []
+    cells: list[Any] = []
+    manager, error = None, None
     try:
         manager = start_kernel(job.cwd, sockets)
         watchdog.kernel = manager.provisioner.process.pid  # type: ignore[union-attr]

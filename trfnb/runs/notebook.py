@@ -5,6 +5,7 @@ annotations such as ``Literal["a", "b"]``, hence this one.
 """
 
 import ast
+import contextlib
 import hashlib
 import io
 import json
@@ -166,10 +167,8 @@ def from_text(text: str, parameter: Parameter | None) -> Any:
     except yaml.YAMLError:
         value = text
     readings = [text if isinstance(value, str) else value]
-    try:
+    with contextlib.suppress(ValueError, SyntaxError):
         readings.append(ast.literal_eval(text.strip()))
-    except (ValueError, SyntaxError):
-        pass
     if text in {"None", "True", "False"}:
         readings.reverse()
     readings.append(text)
@@ -209,7 +208,7 @@ def read_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: the text is no such YAML.
     """
-    return yaml.load(text, _Loader)  # noqa: S506 - built on the safe loader
+    return yaml.load(text, _Loader)
 
 
 def did_you_mean(name: Any, known: Any) -> str:
@@ -344,8 +343,11 @@ _TYPES: dict[str, Any] = {
     **{t.__name__: Annotated[t, Strict()] for t in (int, float, str, bool, bytes, complex)},
     **{t.__name__: t for t in (list, tuple, dict, set, frozenset)},
     **{t.__name__.title(): t for t in (list, tuple, dict, set)},
-    **{"Sequence": list, "Mapping": dict},
-    **{"Literal": Literal, "Optional": Optional, "Union": Union},
+    "Sequence": list,
+    "Mapping": dict,
+    "Literal": Literal,
+    "Optional": Optional,
+    "Union": Union,
 }
 _READABLE = (
     *(ast.Expression, ast.Name, ast.Load, ast.Subscript, ast.Tuple, ast.BinOp, ast.BitOr),
@@ -372,7 +374,7 @@ def _type_of(kind: str) -> Any:
         return Any
     try:
         # names, brackets and bars alone: nothing of the notebook's is called
-        found = eval(compile(tree, "annotation", "eval"), {}, _Annotations(_TYPES))  # noqa: S307
+        found = eval(compile(tree, "annotation", "eval"), {}, _Annotations(_TYPES))
         TypeAdapter(found)
     except Exception:  # a generic that takes no such argument, a quoted name inside
         return Any

@@ -240,7 +240,7 @@ def effects_figure(report: Report) -> str:
 
 def history_figure(report: Report) -> str:
     """Return an adaptive search's values, and the best so far, as SVG."""
-    metric = (report.about.get("search") or {}).get("metric")
+    metric = str((report.about.get("search") or {}).get("metric"))
     if metric not in report.metrics:
         return ""
     values = report.done.sort_values("started")[metric].astype(float).dropna()

@@ -1,4 +1,4 @@
-"""Adaptive search with Optuna (extra ``optuna``): a source of runs that learns from those that ended.
+"""Adaptive search with Optuna (extra ``optuna``): proposes runs, learning from those that ended.
 
 The study lives in ``optuna.journal`` in the sweep's folder; each run reports to its own trial.
 """
@@ -22,8 +22,13 @@ VARIABLE = "TRFNB_TRIAL"
 REPEATS = 20
 """How many proposals that are already known are turned down at once."""
 _SUFFIXED = {
-    **{"tpe": "TPE", "random": "Random", "qmc": "QMC", "gp": "GP", "cmaes": "CmaEs"},
-    **{"none": "Nop", "halving": "SuccessiveHalving"},
+    "tpe": "TPE",
+    "random": "Random",
+    "qmc": "QMC",
+    "gp": "GP",
+    "cmaes": "CmaEs",
+    "none": "Nop",
+    "halving": "SuccessiveHalving",
 }
 
 

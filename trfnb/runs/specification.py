@@ -48,7 +48,7 @@ def _quantity(units: Mapping[str, float], example: str) -> BeforeValidator:
         if value is None:
             return None
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-zA-Z]*)\s*", str(value))
-        unit = match[2].lower() if match else None
+        unit = match[2].lower() if match else ""
         if match is None or unit not in units or float(match[1]) <= 0 or value is True:
             raise ValueError(f"expected {example}")
         return float(match[1]) * units[unit]
@@ -211,7 +211,7 @@ class Sweep(_Settings):
     def __init__(self, notebook: Path | str, **settings: Any):
         errors = _conflicts(settings)
         try:
-            super().__init__(notebook=notebook, **settings)
+            super().__init__(**{"notebook": notebook, **settings})
         except ValidationError as error:
             errors += [_line(type(self), one) for one in error.errors()]
         if errors:
@@ -341,7 +341,7 @@ def completed(
     sweep: Sweep, row: Mapping[str, Any], declared: Mapping[str, Parameter], *, smoke: bool
 ) -> tuple[Run, list[str]]:
     """Return a run with its fixed and default parameters, and what is wrong with it."""
-    given, wrong = check(sweep.fixed | row | (sweep.smoke if smoke else {}), declared)
+    given, wrong = check({**sweep.fixed, **row, **(sweep.smoke if smoke else {})}, declared)
     full = {name: given.get(name, parameter.default) for name, parameter in declared.items()}
     known = {name: value for name, value in full.items() if value is not UNKNOWN}
     return Run(known, {name: source_of(value) for name, value in given.items()}), wrong
@@ -389,7 +389,7 @@ def _condition(condition: str | Callable[[Any], Any]) -> Callable[[dict[str, Any
 
     def holds(row: dict[str, Any]) -> bool:
         try:
-            return bool(eval(code, {"__builtins__": {}}, row))  # noqa: S307 - see above
+            return bool(eval(code, {"__builtins__": {}}, row))
         except NameError as error:
             raise ValueError(
                 f"Condition {condition!r}: no parameter `{error.name}`; known: {', '.join(row)}."
@@ -429,7 +429,11 @@ def _conflicts(settings: Mapping[str, Any]) -> list[str]:
 
 
 _MODELS: dict[str, type[BaseModel]] = {
-    **{"search": Search, "space": Range, "local": Local, "ray": Ray, "slurm": Slurm}
+    "search": Search,
+    "space": Range,
+    "local": Local,
+    "ray": Ray,
+    "slurm": Slurm,
 }
 
 

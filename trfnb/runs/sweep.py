@@ -379,6 +379,6 @@ def _note_missing_metrics(outcome: Outcome, sweep: Sweep) -> None:
         instead = ", ".join(f"`{name}`" for name in names if name != metric) or "no other number"
         nan = any(metric in flat(status.metrics) for status in without)
         outcome.notes.append(
-            f"search: {len(without)} of {len(done)} runs recorded {'NaN' if nan else 'nothing'} under "
-            f"`{metric}`; they recorded {instead}."
+            f"search: {len(without)} of {len(done)} runs recorded {'NaN' if nan else 'nothing'} "
+            f"under `{metric}`; they recorded {instead}."
         )

@@ -11,9 +11,9 @@ import typer
 from tqdm import tqdm
 from typer.core import TyperCommand
 
-from trfnb.runs.ledger import Ledger, State, Status, gather
+from trfnb.runs.ledger import Ledger, State, Status, flat, gather
 from trfnb.runs.notebook import from_text, read_parameters
-from trfnb.runs.results import flat, numbers_of, out_of_bounds, table_of
+from trfnb.runs.results import out_of_bounds, table_of
 from trfnb.runs.specification import Sweep, load_sweep
 from trfnb.runs.sweep import prepare, run_sweep
 
@@ -201,7 +201,7 @@ def _run(
     outcome = run_sweep(one, out=out, smoke=smoke, progress=bar.show, say=bar.say)
     bar.close()
     ordered = sorted(outcome.statuses, key=lambda status: not status.state.bad)
-    names = dict.fromkeys([*one.metrics, *(n for s in ordered for n in numbers_of(s))])
+    names = dict.fromkeys([*one.metrics, *(n for s in ordered for n in s.numbers)])
     typer.echo(_table(ordered, [*one.varied, "status", "seconds", *list(names)[:COLUMNS]]))
     notes = list(outcome.notes)
     if check:

@@ -127,6 +127,12 @@ class Status:
         fresh = time.time() - (self.heartbeat or 0) < STALE
         return self.state is State.RUNNING and self.host != os.uname().nodename and fresh
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The numbers that the notebook recorded, by flat name."""
+        values = flat(self.metrics).items()
+        return {k: v for k, v in values if isinstance(v, int | float) and not isinstance(v, bool)}
+
     def end(self, state: State, cause: str = "") -> None:
         """Note that the run has ended now."""
         self.state, self.cause, self.ended = state, cause, time.time()
@@ -212,6 +218,17 @@ def plain(value: Any) -> Any:
     if callable(getattr(value, "tolist", None)):  # arrays and scalars of NumPy, CuPy, torch
         return plain(value.tolist())
     raise TypeError(f"got {type(value).__name__}")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, keys joined by dots."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
 
 
 class Identities:

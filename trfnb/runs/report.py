@@ -17,7 +17,7 @@ import pandas
 
 from trfnb.files import atomic_write
 from trfnb.runs.ledger import LOG, NOTEBOOK, RUNS, State, gather
-from trfnb.runs.results import numbers_of, table_of
+from trfnb.runs.results import table_of
 
 METRICS, SETTINGS, ROWS, FAILURES = 4, 40, 1000, 50
 """How many of each the page shows; it says what it leaves out."""
@@ -102,7 +102,7 @@ class Report:
         self.about, self.statuses, self.outdated = gather(folder)
         self.table = table_of(self.statuses)
         done = [status for status in self.statuses if status.state is State.DONE]
-        names = dict.fromkeys(name for status in done for name in numbers_of(status))
+        names = dict.fromkeys(name for status in done for name in status.numbers)
         columns = [f"recorded.{n}" if f"recorded.{n}" in self.table else n for n in names]
         self.metrics = [n for n in self.about["metrics"] if n in columns] or columns[:METRICS]
         self.varied = [name for name in self.about["varied"] if name in self.table]

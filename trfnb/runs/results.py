@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import State, Status, gather, plain
+from trfnb.runs.ledger import State, Status, flat, gather, plain
 
 if TYPE_CHECKING:
     import pandas
@@ -128,30 +128,9 @@ def write_table(folder: Path, statuses: Iterable[Status]) -> None:
         table_of(statuses).to_csv(stream, index=False, lineterminator="\n")
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, keys joined by dots."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
-def numbers_of(status: Status) -> dict[str, float]:
-    """Return the numbers that a run recorded, by flat name."""
-    values = flat(status.metrics).items()
-    return {
-        name: v
-        for name, v in values
-        if isinstance(v, int | float) and v is not True and v is not False
-    }
-
-
 def out_of_bounds(statuses: Iterable[Status], bounds: Mapping[str, Iterable[float]]) -> list[str]:
     """Return a line for each metric whose mean over the runs leaves its bounds, or is missing."""
-    lines, done = [], [numbers_of(status) for status in statuses if status.state is State.DONE]
+    lines, done = [], [status.numbers for status in statuses if status.state is State.DONE]
     for name, (low, high) in bounds.items():
         values = [row[name] for row in done if name in row]
         mean = sum(values) / len(values) if values else None

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from trfnb.runs.ledger import Identities, Ledger, Run, State, Status, changed
 from trfnb.runs.notebook import source_of
-from trfnb.runs.results import numbers_of
 from trfnb.runs.specification import Range, Sweep
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class Search:
         """Return what to tell the study of a run; empty when it has nothing to say."""
         if status.state is State.PRUNED:
             return {"state": status.state.upper()}
-        value = numbers_of(status).get(self.metric)
+        value = status.numbers.get(self.metric)
         return {} if value is None or status.state is not State.DONE else {"values": float(value)}
 
     def _tell(self, number: int, status: Status | None) -> None:
@@ -191,7 +190,7 @@ def _suggest(trial: "optuna.trial.Trial", name: str, values: Any) -> Any:
         choices = {source_of(value): value for value in values}
         return choices[trial.suggest_categorical(name, list(choices))]
     low, high = values.low, values.high
-    if values.integer:
+    if isinstance(low, int) and isinstance(high, int):
         step = int(values.step or 1)
-        return trial.suggest_int(name, int(low), int(high), step=step, log=values.log)
+        return trial.suggest_int(name, low, high, step=step, log=values.log)
     return trial.suggest_float(name, low, high, step=values.step, log=values.log)

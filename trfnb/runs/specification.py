@@ -82,11 +82,6 @@ class Range(_Settings):
             raise ValueError("expected low < high, and low > 0 on a logarithmic scale")
         return self
 
-    @property
-    def integer(self) -> bool:
-        """Whether values are whole numbers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
 
 def _choices_or_range(value: Any) -> str:
     return "choices" if isinstance(value, list) else "range"
@@ -428,13 +423,7 @@ def _conflicts(settings: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-_MODELS: dict[str, type[BaseModel]] = {
-    "search": Search,
-    "space": Range,
-    "local": Local,
-    "ray": Ray,
-    "slurm": Slurm,
-}
+_NESTED = [name for model in (Search, Range, Ray, Slurm) for name in model.model_fields]
 
 
 def _line(model: type[BaseModel], error: Any) -> str:
@@ -444,8 +433,7 @@ def _line(model: type[BaseModel], error: Any) -> str:
     where = [str(part) for part in error["loc"] if part not in tried]
     kind, got, key = error["type"], error["input"], ".".join(where)
     if kind == "extra_forbidden":
-        within = next((_MODELS[part] for part in reversed(where[:-1]) if part in _MODELS), model)
-        known = list(within.model_fields)
+        known = list(model.model_fields) if len(where) == 1 else _NESTED
         hint = did_you_mean(where[-1], known) or f" Known: {', '.join(known)}."
         return f"`{key}`: no such key.{hint}"
     if kind == "missing":

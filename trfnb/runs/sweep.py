@@ -25,12 +25,13 @@ from trfnb.runs.ledger import (
     State,
     Status,
     changed,
+    flat,
     gather,
     read_status,
     write_json,
 )
 from trfnb.runs.notebook import overwritten, read_parameters
-from trfnb.runs.results import flat, numbers_of, write_table
+from trfnb.runs.results import write_table
 from trfnb.runs.specification import SpecificationError, Sweep, completed, expand
 from trfnb.runs.watchdog import end_leftovers, remove_temporary
 
@@ -372,10 +373,10 @@ def _note_missing_metrics(outcome: Outcome, sweep: Sweep) -> None:
     if not sweep.search:
         return
     metric = sweep.search.metric
-    without = [status for status in done if metric not in numbers_of(status)]
+    without = [status for status in done if metric not in status.numbers]
     outcome.without_metric = len(without)
     if without:
-        names = dict.fromkeys(name for status in done for name in numbers_of(status))
+        names = dict.fromkeys(name for status in done for name in status.numbers)
         instead = ", ".join(f"`{name}`" for name in names if name != metric) or "no other number"
         nan = any(metric in flat(status.metrics) for status in without)
         outcome.notes.append(

@@ -183,14 +183,13 @@ class RayEngine:
         if gpus:
             most = min(most, int(resources.get("GPU", 0)) // gpus)
         self.slots = jobs or max(1, most)
-        self._task = ray.remote(start_and_wait).options(
-            num_cpus=self.threads, num_gpus=gpus, max_retries=0
-        )
+        self._task = ray.remote(start_and_wait)
+        self._options = {"num_cpus": self.threads, "num_gpus": gpus, "max_retries": 0}
         self._running: dict[str, Any] = {}
 
     def start(self, job: Job) -> None:
         """Submit a job as a task."""
-        task = self._task.options(name=job.name)
+        task = self._task.options(name=job.name, **self._options)
         self._running[job.name] = task.remote(replace(job, threads=self.threads))
 
     def ended(self) -> dict[str, Ended]:

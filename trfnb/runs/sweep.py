@@ -54,6 +54,7 @@ class Prepared:
     """A sweep that has been checked and laid out beside what its folder holds already.
 
     Attributes:
+        runs: those asked for; of a search, its space's corners.
         statuses: one per run asked for; none yet for a search.
         notes: what there is to do, what has changed since earlier calls, and warnings, in words.
     """
@@ -62,9 +63,16 @@ class Prepared:
     folder: Path
     ledger: Ledger
     identities: Identities
-    statuses: list[Status]
-    notes: list[str]
+    runs: list[Run]
     smoke: bool = False
+    statuses: list[Status] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def plan(self) -> None:
+        """Lay the runs beside what the folder holds now."""
+        listed = [] if self.sweep.search else self.runs
+        self.statuses = self.ledger.plan(listed, self.identities, self.sweep.varied)
+        self.notes = [*_changes(self), *_warnings(self)]
 
 
 @dataclass
@@ -103,9 +111,8 @@ def prepare(sweep: Sweep, *, out: Path | str | None = None, smoke: bool = False)
     if missing:
         raise SpecificationError(sweep.notebook, missing)
     ledger = Ledger(folder.absolute())
-    statuses = ledger.plan([] if sweep.search else runs, identities, sweep.varied)
-    checked = Prepared(sweep, folder, ledger, identities, statuses, [], smoke)
-    checked.notes = [*_changes(checked), *_warnings(checked, runs)]
+    checked = Prepared(sweep, folder, ledger, identities, runs, smoke)
+    checked.plan()
     return checked
 
 
@@ -142,7 +149,7 @@ def run_sweep(
                 remove_temporary(status.token)
             if lost:
                 say(f"{len(lost)} runs were under way when the last sweep died; run again.")
-                checked = prepare(sweep, out=out, smoke=smoke)
+            checked.plan()  # another sweep may have run some of them until it gave the lock back
             for note in checked.notes:
                 say(note)
             _describe(checked)
@@ -346,15 +353,15 @@ def _changes(checked: Prepared) -> list[str]:
     return lines
 
 
-def _warnings(checked: Prepared, runs: Sequence[Run]) -> list[str]:
+def _warnings(checked: Prepared) -> list[str]:
     """Return in words what may go otherwise than the sweep's author thinks."""
-    given = {name for run in runs for name in run.given}
+    given = {name for run in checked.runs for name in run.given}
     lines = [
         f"Warning: cell {cell} of {checked.sweep.notebook.name} assigns `{name}` anew; the table "
         "will show the value given."
         for name, cell in overwritten(checked.sweep.notebook, given)
     ]
-    corpora = dict.fromkeys(str(run.parameters.get("corpus")) for run in runs)
+    corpora = dict.fromkeys(str(run.parameters.get("corpus")) for run in checked.runs)
     for corpus in corpora if "corpus" in given else ():
         if not checked.identities.data({"corpus": corpus}):
             lines.append(

@@ -175,7 +175,11 @@ class RayEngine:
         if self._started:
             # a dying worker must leave the executor alive, which ends all that the run started
             os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "false")
-            ray.init(address=options.address, log_to_driver=False, include_dashboard=False)
+            try:
+                ray.init(address=options.address, log_to_driver=False, include_dashboard=False)
+            except Exception as error:  # Ray raises the bare class where a node does not start
+                where = options.address or "a cluster of its own"
+                raise ValueError(f"Engine 'ray': cannot reach or start {where}: {error}") from None
         resources = ray.cluster_resources()
         self.threads = threads or 1
         gpus = int(bool(resources.get("GPU"))) if gpus is None else gpus

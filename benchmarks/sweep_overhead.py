@@ -43,7 +43,7 @@ def sweep_seconds(source: str, runs: int, jobs: int) -> tuple[float, float]:
         os.chdir(home)
         sweep = Sweep(notebook(Path(home), source), seeds=runs, jobs=jobs)
         started = time.perf_counter()
-        outcome = run_sweep(sweep, quiet=True)
+        outcome = run_sweep(sweep)
         wall = time.perf_counter() - started
         own = sum(own_seconds(p) for p in outcome.folder.glob("runs/*/notebook.ipynb"))
         return wall, own
@@ -61,7 +61,7 @@ def main() -> None:
     two, _ = sweep_seconds(busy, runs, 2)
     os.chdir(start)
     found = {
-        "overhead_seconds_a_run_at_one_job": round((wall - own) / runs, 2),
+        "overhead_seconds_per_run_at_one_job": round((wall - own) / runs, 2),
         "busy_seconds_at_one_job": round(one, 1),
         "busy_seconds_at_two_jobs": round(two, 1),
         "speed_up_of_two_jobs": round(one / two, 2),
@@ -74,7 +74,7 @@ def report_seconds(rows: int) -> float:
     from tests.runs.test_report import many_rows
 
     with tempfile.TemporaryDirectory() as home:
-        folder = many_rows(notebook(Path(home), IDLE), Path(home) / "many", rows)
+        folder = many_rows(Path(home) / "many", rows)
         started = time.perf_counter()
         write_report(folder)
         return time.perf_counter() - started

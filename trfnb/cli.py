@@ -1,37 +1,71 @@
-"""The command ``trfnb``. Each part of the library brings its own subcommands."""
+"""The command ``trfnb``. Each room of the library brings its own commands."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
 
 import trfnb
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with the subcommands of every ``trfnb/PART/commands.py``."""
-    parser = argparse.ArgumentParser(
-        prog="trfnb", description="Transfer-learning notebooks for spaCy: run, sweep, compare."
+class _Commands(TyperGroup):
+    """Turns what the user can put right into a line and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            code = super().invoke(ctx)
+        except (ValueError, OSError) as error:
+            print(f"trfnb: {error}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+            code = 2
+        except KeyboardInterrupt:
+            code = 130
+        raise typer.Exit(code or 0)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"trfnb {trfnb.__version__}")
+        raise typer.Exit
+
+
+def build_app() -> typer.Typer:
+    """Return the application with the commands of every ``trfnb/ROOM/commands.py``."""
+    app = typer.Typer(
+        cls=_Commands,
+        help="Transfer-learning notebooks for spaCy: run, sweep, compare.",
+        epilog="Example: trfnb sweep notebooks/sweeps/demo.yml --jobs 2",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
     )
-    parser.add_argument("--version", action="version", version=f"trfnb {trfnb.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for part in sorted(path.parent.name for path in Path(__file__).parent.glob("*/commands.py")):
-        module = import_module(f"trfnb.{part}.commands")
-        getattr(module, f"add_{part}_commands")(commands)
-    return parser
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
+        ] = False,
+    ) -> None:
+        pass
+
+    for file in sorted(Path(__file__).parent.glob("*/commands.py")):
+        module = import_module(f"trfnb.{file.parent.name}.commands")
+        if hasattr(module, "add_commands"):
+            module.add_commands(app)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 2 for what the user can put right."""
-    given = build_parser().parse_args(arguments)
     try:
-        return int(given.do(given))
-    except (ValueError, OSError) as error:
-        print(f"trfnb: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+        build_app()(args=arguments and list(arguments), prog_name="trfnb")
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Each engine runs the same sweep; what it loses is run elsewhere."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,65 +13,50 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trfnb.runs.engines import make_engine
-from trfnb.runs.engines.local import LocalEngine
-from trfnb.runs.environment import cores
-from trfnb.runs.ledger import Ledger
+from trfnb.runs.engines import LocalEngine, cores, make_engine
+from trfnb.runs.ledger import Ledger, State
 from trfnb.runs.specification import Sweep
-from trfnb.runs.status import State
 from trfnb.runs.sweep import run_sweep
+from trfnb.runs.watchdog import marked
 
 REPORTS = """import os, trfnb
 trfnb.record("score", float(seed))
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
     trfnb.record(name, os.environ.get(name))"""
+SLURM_HERE = {"name": "slurm", "cluster": "local"}
 
 
-def test_local_shares_out_cores(make_notebook) -> None:
-    sweep = Sweep(make_notebook(REPORTS), seeds=2, jobs=2)
-    outcome = run_sweep(sweep, quiet=True)
-    threads = {s.metrics["OMP_NUM_THREADS"] for s in outcome.statuses}
-    assert threads == {str(max(1, cores() // 2))}
-    assert {s.environment["threads"] for s in outcome.statuses} == {max(1, cores() // 2)}
-
-
-def test_local_gives_each_run_a_gpu_of_its_own(make_notebook, monkeypatch) -> None:
+def test_local_shares_out_cores_and_gpus(make_notebook, monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    engine = LocalEngine(jobs=4)
-    assert engine.slots == 2  # one run a GPU
-    sweep = Sweep(make_notebook(REPORTS), seeds=2)
-    outcome = run_sweep(sweep, quiet=True)
-    devices = sorted(s.metrics["CUDA_VISIBLE_DEVICES"] for s in outcome.statuses)
-    assert set(devices) <= {"3", "5"}
+    assert LocalEngine(jobs=4).slots == 2  # one run per GPU
     assert LocalEngine(gpus=0).slots == 1
+    outcome = run_sweep(Sweep(make_notebook(REPORTS), seeds=2))
+    assert {s.metrics["CUDA_VISIBLE_DEVICES"] for s in outcome.statuses} <= {"3", "5"}
+    threads = max(1, cores() // 2)
+    assert {s.metrics["OMP_NUM_THREADS"] for s in outcome.statuses} == {str(threads)}
+    assert {s.environment["threads"] for s in outcome.statuses} == {threads}
 
 
-def test_unknown_engines_and_options_are_refused() -> None:
-    common = {"jobs": None, "threads": None, "gpus": None}
-    with pytest.raises(ValueError, match="Did you mean 'local'"):
-        make_engine("locl", **common)
-    with pytest.raises(ValueError, match="adress"):
-        make_engine({"name": "local", "adress": "x"}, **common)
+def test_an_engine_that_is_not_here_is_told(monkeypatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="expected `srun` on this machine, found none"):
+        make_engine(Sweep("x.ipynb", engine="slurm"))
+    with pytest.raises(ValueError, match="a GPU for each run; this machine shows none"):
+        make_engine(Sweep("x.ipynb", gpus=1))
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ValueError, match=r"run `pip install 'trfnb\[slurm\]'`"):
+        make_engine(Sweep("x.ipynb", engine=SLURM_HERE))
 
 
 def test_slurm_engine_on_local_processes(make_notebook) -> None:
     pytest.importorskip("submitit")
-    sweep = Sweep(make_notebook(REPORTS), seeds=3, jobs=2)
-    sweep.engine = {"name": "slurm", "cluster": "local"}
-    outcome = run_sweep(sweep, quiet=True)
-    assert [s.state for s in outcome.statuses] == [State.DONE] * 3
-    assert [s.metrics["score"] for s in outcome.statuses] == [0, 1, 2]
-
-
-def test_slurm_engine_names_a_job_that_died(make_notebook, tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
-    die = "import os, signal, psutil\n"
-    die += "for p in psutil.Process().parents()[:2]:\n    p.kill()"  # executor and Slurm's task
-    sweep = Sweep(make_notebook(die))
-    sweep.engine = {"name": "slurm", "cluster": "local"}
-    (status,) = run_sweep(sweep, quiet=True).statuses
-    assert status.state is State.KILLED
-    assert "Slurm job" in status.cause
+    die = "\nimport psutil\nfor p in psutil.Process().parents()[:2] * (seed == 1):\n    p.kill()"
+    sweep = Sweep(make_notebook(REPORTS, die), seeds=2, jobs=2, engine=SLURM_HERE)
+    done, died = run_sweep(sweep).statuses
+    assert (done.state, done.metrics["score"]) == (State.DONE, 0)
+    assert died.state is State.KILLED  # its executor and Slurm's task are gone
+    assert "Slurm job" in died.cause
 
 
 @pytest.fixture
@@ -107,15 +95,15 @@ def once_running(folder: Path, count: int, act: Callable[[], object]) -> threadi
 def test_ray_loses_a_node_and_is_cancelled(make_notebook, tmp_path: Path, ray_cluster) -> None:
     cluster, second = ray_cluster
     work = "import time, trfnb\ntime.sleep(5)\ntrfnb.record('score', float(seed))"
-    sweep = Sweep(make_notebook(work), seeds=12, jobs=4, engine="ray")
+    sweep = Sweep(make_notebook(work), seeds=8, jobs=4, engine="ray")
     # A node has two CPUs: of three runs one at least is on the second.
     killer = once_running(
         tmp_path / "lost", 3, lambda: cluster.remove_node(second, allow_graceful=False)
     )
-    outcome = run_sweep(sweep, out=tmp_path / "lost", quiet=True)
+    outcome = run_sweep(sweep, out=tmp_path / "lost")
     killer.join()
-    assert [s.state for s in outcome.statuses] == [State.DONE] * 12
-    assert [s.metrics["score"] for s in outcome.statuses] == list(range(12))
+    assert [s.state for s in outcome.statuses] == [State.DONE] * 8
+    assert [s.metrics["score"] for s in outcome.statuses] == list(range(8))
     again = max(s.attempt for s in outcome.statuses)
     assert again == 2, "no run was under way on the node when it was killed"
 
@@ -128,8 +116,30 @@ def test_ray_loses_a_node_and_is_cancelled(make_notebook, tmp_path: Path, ray_cl
         os.kill(os.getpid(), signal.SIGINT)
 
     killer = once_running(tmp_path / "cancelled", 1, interrupt)
-    outcome = run_sweep(sweep, out=tmp_path / "cancelled", quiet=True)
+    outcome = run_sweep(sweep, out=tmp_path / "cancelled")
     killer.join()
     assert outcome.interrupted
     assert [s.state for s in outcome.statuses] == [State.KILLED]
     assert not psutil.pid_exists(int(Path("kernel").read_text())), "the kernel outlived its sweep"
+
+
+@pytest.mark.slow
+def test_a_killed_ray_sweep_leaves_no_process(make_notebook, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    leaves = "import subprocess, time\nsubprocess.Popen(['setsid', 'sleep', '600'])\n"
+    make_notebook(leaves + "open('begun', 'w').close()\ntime.sleep(600)")
+    (tmp_path / "x.yml").write_text("notebook: tiny.ipynb\nengine: ray\njobs: 1\n")
+    source = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "trfnb", "sweep", "x.yml"]
+    sweep = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
+    until = time.monotonic() + 240
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert marked(tmp_path)
+    sweep.kill()
+    sweep.wait()
+    while marked(tmp_path):
+        assert time.monotonic() < until, "orphans"
+        time.sleep(0.2)

@@ -1,30 +1,23 @@
-"""Identity: what makes a run new, and what leaves it as it is."""
+"""A run's identity, its record on the disk, and what a later call makes of both."""
 
-import json
+import errno
+import os
+import time
 from pathlib import Path
 
+import pytest
+
 import trfnb
-from trfnb.runs.gather import gather
-from trfnb.runs.identity import Identities, notebook_digest
+from trfnb import files
+from trfnb.files import atomic_write
+from trfnb.runs.ledger import Identities, Ledger, State, Status, gather, read_status
 from trfnb.runs.results import results
-from trfnb.runs.specification import Sweep
+from trfnb.runs.specification import Sweep, expand
 from trfnb.runs.sweep import prepare, run_sweep
 
 
 def identity(notebook: Path, **parameters: object) -> str:
     return Identities(notebook, ["corpus"]).of(parameters)
-
-
-def test_prose_and_outputs_change_nothing_code_does(tiny: Path) -> None:
-    before = notebook_digest(tiny)
-    content = json.loads(tiny.read_text())
-    content["cells"].append({"cell_type": "markdown", "metadata": {}, "source": "a finding"})
-    content["cells"][1]["execution_count"] = 7
-    tiny.write_text(json.dumps(content))
-    assert notebook_digest(tiny) == before
-    content["cells"][1]["source"] += "\n1 + 1"
-    tiny.write_text(json.dumps(content))
-    assert notebook_digest(tiny) != before
 
 
 def test_identity_follows_parameters_version_and_corpus(tiny, tmp_path, monkeypatch) -> None:
@@ -45,6 +38,13 @@ def test_identity_follows_parameters_version_and_corpus(tiny, tmp_path, monkeypa
     assert identity(tiny, corpus=str(corpus), seed=1) != first
 
 
+def test_equal_sets_are_one_identity_and_unlike_types_two(tiny: Path) -> None:
+    words = [f"w{number}" for number in range(40)]
+    assert identity(tiny, keep=set(words)) == identity(tiny, keep=set(words))
+    unlike = [(3, 3), [3, 3], {3}, {3: 3}, {"3": 3}, "3", 3, 3.0, b"3"]
+    assert len({identity(tiny, x=value) for value in unlike}) == len(unlike)
+
+
 def test_the_embedded_corpus_counts_by_content(tiny: Path, tmp_path, monkeypatch) -> None:
     (tmp_path / "data" / "newsroom").mkdir(parents=True)
     (tmp_path / "data" / "newsroom" / "train.conllu").write_text("1")
@@ -53,29 +53,68 @@ def test_the_embedded_corpus_counts_by_content(tiny: Path, tmp_path, monkeypatch
     assert len(digest) == 64
 
 
-def test_a_second_call_runs_nothing_a_changed_notebook_all(make_notebook, capsys) -> None:
+def test_a_status_comes_back_as_it_was(tmp_path: Path) -> None:
+    written = Status("r", "id", {"seed": 1}, state=State.TIMED_OUT, started=1.0, ended=3.5)
+    written.metrics = {"text": "a \ud83d", "big": 2**70}
+    written.write(tmp_path)
+    assert read_status(tmp_path) == written
+    assert written.seconds == 2.5
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+    (tmp_path / "status.json").write_text("{")
+    assert read_status(tmp_path) is None
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
+    with atomic_write(tmp_path / "x") as stream:
+        stream.write("old \ud83d")
+    monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "")))
+    with pytest.raises(OSError, match="Errno 5"), atomic_write(tmp_path / "x") as stream:
+        stream.write("new")
+    assert (tmp_path / "x").read_text() == "old \\ud83d"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_second_call_runs_nothing_a_changed_notebook_all(make_notebook) -> None:
     notebook = make_notebook("import trfnb\ntrfnb.record('score', seed)")
-    sweep = Sweep(notebook, seeds=2, jobs=2)
-    first = run_sweep(sweep)
-    assert "2 runs: 0 done, 2 to do." in capsys.readouterr().out
-    ends = [status.ended for status in first.statuses]
-    second = run_sweep(sweep)
-    assert "2 runs: 2 done, 0 to do." in capsys.readouterr().out
-    assert [status.ended for status in second.statuses] == ends
-    wider = Sweep(notebook, seeds=3)
-    assert "3 runs: 2 done, 1 to do (1 new)." in "".join(prepare(wider).plan.describe())
+    sweep, said = Sweep(notebook, seeds=2, jobs=2), []
+    first = run_sweep(sweep, say=said.append)
+    second = run_sweep(sweep, say=said.append)
+    assert said == ["2 runs: 0 done, 2 to do.", "2 runs: 2 done, 0 to do."]
+    assert [s.ended for s in second.statuses] == [s.ended for s in first.statuses]
+    assert prepare(Sweep(notebook, seeds=3)).notes == ["3 runs: 2 done, 1 to do (1 new)."]
     make_notebook("import trfnb\ntrfnb.record('score', seed + 10)")
+    assert prepare(sweep).notes == [
+        "2 earlier runs are left out: the notebook has changed.", "2 runs: 0 done, 2 to do.",
+    ]  # fmt: skip
     third = run_sweep(sweep)
-    said = capsys.readouterr().out
-    assert "2 earlier runs are left out: the notebook has changed." in said
-    assert [status.metrics["score"] for status in third.statuses] == [10, 11]
-    assert len(gather(third.folder).outdated) == 2
     assert results(third.folder)["score"].tolist() == [10, 11]
+    assert len(gather(third.folder)[2]) == 2
     both = results(third.folder, outdated=True)
     assert both["outdated"].tolist() == [False, False, True, True]
 
 
-def test_dry_run_writes_nothing(tiny: Path) -> None:
+def test_a_dry_run_writes_nothing_and_misses_no_corpus(tiny: Path) -> None:
     checked = prepare(Sweep(tiny, seeds=3))
-    assert len(checked.plan.statuses) == 3
+    assert len(checked.statuses) == 3
     assert not checked.folder.exists()
+    with pytest.raises(ValueError, match=r"`corpus`: no file or folder 'my\.conllu', seen from"):
+        prepare(Sweep(tiny, fixed={"corpus": "my.conllu"}))
+    notes = prepare(Sweep(tiny, fixed={"corpus": "newsrom"})).notes
+    assert "`corpus`: 'newsrom' is no path here" in notes[1]
+
+
+def test_only_a_dead_machines_runs_are_repaired(tiny: Path, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "sweep")
+    (status,) = ledger.plan(expand(Sweep(tiny)), Identities(tiny, []), [])
+    ledger.restart(status)
+    status.state, status.host, status.heartbeat = State.RUNNING, os.uname().nodename, time.time()
+    status.write(ledger.home(status))
+    (lost,) = ledger.repair()
+    assert lost.state is State.KILLED
+    assert "died" in lost.cause
+    status.host = "another-machine"
+    status.write(ledger.home(status))
+    assert ledger.repair() == []  # its heartbeat is fresh
+    status.heartbeat = time.time() - 3600
+    status.write(ledger.home(status))
+    assert len(ledger.repair()) == 1

@@ -1,73 +1,75 @@
+"""The report: answers first, right at one row and at a thousand, whatever notebooks say."""
+
+import json
 import re
-import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
-from trfnb.runs.identity import Identities
-from trfnb.runs.ledger import Ledger, describe_folder
-from trfnb.runs.report import write_report
-from trfnb.runs.specification import Sweep
-from trfnb.runs.statistics import bootstrap, main_effects
-from trfnb.runs.status import State
-from trfnb.runs.sweep import run_sweep
+from trfnb.runs.ledger import Ledger, State, Status, write_json
+from trfnb.runs.report import Interval, Report, best, costs, differences, failures, write_report
 
 
-def many_rows(notebook: Path, folder: Path, count: int) -> Path:
+def made_sweep(folder: Path, varied: list[str], statuses: list[Status], **about: object) -> Path:
     """A sweep's folder with made-up runs, as if they had been executed."""
-    ledger, identities = Ledger(folder), Identities(notebook, [])
-    draw, order = np.random.default_rng(0), []
-    for number in range(count):
-        rate, mode = 0.1 * (number % 10), "ab"[number // 10 % 2]
-        row = {"seed": number // 20, "rate": rate, "mode": mode, "corpus": "x", "smoke": False}
-        status = ledger.add(row, identities, ["mode", "rate", "seed"])
-        status.state = State.FAILED if number % 97 == 5 else State.DONE
-        status.cause = "ValueError: <b>odd</b>" if status.state.bad else ""
-        status.started, status.ended = 1e9 + number, 1e9 + number + 2
-        if not status.state.bad:
-            score = rate + 0.2 * (mode == "b") + float(draw.normal(0, 0.05))
-            status.metrics = {"f1": score, "words per second": 1000 * score, "loss": 1 - score}
+    ledger = Ledger(folder)
+    for status in statuses:
         home = ledger.home(status)
         home.mkdir(parents=True)
-        status.write(home)
-        order.append(status.identity)
-    about = {
-        "name": "many", "notebook": str(notebook), "notebook_digest": identities.notebook,
-        "trfnb": identities.version, "varied": ["mode", "rate", "seed"], "metrics": ["f1", "loss"],
-        "order": order, "called": 1e9, "data": {},
+        (home / "notebook.ipynb").write_text("{}")
+        (home / "status.json").write_text(json.dumps(asdict(status)))
+    content = {
+        "name": "made", "notebook": "tiny.ipynb", "notebook_digest": "", "trfnb": "",
+        "varied": varied, "metrics": [], "order": [s.identity for s in statuses], "called": 1e9,
+        "data": {}, "search": None,
     }  # fmt: skip
-    describe_folder(folder, about)
+    write_json(folder / "sweep.json", content | about)
     return folder
 
 
-def test_a_thousand_rows_make_one_page_that_loads_nothing(tiny: Path, tmp_path: Path) -> None:
-    folder = many_rows(tiny, tmp_path / "many", 1000)
-    started = time.time()
-    page = write_report(folder).read_text()
-    print("seconds", time.time() - started)
-    assert time.time() - started < 20  # 10 on a machine that does nothing else
+def made_run(number: int, parameters: dict[str, object], **more: object) -> Status:
+    status = Status(f"run{number}", f"id{number}", parameters, state=State.DONE)
+    status.started, status.ended, status.peak_memory = 1e9 + number, 1e9 + number + 2, 100.0
+    for name, value in more.items():
+        setattr(status, name, value)
+    return status
+
+
+def many_rows(folder: Path, count: int) -> Path:
+    """Runs over ten rates, two modes and seeds; every 97th failed."""
+    draw, statuses = np.random.default_rng(0), []
+    for number in range(count):
+        rate, mode = 0.1 * (number % 10), "ab"[number // 10 % 2]
+        score = rate + 0.2 * (mode == "b") + float(draw.normal(0, 0.05))
+        metrics = {"f1": score, "words per second": 1000 * score, "loss": 1 - score}
+        row = {"seed": number // 20, "rate": rate, "mode": mode}
+        status = made_run(number, row, metrics=metrics)
+        if number % 97 == 5:
+            status.state, status.cause = State.FAILED, "ValueError: <b>odd</b>"
+            status.metrics, status.error = {}, {"traceback": "line 1\nline 2"}
+        statuses.append(status)
+    return made_sweep(folder, ["mode", "rate", "seed"], statuses, metrics=["f1", "loss"])
+
+
+def heads(page: str) -> list[str]:
+    return re.findall(r"<h2>(.*?)</h2>", page)
+
+
+@pytest.mark.parametrize("count", [1, 6, 60, 1000])
+def test_the_page_answers_first_and_loads_nothing(tmp_path: Path, count: int) -> None:
+    page = write_report(many_rows(tmp_path / "many", count)).read_text()
     assert not re.findall(r"<(?:script|link|iframe|object)\b", page)
     assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
     assert not re.findall(r"url\(\s*[\"']?(?:https?:)?//|@import", page)
-    order = [
-        page.index(f"<h2>{name}") for name in ("Failures", "By setting", "Main effects", "Best")
-    ]
-    assert order == sorted(order)
-    assert "&lt;b&gt;odd" in page  # what a notebook says is text, never markup
-    assert page.count("<svg") >= 3
-    assert "990 done" in page or "989 done" in page
-
-
-def test_a_sweep_reports_its_failures_and_links_its_notebooks(make_notebook) -> None:
-    cell = "import trfnb\nif seed:\n    raise KeyError('gone')\ntrfnb.record('f1', 0.5)"
-    outcome = run_sweep(Sweep(make_notebook(cell), seeds=2, jobs=2), quiet=True)
-    path = write_report(outcome.folder)
-    page = path.read_text()
-    assert "KeyError" in page
-    links = re.findall(r'href="([^"#]+)"', page)
-    assert links
-    assert all((path.parent / link).exists() for link in links)
+    assert heads(page)[:2] == ["What differed", "Best settings"]
+    assert heads(page)[-1] == "All runs"
+    bad = sum(number % 97 == 5 for number in range(count))
+    assert page.count("ValueError: &lt;b&gt;odd&lt;/b&gt;") == bad  # text, never markup
+    assert page.count("<svg") == 1 + (count > 10)  # below, no mode differs
+    assert page.count('/notebook.ipynb">notebook</a>') == count
 
 
 def test_a_report_of_nothing_says_where_to_look(tmp_path: Path) -> None:
@@ -75,21 +77,65 @@ def test_a_report_of_nothing_says_where_to_look(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    draw = np.random.default_rng(1)
-    held = 0
-    for trial in range(200):
-        interval = bootstrap(draw.normal(3.0, 1.0, 30), seed=trial)
-        held += interval.low <= 3.0 <= interval.high
-    assert 0.88 <= held / 200 <= 0.99
-    assert bootstrap([]) is None
-    assert bootstrap([2.0, None, float("nan")]).count == 1
+def test_intervals_are_students_t_from_three_values_on() -> None:
+    assert Interval.of(pandas.Series([1.0, 3.0])) == Interval(2.0, None, 2)
+    three = Interval.of(pandas.Series([1.0, 2.0, 3.0, None]))
+    assert (three.mean, three.count) == (2.0, 3)
+    assert three.half == pytest.approx(2.484, abs=1e-3)  # t = 4.303, s = 1
+    assert Interval.of(pandas.Series(np.arange(31.0))).half == pytest.approx(3.335, rel=0.01)
+    assert str(three) == "2 ± 2.5"
+    assert str(Interval.of(pandas.Series([], dtype=float))) == "–"
 
 
-def test_main_effects_average_over_the_rest() -> None:
-    import pandas
+def test_the_answers_follow_the_numbers(tmp_path: Path) -> None:
+    scores = {"a": [0.1, 0.2, 0.3], "b": [0.8, 0.82, 0.84], "c": [0.79, 0.81, 0.83]}
+    runs = [
+        made_run(10 * place + seed, {"mode": mode, "seed": seed}, metrics={"f1": score})
+        for place, (mode, values) in enumerate(scores.items())
+        for seed, score in enumerate(values)
+    ]
+    for run in runs[:3]:
+        run.ended = run.started + 1
+    report = Report(made_sweep(tmp_path / "x", ["mode", "seed"], runs))
+    assert differences(report) == ["f1: 0.2 to 0.82; on average from mode=a to mode=b (+0.62)."]
+    assert best(report) == [
+        "f1: mode=b, 0.82 ± 0.05 (3 runs).", "Cannot be told from it: mode=c, 0.81 ± 0.05.",
+    ]  # fmt: skip
+    assert costs(report) == [
+        "time: best setting 2 ×, dearest 2 × (mode=c); the cheapest is mode=a.",
+        "memory: best setting 1 ×, dearest 1 × (mode=c); the cheapest is mode=a.",
+    ]
+    two = [made_run(n, {"mode": "ab"[n], "seed": 0}, metrics={"loss": n + 1}) for n in (0, 1)]
+    assert best(Report(made_sweep(tmp_path / "y", ["mode", "seed"], two))) == [
+        "loss: mode=a, 1 (1 run).",
+        "Next: mode=b, 2. Below three seeds there are no intervals to tell them apart by.",
+    ]
 
-    table = pandas.DataFrame({"a": [0, 0, 1, 1], "b": ["x", "y"] * 2, "f1": [1.0, 2.0, 3.0, 4.0]})
-    effects = main_effects(table, ["a", "b"], "f1")
-    assert [interval.mean for _, interval in effects["a"]] == [1.5, 3.5]
-    assert [interval.mean for _, interval in effects["b"]] == [2.0, 3.0]
+
+def test_long_values_many_settings_and_huge_messages_stay_legible(tmp_path: Path, recwarn) -> None:
+    runs = [
+        made_run(n, {"first": "x" * 60 + str(n), "second$_{": f"y{n % 2}"}, metrics={"f_1$": n})
+        for n in range(45)
+    ]
+    runs[7].state, runs[7].cause = State.FAILED, "E: " + "long \x00\ud83d" * 20_000
+    folder = made_sweep(tmp_path / "x", ["first", "second$_{"], runs)
+    page = write_report(folder).read_text()
+    assert len(page) < 400_000
+    assert "4 more are in results.csv." in page  # of 44 settings
+    assert 'href="runs/run7/notebook.ipynb"' in page
+    assert max(map(len, re.findall(r"<summary>.*?</summary>", page, re.S))) < 600
+    assert failures(Report(folder))[0]["path"] == "runs/run7/notebook.ipynb"
+    assert not recwarn.list
+
+
+def test_a_page_without_numbers_says_so(tmp_path: Path) -> None:
+    folder = made_sweep(tmp_path / "x", [], [made_run(1, {"seed": 0}, metrics={"text": "a"})])
+    assert "No run recorded a number: call trfnb.record" in write_report(folder).read_text()
+
+
+def test_a_search_shows_its_history(tmp_path: Path) -> None:
+    runs = [made_run(n, {"x": n / 7}, metrics={"loss": 1 / (n + 1)}, trial=n) for n in range(5)]
+    search = {"metric": "loss", "direction": "minimize"}
+    page = write_report(made_sweep(tmp_path / "x", ["x"], runs, search=search)).read_text()
+    assert "Search" in heads(page)
+    assert "<li>loss: x=0.5714, 0.2 (1 run).</li>" in page

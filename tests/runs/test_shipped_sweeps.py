@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from trfnb.cli import main
-from trfnb.runs.expansion import expand
-from trfnb.runs.specification import load_sweep
+from trfnb.runs.specification import expand, load_sweep
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "notebooks" / "sweeps").glob("*.yml"))

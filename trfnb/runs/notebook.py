@@ -1,128 +1,381 @@
-"""What a notebook's ``parameters`` cell declares."""
+"""What a notebook declares in its ``parameters`` cell, and which values fit it.
+
+A notebook is parsed, never run. papermill's own inspection reads line by line and loses
+annotations such as ``Literal["a", "b"]``, hence this one.
+"""
 
 import ast
+import contextlib
+import hashlib
 import io
 import json
+import math
+import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Optional, Union
+
+import yaml
+from pydantic import Strict, TypeAdapter, ValidationError
 
 REQUIRED = object()
+"""Default of a parameter that is only annotated."""
 UNKNOWN = object()
+"""Default of a parameter whose value is an expression."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One assignment of the cell.
+    """One parameter of a notebook.
 
     Attributes:
         name: the variable's name.
         kind: its annotation as written, or the type of its default; empty when neither says.
-        default: its literal value, ``REQUIRED`` (annotated only) or ``UNKNOWN`` (an expression).
+        default: its literal value, ``REQUIRED`` or ``UNKNOWN``.
         choices: the values of its ``Literal[...]``, else empty.
         help: the comment at the end of its line.
     """
 
     name: str
-    kind: str
-    default: Any
+    kind: str = ""
+    default: Any = UNKNOWN
     choices: tuple[Any, ...] = ()
     help: str = ""
+
+    def checked(self, value: Any) -> Any:
+        """Return the value as the annotation holds it: 1 as 1.0 for a ``float``.
+
+        Raises:
+            ValueError: the value does not fit; the message says what was expected.
+        """
+        if hasattr(value, "tolist"):  # a number or an array of NumPy
+            value = value.tolist()
+        if self.choices and not any(value == c and type(value) is type(c) for c in self.choices):
+            options = ", ".join(map(repr, self.choices))
+            hint = did_you_mean(value, self.choices)
+            raise ValueError(f"`{self.name}`: expected one of {options}, got {value!r}.{hint}")
+        try:
+            value = TypeAdapter(_type_of(self.kind)).validate_python(value)
+            source_of(value)
+        except ValidationError:
+            got = f"{value!r} ({type(value).__name__})"
+            hint = " Write numbers without quotes." if _is_number(value) else ""
+            raise ValueError(f"`{self.name}`: expected {self.kind}, got {got}.{hint}") from None
+        except TypeError as error:
+            raise ValueError(f"`{self.name}`: {error}.") from None
+        return value
+
+    def accepts(self, value: Any) -> bool:
+        """Return whether a value fits."""
+        try:
+            self.checked(value)
+        except ValueError:
+            return False
+        return True
 
 
 def read_parameters(notebook: Path | str) -> dict[str, Parameter]:
     """Return the parameters of a notebook by name; empty when it has no ``parameters`` cell.
 
-    The cell is parsed, never run. papermill's own inspection reads line by line and loses
-    annotations such as ``Literal["a", "b"]``, hence this one.
-
     Raises:
-        ValueError: the file is no notebook, or its ``parameters`` cell is no valid Python.
+        ValueError: the file is no Python notebook, or its cell is no valid Python.
     """
     for cell in read_cells(notebook):
         if "parameters" in cell.get("metadata", {}).get("tags", []):
-            return _parse(source_of(cell), notebook)
+            return _declared(_code_of(cell), notebook)
     return {}
 
 
 def read_cells(notebook: Path | str) -> list[dict[str, Any]]:
-    """Return the cells of a notebook file."""
+    """Return the cells of a notebook file.
+
+    Raises:
+        ValueError: there is no such file, or it is no Python notebook of format 4.
+    """
     try:
-        cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    except FileNotFoundError:
+        content = json.loads(Path(notebook).read_text(encoding="utf-8"))
+        cells, about = list(content["cells"]), content.get("metadata", {})
+    except (FileNotFoundError, IsADirectoryError):
         raise ValueError(f"No notebook at {notebook}: give the path of an .ipynb file.") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{notebook} is no notebook of format 4: expected JSON with `cells` ({error}). "
             "Open and save it in JupyterLab."
         ) from None
-    return list(cells)
+    spec = about.get("kernelspec", {})
+    language = spec.get("language") or about.get("language_info", {}).get("name") or "python"
+    if str(language).lower() not in {"python", "ipython", "python3"}:
+        raise ValueError(f"{notebook}: expected a Python notebook, got one in {language}.")
+    return cells
 
 
-def source_of(cell: Mapping[str, Any]) -> str:
-    """Return a cell's source as one string."""
+def notebook_digest(notebook: Path | str) -> str:
+    """Return the hash of a notebook's code cells; prose and outputs change no result."""
+    code = [_text_of(c) for c in read_cells(notebook) if c.get("cell_type") == "code"]
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
+def overwritten(notebook: Path | str, names: set[str]) -> Iterator[tuple[str, int]]:
+    """Yield each parameter of ``names`` that a later cell assigns anew, with the cell's number.
+
+    An assignment that reads the parameter (``limit = min(limit, 80)``) and one under ``if smoke``
+    do not count. Cells are numbered from 1, all kinds together.
+    """
+    seen = False
+    for number, cell in enumerate(read_cells(notebook), 1):
+        if seen and cell.get("cell_type") == "code":
+            try:
+                body = ast.parse(_code_of(cell)).body
+            except SyntaxError:
+                continue
+            yield from ((name, number) for name in sorted(names & _assigned(body)))
+        seen = seen or "parameters" in cell.get("metadata", {}).get("tags", [])
+
+
+def check(
+    values: Mapping[str, Any], declared: Mapping[str, Parameter]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values as their parameters hold them, and a line for each that does not fit."""
+    found, errors = {}, []
+    for name, value in values.items():
+        if name not in declared:
+            known = ", ".join(f"`{one}`" for one in declared)
+            where = f"known: {known}." if known else "it has no cell tagged `parameters` with any."
+            hint = did_you_mean(name, declared) or f" {where[0].upper()}{where[1:]}"
+            errors.append(f"`{name}`: the notebook has no such parameter.{hint}")
+            continue
+        try:
+            found[name] = declared[name].checked(value)
+        except ValueError as error:
+            errors.append(str(error))
+    for name, parameter in declared.items():
+        if parameter.default is REQUIRED and name not in values:
+            errors.append(f"`{name}`: has no default; give a value of type {parameter.kind}.")
+    return found, errors
+
+
+def from_text(text: str, parameter: Parameter | None) -> Any:
+    """Return what a command line's text means for a parameter.
+
+    The first of these that fits: its YAML value, its value as a Python literal, the text itself.
+    """
+    try:
+        value = read_yaml(text)
+    except yaml.YAMLError:
+        value = text
+    readings = [text if isinstance(value, str) else value]
+    with contextlib.suppress(ValueError, SyntaxError):
+        readings.append(ast.literal_eval(text.strip()))
+    if text in {"None", "True", "False"}:
+        readings.reverse()
+    readings.append(text)
+    if parameter is None:
+        return readings[0]
+    return next((reading for reading in readings if parameter.accepts(reading)), readings[0])
+
+
+def source_of(value: Any) -> str:
+    """Return Python source for a value, always the same for equal values.
+
+    Raises:
+        TypeError: no literal can say it.
+    """
+    kind = type(value)
+    if kind is float and not math.isfinite(value):
+        return f"float('{value}')"
+    if kind in {type(None), bool, int, float, complex, str, bytes, type(...)}:
+        return repr(value)
+    if kind is dict:
+        return "{" + ", ".join(f"{source_of(k)}: {source_of(v)}" for k, v in value.items()) + "}"
+    if kind in {set, frozenset}:
+        inner = ", ".join(sorted(map(source_of, value)))
+        return f"{{{inner}}}" if inner and kind is set else f"{kind.__name__}([{inner}])"
+    if kind is tuple:
+        return "(" + "".join(f"{source_of(item)}, " for item in value).strip() + ")"
+    if kind is list:
+        return "[" + ", ".join(map(source_of, value)) + "]"
+    raise TypeError(f"expected a value that a Python literal can say, got {kind.__name__}")
+
+
+def read_yaml(text: str) -> Any:
+    """Return the content of YAML text, with numbers and truth values as YAML 1.2 has them.
+
+    ``1e-3`` is a number; dates, ``yes`` and ``no`` are text; a key given twice is an error.
+
+    Raises:
+        yaml.YAMLError: the text is no such YAML.
+    """
+    return yaml.load(text, _Loader)
+
+
+def did_you_mean(name: Any, known: Any) -> str:
+    """Return a sentence with the nearest known name, led by a space; empty when none is near."""
+    near = get_close_matches(str(name), map(str, known), n=1, cutoff=0.5)
+    return f" Did you mean `{near[0]}`?" if near else ""
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen and name != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key `{name}` is given twice", key.start_mark
+                )
+            seen.add(name)
+        return dict(super().construct_mapping(node, deep=deep))
+
+
+_NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)"
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", _NUMBER, "-+.0123456789"),
+    ("merge", r"<<", "<"),
+):
+    _whole = re.compile(rf"^(?:{_pattern})$")
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, list(_first))
+_Loader.yaml_implicit_resolvers[""] = _Loader.yaml_implicit_resolvers.pop("\0")
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+
+
+def _text_of(cell: Mapping[str, Any]) -> str:
     source = cell.get("source", "")
     return source if isinstance(source, str) else "".join(source)
 
 
-def _parse(source: str, notebook: Path | str) -> dict[str, Parameter]:
+def _code_of(cell: Mapping[str, Any]) -> str:
+    """Return a cell's Python, with IPython's magics as empty lines."""
+    return re.sub(r"(?m)^[ \t]*[%!].*$", "", _text_of(cell))
+
+
+def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
     try:
-        statements = ast.parse(source).body
+        statements = ast.parse(code).body
     except SyntaxError as error:
         raise ValueError(
             f"The `parameters` cell of {notebook} is no valid Python, line {error.lineno}: "
             f"{error.msg}."
         ) from None
-    comments = _comments(source)
-    found: dict[str, Parameter] = {}
+    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
+    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+    found = {}
     for node in statements:
         note = comments.get(node.end_lineno or 0, "")
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             default = REQUIRED if node.value is None else _literal(node.value)
-            annotation = _unquoted(node.annotation)
-            found[node.target.id] = Parameter(
-                node.target.id, ast.unparse(annotation), default, choices_of(annotation), note
-            )
+            kind = node.annotation
+            if isinstance(kind, ast.Constant) and isinstance(kind.value, str):
+                kind = ast.parse(kind.value, mode="eval").body
+            name = node.target.id
+            found[name] = Parameter(name, ast.unparse(kind), default, _choices(kind), note)
         elif isinstance(node, ast.Assign):
             for target in node.targets:
-                if isinstance(target, ast.Name):
-                    default = _literal(node.value)
-                    known = default is not UNKNOWN and default is not None
-                    kind = type(default).__name__ if known else ""
-                    found[target.id] = Parameter(target.id, kind, default, (), note)
+                for name, default in _assignments(target, node.value):
+                    kind_of = type(default).__name__
+                    known = kind_of if kind_of in _TYPES else ""
+                    found[name] = Parameter(name, known, default, (), note)
     return found
 
 
-def _comments(source: str) -> dict[int, str]:
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+def _assignments(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, Any]]:
+    if isinstance(target, ast.Name):
+        yield target.id, _literal(value)
+    elif isinstance(target, ast.Tuple | ast.List):
+        same = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts)
+        parts = value.elts if same else [value] * len(target.elts)  # type: ignore[attr-defined]
+        for one, part in zip(target.elts, parts, strict=True):
+            if isinstance(one, ast.Name):
+                yield one.id, _literal(part) if same else UNKNOWN
 
 
 def _literal(node: ast.expr) -> Any:
     try:
-        value = ast.literal_eval(node)
+        return ast.literal_eval(node)
     except ValueError:
         return UNKNOWN
-    return list(value) if isinstance(value, tuple) else value
 
 
-def _unquoted(annotation: ast.expr) -> ast.expr:
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        return ast.parse(annotation.value, mode="eval").body
-    return annotation
-
-
-def choices_of(annotation: ast.expr) -> tuple[Any, ...]:
-    """Return the values of a ``Literal[...]`` annotation, else nothing."""
-    if isinstance(annotation, ast.Subscript) and name_of(annotation.value) == "Literal":
-        items = annotation.slice
-        nodes = items.elts if isinstance(items, ast.Tuple) else [items]
-        return tuple(_literal(node) for node in nodes)
+def _choices(annotation: ast.expr) -> tuple[Any, ...]:
+    outer = ast.unparse(annotation).partition("[")[0]
+    if isinstance(annotation, ast.Subscript) and outer.rpartition(".")[2] == "Literal":
+        inner = annotation.slice
+        return tuple(map(_literal, inner.elts if isinstance(inner, ast.Tuple) else [inner]))
     return ()
 
 
-def name_of(node: ast.expr) -> str:
-    """Return the last name of ``a`` or ``module.a``."""
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+def _assigned(body: list[ast.stmt]) -> set[str]:
+    """Return the names that statements give a value of their own, functions' insides left out."""
+    found: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+            continue
+        inner = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+        inner += [s for h in getattr(node, "handlers", []) for s in h.body]
+        if isinstance(node, ast.If) and "smoke" in ast.unparse(node.test):
+            inner = node.orelse
+        found |= _assigned(inner)
+        head = [c for c in ast.iter_child_nodes(node) if not isinstance(c, ast.stmt)]
+        names = [n for part in head for n in ast.walk(part) if isinstance(n, ast.Name)]
+        stored = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+        found |= stored - {name.id for name in names if isinstance(name.ctx, ast.Load)}
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (ValueError, TypeError):
+        return False
+    return isinstance(value, str)
+
+
+# Scalars are strict: True is no int and "1" no float. Containers take each other's content.
+_TYPES: dict[str, Any] = {
+    **{t.__name__: Annotated[t, Strict()] for t in (int, float, str, bool, bytes, complex)},
+    **{t.__name__: t for t in (list, tuple, dict, set, frozenset)},
+    **{t.__name__.title(): t for t in (list, tuple, dict, set)},
+    "Sequence": list,
+    "Mapping": dict,
+    "Literal": Literal,
+    "Optional": Optional,
+    "Union": Union,
+}
+_READABLE = (
+    *(ast.Expression, ast.Name, ast.Load, ast.Subscript, ast.Tuple, ast.BinOp, ast.BitOr),
+    *(ast.Constant, ast.UnaryOp, ast.USub),
+)
+
+
+class _Annotations(dict[str, Any]):
+    def __missing__(self, name: str) -> Any:
+        return Any
+
+
+class _LastName(ast.NodeTransformer):
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:
+        return ast.copy_location(ast.Name(node.attr, ast.Load()), node)
+
+
+def _type_of(kind: str) -> Any:
+    """Return the type that an annotation names; Any where it cannot be told."""
+    if not kind:
+        return Any
+    tree = _LastName().visit(ast.parse(kind, mode="eval"))
+    if not all(isinstance(node, _READABLE) for node in ast.walk(tree)):
+        return Any
+    try:
+        # names, brackets and bars alone: nothing of the notebook's is called
+        found = eval(compile(tree, "annotation", "eval"), {}, _Annotations(_TYPES))
+        TypeAdapter(found)
+    except Exception:  # a generic that takes no such argument, a quoted name inside
+        return Any
+    return found

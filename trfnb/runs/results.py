@@ -1,18 +1,101 @@
-"""What notebooks give and get: ``record`` inside a run, ``results`` of a sweep afterwards."""
+"""What notebooks give and get: ``record`` inside a run, ``results`` of a sweep afterwards.
 
+A value travels as a cell output of the type ``application/scrapbook.scrap.json+json``, as
+https://nteract-scrapbook.readthedocs.io documents it, so that scrapbook reads it as well.
+"""
+
+import base64
+import io
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trfnb.runs.recording import Pruned, record
+from trfnb.files import atomic_write
+from trfnb.runs.ledger import State, Status, flat, gather, plain
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Pruned", "record", "results"]
+MIME = "application/scrapbook.scrap.json+json"
+LAST = ("seconds", "peak_memory_mb", "attempt", "started", "cause")
+log = logging.getLogger("trfnb")
+
+
+class Pruned(Exception):  # noqa: N818 - a signal, no error
+    """An adaptive search has seen enough of this run; let it end the notebook."""
+
+
+def record(name: str, value: Any, *, step: int | None = None, caption: str = "") -> None:
+    """Hand a value or a figure from a notebook to whoever reads its runs.
+
+    Outside a notebook this only logs.
+
+    Args:
+        name: the column of the results it becomes; for a mapping ``name.key`` each.
+        value: anything JSON can hold, numbers of NumPy and torch included, or a figure with
+            a ``savefig`` method. NaN and infinities become null.
+        step: marks an intermediate score: shown live, kept out of the results, and told to the
+            adaptive search, if the run belongs to one.
+        caption: of a figure.
+
+    Raises:
+        TypeError: the value is neither.
+        Pruned: the search ends this run; don't catch it.
+    """
+    if not name or not isinstance(name, str):
+        raise TypeError(f"record: expected a name of at least one character, got {name!r}.")
+    about: dict[str, Any] = {"name": name, "data": True, "display": False}
+    if hasattr(value, "savefig"):
+        stream = io.BytesIO()
+        value.savefig(stream, format="png", dpi=144, bbox_inches="tight")
+        image = base64.b64encode(stream.getvalue()).decode("ascii")
+        about |= {"data": False, "display": True, "caption": caption}
+        _display({"image/png": image, "text/plain": caption or "figure"}, about)
+        return
+    try:
+        value = plain(value)
+    except TypeError as error:
+        raise TypeError(
+            f"record({name!r}): expected what JSON can hold or a figure, {error}; "
+            "give numbers, text, lists or mappings of them."
+        ) from None
+    folder = os.environ.get("TRFNB_RUN")
+    if folder and Path(folder).is_dir():
+        with (Path(folder) / "progress.jsonl").open("a", encoding="utf-8") as lines:
+            entry = {"name": name, "value": value, "step": step, "time": time.time()}
+            lines.write(json.dumps(entry) + "\n")
+    if step is None:
+        _display({MIME: {"name": name, "data": value, "encoder": "json", "version": 1}}, about)
+        log.info("%s = %s", name, value)
+    elif os.environ.get("TRFNB_TRIAL"):
+        from trfnb.runs.search import should_prune
+
+        if should_prune(name, value, step):
+            raise Pruned(f"{name} = {value} at step {step}")
+
+
+def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values that a notebook's cells recorded, by name; of one name the last."""
+    found: dict[str, Any] = {}
+    for cell in cells:
+        for output in cell.get("outputs", []):
+            scrap = output.get("data", {}).get(MIME)
+            if isinstance(scrap, Mapping):
+                found[str(scrap.get("name"))] = scrap.get("data")
+    return found
 
 
 def results(folder: Path | str, *, outdated: bool = False) -> "pandas.DataFrame":
-    """Return a sweep's runs as a table, a row each, also while it is under way.
+    """Return a sweep's runs as a table, one row per run, also while it is under way.
+
+    Mappings become one column per key (``scores.ner``), lists JSON text. A recorded value with a
+    parameter's name becomes ``recorded.NAME``; an environment's, ``environment.NAME``.
 
     Args:
         folder: the sweep's folder, such as ``papermill_runs/shared_vs_independent``.
@@ -22,14 +105,66 @@ def results(folder: Path | str, *, outdated: bool = False) -> "pandas.DataFrame"
     Raises:
         FileNotFoundError: the folder holds no sweep.
     """
+    _, current, old = gather(folder)
+    if not outdated:
+        return table_of(current)
+    flags = [False] * len(current) + [True] * len(old)
+    return table_of([*current, *old]).assign(outdated=flags)
+
+
+def table_of(statuses: Iterable[Status]) -> "pandas.DataFrame":
+    """Return runs as the table that :func:`results` describes."""
     import pandas
 
-    from trfnb.runs.gather import gather
-    from trfnb.runs.table import columns_of, row_of
+    rows = [_row(status) for status in statuses]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [n for n in names if n not in LAST] + [n for n in LAST if n in names]
+    return pandas.DataFrame(rows, columns=columns)
 
-    found = gather(Path(folder))
-    rows = [row_of(status) for status in found.current]
-    if outdated:
-        rows = [row | {"outdated": False} for row in rows]
-        rows += [row_of(status) | {"outdated": True} for status in found.outdated]
-    return pandas.DataFrame(rows, columns=columns_of(rows))
+
+def write_table(folder: Path, statuses: Iterable[Status]) -> None:
+    """Write ``results.csv``."""
+    with atomic_write(folder / "results.csv") as stream:
+        table_of(statuses).to_csv(stream, index=False, lineterminator="\n")
+
+
+def out_of_bounds(statuses: Iterable[Status], bounds: Mapping[str, Iterable[float]]) -> list[str]:
+    """Return a line for each metric whose mean over the runs leaves its bounds, or is missing."""
+    lines, done = [], [status.numbers for status in statuses if status.state is State.DONE]
+    for name, (low, high) in bounds.items():
+        values = [row[name] for row in done if name in row]
+        mean = sum(values) / len(values) if values else None
+        if mean is None:
+            lines.append(f"{name}: expected {low} to {high}, but no run recorded it.")
+        elif not low <= mean <= high:
+            count = len(values)
+            lines.append(
+                f"{name}: expected {low} to {high}, got {mean:.4g} (mean of {count} runs)."
+            )
+    return lines
+
+
+def _row(status: Status) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": status.run, "status": str(status.state)} | status.parameters
+    for name, value in flat(status.metrics).items():
+        row[f"recorded.{name}" if name in row or name in LAST else name] = value
+    started = datetime.fromtimestamp(status.started, UTC).isoformat() if status.started else None
+    row |= {
+        "seconds": status.seconds,
+        "peak_memory_mb": status.peak_memory,
+        "attempt": status.attempt,
+        "started": started,
+        "cause": status.cause,
+    }
+    for name, value in status.environment.items():
+        row[f"environment.{name}" if name in row else name] = value
+    cells = plain(row)
+    nested = {name: value for name, value in cells.items() if isinstance(value, list | dict)}
+    return cells | {name: json.dumps(value, ensure_ascii=False) for name, value in nested.items()}
+
+
+def _display(bundle: dict[str, Any], about: dict[str, Any]) -> None:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is not None and hasattr(shell, "kernel"):
+        ipython.display.display(bundle, metadata={"scrapbook": about}, raw=True)  # type: ignore[union-attr]

@@ -7,10 +7,8 @@ from typing import Any
 import ipywidgets as widgets
 import yaml
 
-from trfnb.runs.expansion import expand
-from trfnb.runs.notebook import REQUIRED, UNKNOWN, Parameter, read_parameters
-from trfnb.runs.parameters import from_text
-from trfnb.runs.specification import Sweep
+from trfnb.runs.notebook import REQUIRED, UNKNOWN, Parameter, from_text, read_parameters
+from trfnb.runs.specification import Sweep, expand
 
 
 class SweepForm(widgets.VBox):
@@ -75,8 +73,8 @@ class SweepForm(widgets.VBox):
             count = len(expand(self.sweep))
             self.said.value = f"{count} run{'s' if count > 1 else ''}"
         except ValueError as error:
-            faults = getattr(error, "faults", [str(error)])
-            lines = "".join(f"<li>{html.escape(fault)}</li>" for fault in faults)
+            errors = getattr(error, "errors", [str(error)])
+            lines = "".join(f"<li>{html.escape(one)}</li>" for one in errors)
             self.said.value = f"<ul style='color:#b42318'>{lines}</ul>"
 
 

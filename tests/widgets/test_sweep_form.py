@@ -2,17 +2,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from runs.small_notebooks import TINY, write_notebook
 
-from trfnb.runs.expansion import expand
-from trfnb.runs.specification import Sweep
+from trfnb.runs.specification import Sweep, expand
 
 
 @pytest.fixture
-def form(tiny: Path):
+def form(tmp_path: Path):
     pytest.importorskip("ipywidgets")
-    from trfnb.runs.form import SweepForm
+    from trfnb.widgets.sweep_form import SweepForm
 
-    return SweepForm(tiny)
+    return SweepForm(write_notebook(tmp_path / "tiny.ipynb", TINY))
 
 
 def test_one_value_fixes_several_vary(form) -> None:
@@ -36,9 +36,9 @@ def test_faults_are_shown_where_they_are_made(form) -> None:
     assert "1 run" in form.said.value
 
 
-def test_a_notebook_without_parameters_has_no_form(make_notebook) -> None:
+def test_a_notebook_without_parameters_has_no_form(tmp_path: Path) -> None:
     pytest.importorskip("ipywidgets")
-    from trfnb.runs.form import SweepForm
+    from trfnb.widgets.sweep_form import SweepForm
 
     with pytest.raises(ValueError, match="tag its cell of literals"):
-        SweepForm(make_notebook("1", parameters=""))
+        SweepForm(write_notebook(tmp_path / "x.ipynb", "", "1"))

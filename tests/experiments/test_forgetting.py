@@ -1,7 +1,7 @@
 import pytest
 
 from trfnb.experiments.forgetting import forgetting
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.configs import build_config
 
 SMALL = {"width": 24, "depth": 2, "embed_rows": 100, "batch_words": 60}
 
@@ -15,7 +15,7 @@ def table(corpus):
         second="ner",
         factors=(0.0, 3.0),
         replays=(0.0, 0.5),
-        updates=25,
+        steps=25,
         progress=False,
     )
 

@@ -3,16 +3,16 @@ import pytest
 import spacy
 
 from trfnb.experiments import weights
-from trfnb.experiments.comparison import compare
 from trfnb.experiments.measures import (
     disk_megabytes,
     inference_speed,
     measure,
     moved_scores,
+    peak_memory,
     training_speed,
 )
-from trfnb.experiments.memory import peak_memory
-from trfnb.experiments.pipelines import build_config
+
+from trfnb.experiments.configs import build_config
 from trfnb.experiments.training import initialize, train
 
 SMALL = {"width": 24, "depth": 2, "embed_rows": 100, "batch_words": 60, "eval_frequency": 10}

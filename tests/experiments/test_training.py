@@ -6,7 +6,7 @@ import pytest
 import spacy
 from spacys_loop import after_spacys_loop, weights_of
 
-from trfnb.experiments.pipelines import SHARINGS, build_config
+from trfnb.experiments.configs import SHARINGS, build_config
 from trfnb.experiments.training import initialize, train
 
 SMALL = {"width": 24, "depth": 2, "embed_rows": 100, "batch_words": 60, "eval_frequency": 4}

@@ -7,7 +7,7 @@ from spacys_loop import after_spacys_loop, weights_of
 
 from trfnb.experiments import weights
 from trfnb.experiments.measures import moved_scores
-from trfnb.experiments.pipelines import SHARINGS, build_config
+from trfnb.experiments.configs import SHARINGS, build_config
 from trfnb.experiments.training import initialize, train
 
 SPANS = ["doc", "sent", {"strided": (4, 3)}]
@@ -24,7 +24,7 @@ def test_a_config_is_complete(tiny, sharing, get_spans):
 
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_updates_are_those_of_spacy_train(corpus, tiny, sharing):
-    config = build_config(body=tiny, sharing=sharing, max_steps=6, batch_words=60, eval_frequency=6)
+    config = build_config(encoder=tiny, sharing=sharing, max_steps=6, batch_words=60, eval_frequency=6)
     expected = after_spacys_loop(config, corpus, updates=6)
     trained = train(config, corpus, progress=False)
     got = weights_of(trained.nlp)

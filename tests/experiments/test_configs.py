@@ -1,7 +1,7 @@
 import pytest
 from spacy.util import load_model_from_config
 
-from trfnb.experiments.pipelines import SHARINGS, build_config
+from trfnb.experiments.configs import SHARINGS, build_config
 from trfnb.experiments.training import initialize
 
 
@@ -61,4 +61,4 @@ def test_a_grad_factor_where_no_gradient_returns_is_refused():
 
 def test_a_wrong_span_getter_is_named():
     with pytest.raises(ValueError, match="'paragraph'"):
-        build_config(["tagger"], body="some/model", get_spans="paragraph")
+        build_config(["tagger"], encoder="some/model", get_spans="paragraph")

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from trfnb.experiments.intervals import differences, intervals, summary, t_quantile
+from trfnb.experiments.statistics import differences, intervals, summary, t_quantile
 
 
 @pytest.mark.parametrize(

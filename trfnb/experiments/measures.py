@@ -19,7 +19,7 @@ from spacy.training import Example
 
 from trfnb.experiments import weights
 from trfnb.experiments.configs import HEADS
-from trfnb.experiments.training import HasExamples, Trained, settings_of, updates
+from trfnb.experiments.training import HasExamples, Trained, scored_split, settings_of, updates
 
 MEGABYTE = 1e6
 Work = Literal["inference", "training"]
@@ -80,11 +80,12 @@ def main_scores(nlp: Language) -> dict[str, str]:
     found = {}
     for name, pipe in nlp.pipeline:
         meta = nlp.get_pipe_meta(name)
-        weighed = {key: weight for key, weight in meta.default_score_weights.items() if weight}
+        given = meta.default_score_weights or {}
+        weighed = {metric: weight for metric, weight in given.items() if weight}
         if weighed and getattr(pipe, "is_trainable", False):
             head = HEADS.get(meta.factory)
+            best = head.score if head else max(weighed, key=lambda metric: weighed[metric])
             key = getattr(pipe, "cfg", {}).get("spans_key", "sc")  # spans are scored by their key
-            best = head.score if head else max(weighed, key=lambda name: weighed[name])
             found[name] = best.replace("spans_sc_", f"spans_{key}_")
     return found
 
@@ -118,7 +119,8 @@ def starved(
     found = []
     evaluated = trained.history.dropna(subset=["score"])
     scores = task_scores(trained.nlp, trained.scores)
-    dev = corpus.examples("dev", trained.nlp.vocab)
+    split = scored_split(corpus)
+    examples = corpus.examples(split, trained.nlp.vocab)
     for task, metric in main_scores(trained.nlp).items():
         score = scores[metric]
         if metric in evaluated and len(evaluated) >= 4:
@@ -134,7 +136,7 @@ def starved(
                 "give a larger budget or a lower encoder rate."
             )
         factory = trained.nlp.get_pipe_meta(task).factory
-        floor = _majority(factory, dev)
+        floor = _majority(factory, examples)
         if not score > floor:
             found.append(
                 f"{task}: {metric} {score:.3f} is not above the {floor:.3f} of the commonest "
@@ -163,7 +165,7 @@ def inference_speed(nlp: Language, docs: Sequence[Doc], *, repeats: int = 3) -> 
         raise ValueError("inference_speed: got no documents; give at least one.")
     rates = []
     for _ in range(repeats + 1):
-        fresh = [_words_only(doc) for doc in docs]
+        fresh = [words_only(doc) for doc in docs]
         start = perf_counter()
         for _ in nlp.pipe(fresh):
             pass
@@ -230,7 +232,7 @@ def _work(folder: Path, work: str) -> float:
     """Do what `peak_memory` measures, and return this process's largest resident size."""
     nlp = spacy.load(folder / "pipeline")
     gold = list(DocBin().from_disk(folder / "docs.spacy").get_docs(nlp.vocab))
-    examples = [Example(_words_only(doc), doc) for doc in gold]
+    examples = [Example(words_only(doc), doc) for doc in gold]
     if work == "training":
         settings = settings_of(nlp)
         batches = ((0, list(batch)) for batch in settings["batcher"](examples))
@@ -256,7 +258,8 @@ def _majority(factory: str, examples: Sequence[Example]) -> float:
         cats = [eg.reference.cats for eg in examples if eg.reference.cats]
         counts = Counter(max(cat, key=lambda label: cat[label]) for cat in cats)
         share = max(counts.values()) / counts.total() if counts else 0.0
-        return 2 * share / (1 + share) / max(1, len(counts))  # macro F: 0 for all other labels
+        labels = {label for cat in cats for label in cat}
+        return 2 * share / (1 + share) / max(1, len(labels))  # macro F: 0 for all other labels
     return 0.0
 
 
@@ -273,7 +276,8 @@ def _score_alone(nlp: Language, task: str, examples: Sequence[Example]) -> Any:
         return nlp.evaluate(own)[scores[task]]
 
 
-def _words_only(doc: Doc) -> Doc:
+def words_only(doc: Doc) -> Doc:
+    """Return the document's words and spaces without any annotation."""
     return Doc(doc.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
 
 

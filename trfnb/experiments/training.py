@@ -119,7 +119,10 @@ def train(
         ):
             if course.ended or (before_step and not before_step(nlp, len(rows))):
                 return
-            yield epoch, list(batch)
+            batch = list(batch)
+            # Before the update: the loop asks for the next learn rate right after it.
+            course.words += sum(len(example) for example in batch)
+            yield epoch, batch
 
     total = None if budget else settings["max_steps"] or None
     bar = tqdm(total=total, unit=" updates", disable=not progress)
@@ -143,9 +146,14 @@ def train(
     restore(nlp, best.weights)
     if budget:
         _write_recipe(nlp, len(rows))
-    has_test = test and bool(getattr(corpus, "test", None))
-    scores = nlp.evaluate(corpus.examples("test", nlp.vocab)) if has_test else best.scores
+    held_out = test and scored_split(corpus) == "test"
+    scores = nlp.evaluate(corpus.examples("test", nlp.vocab)) if held_out else best.scores
     return Trained(nlp, pd.DataFrame(rows), best.step, best.score, best.scores, scores)
+
+
+def scored_split(corpus: HasExamples) -> Literal["dev", "test"]:
+    """Return the split that final scores are of: test, or dev where the corpus has no test."""
+    return "test" if getattr(corpus, "test", None) else "dev"
 
 
 def initialize(config: Config, examples: Callable[[Vocab], Sequence[Example]]) -> Language:
@@ -269,8 +277,7 @@ class _Course:
         return min(1.0, used / amount)
 
     def advance(self, row: dict[str, Any]) -> bool:
-        """Count an update, and return whether an evaluation is due after it."""
-        self.words += row["words"]
+        """Return whether an evaluation is due after an update."""
         if self.budget is None:
             self.ended = row["step"] == self.settings["max_steps"]
             return self.ended or row["step"] % self.settings["eval_frequency"] == 0

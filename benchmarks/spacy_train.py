@@ -1,6 +1,6 @@
 """The library's own loop beside ``spacy train``: the same printed config, the same scores?
 
-Without arguments: newsroom, small body and MiniLM, three seeds.
+Without arguments: newsroom, tok2vec and MiniLM, three seeds.
 
     python -m benchmarks.spacy_train
 """

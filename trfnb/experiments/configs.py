@@ -392,11 +392,9 @@ def _span_getter(choice: SpanChoice) -> Block:
 
 def _score_weights(tasks: tuple[str, ...]) -> dict[str, float | None]:
     """Weigh every task's main score alike; they sum to 1."""
-    weights: dict[str, float | None] = {}
-    for task in tasks:
-        weights[HEADS[task].score] = round(1 / len(tasks), 4)
-        weights.update(dict.fromkeys(HEADS[task].others, None))
-    return weights
+    unweighed = [metric for task in tasks for metric in HEADS[task].others]
+    weighed = {HEADS[task].score: round(1 / len(tasks), 4) for task in tasks}
+    return {**dict.fromkeys(unweighed, None), **weighed}
 
 
 def _problems(

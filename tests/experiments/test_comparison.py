@@ -100,10 +100,13 @@ def test_the_command_compares_a_users_config_with_every_kind_of_component(tmp_pa
     assert doc.cats
 
 
-def test_a_config_in_memory_may_be_compared(corpus):
+def test_a_config_in_memory_may_be_compared_by_its_own_limits(corpus):
     config = users_config(morphologizer={})
     config["training"]["max_steps"] = 3
+    with pytest.raises(ValueError, match="at least one way of sharing and one seed"):
+        compare(corpus, config=config, seeds=0)
     found = compare(corpus, config=config, sharings=["shared"], seeds=1, progress=False)
+    assert len(found.histories["shared"][0]) == 3
     assert found.split == "dev"
     assert found.verdicts.empty
     assert found.best.pipe_names == ["tok2vec", "morphologizer"]

@@ -75,7 +75,7 @@ class Comparison:
         """
         folder = Path(folder)
         won = self.runs[self.runs["sharing"] == self.sharing].nlargest(1, "dev_score")
-        scores = won[_metrics(self.best)].to_dict("records")[0]
+        scores = won[_metrics(self.best)].dropna(axis=1).to_dict("records")[0]
         self.best.meta["performance"] = scores
         self.best.meta["description"] = f"Winner of a comparison: {self.sharing} encoder(s)."
         self.best.to_disk(folder)
@@ -184,12 +184,16 @@ def compare(
         progress: show a bar of runs, and one of updates in each.
 
     Raises:
-        ValueError: a way of sharing or an option is unknown, or the config has not one encoder
-            that components listen to.
+        ValueError: there is no way of sharing or no seed, one is unknown, or the config has not
+            one encoder that components listen to.
     """
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     # The frozen encoder first: it is the floor that the others are held against.
     ways = sorted(sharings, key=lambda way: way != "frozen")
+    if not ways or not numbers:
+        raise ValueError(
+            f"compare: expected at least one way of sharing and one seed, got {ways} and {numbers}."
+        )
     configs = {way: _config(config, way, tasks, encoder, options) for way in ways}
     rows: list[dict[str, Any]] = []
     histories: dict[str, list[pd.DataFrame]] = {way: [] for way in ways}

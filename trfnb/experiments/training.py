@@ -265,7 +265,7 @@ class _Course:
         self.ended = False
         if self.budget:
             optimizer = settings["optimizer"]
-            rates = self._rates(peak_rate(nlp.config["training"]["optimizer"]["learn_rate"]))
+            rates = self._rates(_peak_of(nlp))
             optimizer.schedules["learn_rate"] = rates
             optimizer.learn_rate = next(rates)
 
@@ -315,10 +315,14 @@ class _Best:
         row |= {"score": score} | numbers
 
 
+def _peak_of(nlp: Language) -> float:
+    optimizer = nlp.config.interpolate()["training"]["optimizer"]
+    return peak_rate(optimizer.get("learn_rate", {}))
+
+
 def _write_recipe(nlp: Language, made: int) -> None:
     """Put into the pipeline's config what a budget came to, in updates."""
-    training = nlp.config["training"]
-    peak = peak_rate(training["optimizer"]["learn_rate"])
+    training, peak = nlp.config["training"], _peak_of(nlp)
     training["max_steps"], training["max_epochs"] = made, 0
     training["eval_frequency"] = max(1, made // EVALUATIONS)
     training["optimizer"]["learn_rate"] = {

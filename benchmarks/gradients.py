@@ -7,58 +7,61 @@ Writes the table of a run of 200 steps, its figures and the times to ``benchmark
 
 import argparse
 import json
-import random
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 from trfnb import corpora, gradient_plots
 from trfnb.experiments import weights
-from trfnb.experiments.factors import log_of
-from trfnb.experiments.pipelines import build_config
-from trfnb.experiments.training import epochs, initialize, settings_of, update
+from trfnb.experiments.configs import build_config
+from trfnb.experiments.forgetting import log_of
+from trfnb.experiments.training import initialize, settings_of, updates
 from trfnb.flow import gradients, measurement
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("tagger", "parser", "ner")
 
 
-def pipeline(corpus, body, **options):
-    config = build_config(TASKS, body, max_steps=1000, **options)
+def pipeline(corpus, encoder, **options):
+    config = build_config(TASKS, encoder, max_steps=1000, **options)
     config["training"]["optimizer"]["L2"] = 0.1
     nlp = initialize(config, lambda vocab: corpus.examples("train", vocab))
     return nlp, settings_of(nlp)
 
 
-def batches(corpus, nlp, settings, seed=0):
-    random.seed(seed)
-    return (
-        batch for _, batch in epochs(corpus.examples("train", nlp.vocab), settings["batcher"], 0)
-    )
+def batches(corpus, nlp, settings):
+    return cycle(settings["batcher"](corpus.examples("train", nlp.vocab)))
 
 
-def turn(nlp, body, factor):
-    for listener in nlp.get_pipe(body).listeners:
+def seconds_of(nlp, settings, batch):
+    """Make one update and return its seconds."""
+    (row,) = updates(nlp, [(0, list(batch))], settings)
+    return row["seconds"]
+
+
+def turn(nlp, upstream, factor):
+    for listener in nlp.get_pipe(upstream).listeners:
         listener.grad_factor = factor
 
 
-def step_costs(corpus, body, rounds, words):
+def step_costs(corpus, encoder, rounds, words):
     """Steps at 0 and at 1 on the same batches, one after the other."""
-    nlp, settings = pipeline(corpus, body, batch_words=words)
+    nlp, settings = pipeline(corpus, encoder, batch_words=words)
     shared = nlp.pipe_names[0]
     stream = batches(corpus, nlp, settings)
     for _ in range(3):
-        update(nlp, next(stream), settings, 0.1)
+        seconds_of(nlp, settings, next(stream))
     seconds = {0.0: [], 1.0: []}
     for _ in range(rounds):
         batch = next(stream)
         for factor in seconds:
             turn(nlp, shared, factor)
-            seconds[factor].append(update(nlp, batch, settings, 0.1)["seconds"])
+            seconds[factor].append(seconds_of(nlp, settings, batch))
     turn(nlp, shared, 0.0)
     before, head = weights.fingerprint(nlp, shared), weights.fingerprint(nlp, "tagger")
     for _ in range(5):
-        update(nlp, next(stream), settings, 0.1)
+        seconds_of(nlp, settings, next(stream))
     return {
         "rounds": rounds,
         "words_a_step": words,
@@ -71,7 +74,7 @@ def step_costs(corpus, body, rounds, words):
     }
 
 
-def measured_run(corpus, body, steps, words):
+def measured_run(corpus, encoder, steps, words):
     """A run with the time that its measurements take inside each step."""
     spent = [0.0]
     gram, add, close = measurement.gram, measurement.GradientLog.add, measurement.GradientLog.close
@@ -88,11 +91,11 @@ def measured_run(corpus, body, steps, words):
 
     gradients.gram = timed(gram)
     measurement.GradientLog.add, measurement.GradientLog.close = timed(add), timed(close)
-    nlp, settings = pipeline(corpus, body, batch_words=words)
+    nlp, settings = pipeline(corpus, encoder, batch_words=words)
     stream, total, shares = batches(corpus, nlp, settings), 0.0, []
     for _ in range(steps):
         spent[0] = 0.0
-        seconds = update(nlp, next(stream), settings, 0.1)["seconds"]
+        seconds = seconds_of(nlp, settings, next(stream))
         total += seconds
         shares.append(spent[0] / seconds)
     gradients.gram = gram
@@ -114,7 +117,7 @@ def main():
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--words", type=int, default=100)
-    parser.add_argument("--bodies", nargs="+", default=["minilm", "tok2vec"])
+    parser.add_argument("--encoders", nargs="+", default=["minilm", "tok2vec"])
     parser.add_argument("--only", choices=("costs", "run"))
     given = parser.parse_args()
     corpus = corpora.load(given.corpus, layers=given.layer, limit=2500, dev_limit=50)
@@ -122,23 +125,23 @@ def main():
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"gradients_{name}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
-    for body in given.bodies:
-        entry = found.setdefault(body, {})
+    for encoder in given.encoders:
+        entry = found.setdefault(encoder, {})
         if given.only != "run":
-            entry["step"] = step_costs(corpus, body, given.rounds, given.words)
-            print(body, entry["step"])
+            entry["step"] = step_costs(corpus, encoder, given.rounds, given.words)
+            print(encoder, entry["step"])
         if given.only != "costs":
-            log, entry["run"] = measured_run(corpus, body, given.steps, given.words)
-            print(body, entry["run"])
+            log, entry["run"] = measured_run(corpus, encoder, given.steps, given.words)
+            print(encoder, entry["run"])
             table, pairs = log.table(), log.conflicts()
             entry["means"] = table.groupby("listener")[["raw_norm", "share"]].mean().to_dict()
             entry["cosine"] = {
                 f"{a} · {b}": rows["cosine"].mean()
                 for (a, b), rows in pairs.groupby(["first", "second"], sort=False)
             }
-            table.to_csv(RESULTS / f"steps_{name}_{body}.csv", index=False, float_format="%.5g")
-            pairs.to_csv(RESULTS / f"pairs_{name}_{body}.csv", index=False, float_format="%.5g")
-            gradient_plots.overview(log).savefig(RESULTS / f"steps_{name}_{body}.png", dpi=80)
+            table.to_csv(RESULTS / f"steps_{name}_{encoder}.csv", index=False, float_format="%.5g")
+            pairs.to_csv(RESULTS / f"pairs_{name}_{encoder}.csv", index=False, float_format="%.5g")
+            gradient_plots.overview(log).savefig(RESULTS / f"steps_{name}_{encoder}.png", dpi=80)
         path.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from trfnb.experiments.heads import HEADS
-from trfnb.experiments.intervals import differences, intervals
+from trfnb.experiments.configs import HEADS
+from trfnb.experiments.statistics import differences, intervals
 from trfnb.plots import COLOURS, MARKERS
 
 RESULTS = Path(__file__).parent / "results"

@@ -12,9 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from trfnb import corpora
-from trfnb.experiments.factors import compare_factors, dial, policies, schedules
-from trfnb.experiments.forgetting import forgetting
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.configs import build_config
+from trfnb.experiments.forgetting import compare_factors, factor_settings, forgetting
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("tagger", "parser", "ner")
@@ -47,9 +46,8 @@ def main():
     name = Path(given.corpus).name
     options = {"max_steps": given.updates, "eval_frequency": given.updates, "patience": 0}
     options |= {"batch_words": given.batch_words}
-    settings = {"all × 1": {}, "all × 0": {"grad_factor": 0.0}}
-    settings |= dial("ner", [0.0, 0.1, 10.0]) | schedules(given.updates)
-    settings |= policies(["equal_norms", "uncertainty", "upgrad"])
+    policies = ["equal_norms", "uncertainty", "upgrad"]
+    settings = factor_settings("ner", [0.0, 0.1, 10.0], given.updates, policies)
     scores, pairs = RESULTS / f"factors_{name}.csv", RESULTS / f"conflicts_{name}.csv"
     forgot = RESULTS / f"forgetting_{name}.csv"
     made = 0
@@ -78,7 +76,7 @@ def main():
         if not (forgot.exists() and seed in set(pd.read_csv(forgot)["seed"])):
             found = forgetting(
                 build_config(("tagger", "ner"), **options), corpus, first="tagger", second="ner",
-                updates=given.updates, seed=seed, progress=False,
+                steps=given.updates, seed=seed, progress=False,
             )  # fmt: skip
             add(forgot, found.assign(corpus=name))
             made += 1

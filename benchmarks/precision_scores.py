@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from trfnb import corpora
-from trfnb.experiments.intervals import differences, intervals
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.configs import build_config
+from trfnb.experiments.statistics import differences, intervals
 from trfnb.experiments.training import train
 
 RESULTS = Path(__file__).parent / "results" / "precision_scores.csv"

@@ -1,6 +1,6 @@
 """The library's own loop beside ``spacy train``: the same printed config, the same scores?
 
-Without arguments: newsroom, small body and MiniLM, three seeds.
+Without arguments: newsroom, tok2vec and MiniLM, three seeds.
 
     python -m benchmarks.spacy_train
 """
@@ -16,8 +16,8 @@ import srsly
 
 from trfnb import corpora
 from trfnb.corpora import Corpus
-from trfnb.experiments.intervals import differences
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.configs import build_config
+from trfnb.experiments.statistics import differences
 from trfnb.experiments.training import train
 
 RESULTS = Path(__file__).parent / "results" / "spacy_train.csv"
@@ -36,17 +36,17 @@ def by_command(config_path: Path, corpus: Corpus, folder: Path) -> dict[str, flo
 
 
 def main() -> None:
-    """Train each body both ways with each seed and write and print the paired differences."""
+    """Train each encoder both ways with each seed and write and print the paired differences."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", default="newsroom")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     rows = []
-    for body, size in SIZES.items():
+    for encoder, size in SIZES.items():
         corpus = corpora.load(given.corpus, limit=size["limit"], dev_limit=300)
         for seed in range(given.seeds):
             config = build_config(
-                ("tagger", "parser", "ner"), body, seed=seed, max_steps=size["max_steps"],
+                ("tagger", "parser", "ner"), encoder, seed=seed, max_steps=size["max_steps"],
                 eval_frequency=size["max_steps"] // 2, batch_words=150,
             )  # fmt: skip
             ours = train(config, corpus, progress=False).scores
@@ -54,14 +54,14 @@ def main() -> None:
                 config.to_disk(Path(folder) / "config.cfg")
                 theirs = by_command(Path(folder) / "config.cfg", corpus, Path(folder))
             for loop, scores in (("trfnb", ours), ("spacy train", theirs)):
-                rows.append({"body": body, "seed": seed, "loop": loop}
+                rows.append({"encoder": encoder, "seed": seed, "loop": loop}
                             | {name: scores[name] for name in SCORES})  # fmt: skip
                 print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     RESULTS.parent.mkdir(exist_ok=True)
     table.to_csv(RESULTS, index=False, float_format="%.5f")
-    for body, runs in table.groupby("body"):
-        print(f"\n{body}")
+    for encoder, runs in table.groupby("encoder"):
+        print(f"\n{encoder}")
         print(differences(runs, SCORES, of="trfnb", against="spacy train", by="loop").round(4))
 
 

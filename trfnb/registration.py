@@ -4,7 +4,7 @@ spaCy loads this module through an entry point whenever a pipeline is made, so i
 neither transformers nor a notebook library.
 """
 
-from .experiments import frozen, optimizers  # noqa: F401  configs name what they hold
+from .experiments import weights  # noqa: F401  configs name what it holds
 from .pipe.factories import make_transformer, register
 from .pipe.registries import registry
 from .pretraining import masking, objectives, teacher, text, weights  # noqa: F401  configs name

@@ -1,9 +1,8 @@
 import pytest
+from tiny_corpus import SMALL
 
-from trfnb.experiments.forgetting import forgetting
-from trfnb.experiments.pipelines import build_config
-
-SMALL = {"width": 24, "depth": 2, "embed_rows": 100, "batch_words": 60}
+from trfnb.experiments.configs import build_config
+from trfnb.experiments.forgetting import compare_factors, factor_settings, forgetting
 
 
 @pytest.fixture(scope="module")
@@ -15,18 +14,14 @@ def table(corpus):
         second="ner",
         factors=(0.0, 3.0),
         replays=(0.0, 0.5),
-        updates=25,
+        steps=25,
         progress=False,
     )
 
 
-def test_a_row_a_run(table):
-    assert list(zip(table["factor"], table["replay"], strict=True)) == [
-        (0.0, 0.0),
-        (3.0, 0.0),
-        (0.0, 0.5),
-        (3.0, 0.5),
-    ]
+def test_one_row_per_run(table):
+    settings = list(zip(table["factor"], table["replay"], strict=True))
+    assert settings == [(0.0, 0.0), (3.0, 0.0), (0.0, 0.5), (3.0, 0.5)]
     assert table["before"].nunique() == 1
     assert (table["forgotten"] == table["before"] - table["after"]).all()
 
@@ -46,3 +41,28 @@ def test_one_that_moves_forgets_and_a_replay_keeps(table):
 def test_an_unknown_task(corpus):
     with pytest.raises(ValueError, match=r"expected a config with \['parser'\]"):
         forgetting(build_config(["tagger"], **SMALL), corpus, first="tagger", second="parser")
+
+
+def test_every_setting_of_the_factors_is_trained_and_logged(corpus):
+    settings = factor_settings("ner", [0.5, 1.0], steps=3, policies=["equal_norms"])
+    assert list(settings) == [
+        "all × 1",
+        "all × 0",
+        "ner × 0.5",
+        "frozen, then up",
+        "down to 0",
+        "equal_norms",
+    ]
+    options = {**SMALL, "max_steps": 3, "eval_frequency": 3}
+    for row, log in compare_factors(
+        corpus, settings, tasks=("tagger", "ner"), seeds=[0], options=options
+    ):
+        name, last = row["setting"], log.steps[-1]
+        factors = dict(zip(last.listeners, last.factors, strict=True))
+        assert 0 <= row["tag_acc"] <= 1
+        if name == "ner × 0.5":
+            assert factors == {"tagger": 1.0, "ner": 0.5}
+        elif name == "down to 0":
+            assert factors["tagger"] == factors["ner"] == pytest.approx(1 / 3)
+        elif name in ("all × 1", "all × 0"):
+            assert set(factors.values()) == {float(name[-1])}

@@ -1,55 +1,35 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import spacy
+from tiny_corpus import SMALL, TinyCorpus
 
-from trfnb.experiments import weights
-from trfnb.experiments.comparison import compare
+from trfnb.experiments.configs import build_config
 from trfnb.experiments.measures import (
-    disk_megabytes,
     inference_speed,
+    main_scores,
     measure,
     moved_scores,
+    peak_memory,
+    starved,
     training_speed,
 )
-from trfnb.experiments.memory import peak_memory
-from trfnb.experiments.pipelines import build_config
 from trfnb.experiments.training import initialize, train
 
-SMALL = {"width": 24, "depth": 2, "embed_rows": 100, "batch_words": 60, "eval_frequency": 10}
+TASKS = ["tagger", "parser", "ner"]
 
 
 @pytest.fixture(scope="module")
 def trained(corpus):
     return {
         sharing: train(
-            build_config(["tagger", "parser", "ner"], sharing=sharing, max_steps=40, **SMALL),
+            build_config(TASKS, sharing=sharing, max_steps=40, eval_frequency=10, **SMALL),
             corpus,
             progress=False,
         )
         for sharing in ("shared", "independent")
     }
-
-
-def test_shared_weights_count_once(trained):
-    shared, alone = trained["shared"].nlp, trained["independent"].nlp
-    body = sum(value.size for (name, _, _), value in weights.arrays(shared) if name == "tok2vec")
-    assert weights.count(alone) - weights.count(shared) == 2 * body
-    assert disk_megabytes(alone) - disk_megabytes(shared) == pytest.approx(
-        2 * body * 4 / 1e6, rel=0.2
-    )
-
-
-def test_a_snapshot_restores_and_refuses_another_pipeline(trained):
-    nlp = trained["shared"].nlp
-    saved = weights.snapshot(nlp)
-    model = nlp.get_pipe("tagger").model.get_ref("softmax")
-    model.set_param("W", model.get_param("W") + 1)
-    weights.restore(nlp, saved)
-    assert (
-        model.get_param("W") == saved[next(k for k in saved if k[0] == "tagger" and k[2] == "W")]
-    ).all()
-    with pytest.raises(ValueError, match="Cannot restore"):
-        weights.restore(trained["independent"].nlp, saved)
 
 
 def test_training_speed_is_the_median_after_the_warm_up():
@@ -58,34 +38,32 @@ def test_training_speed_is_the_median_after_the_warm_up():
     assert training_speed(history.head(2)) == pytest.approx(10 / 9)
 
 
-def test_inference_speed_counts_words_and_leaves_the_documents_alone(trained, corpus):
+def test_inference_speed_leaves_the_documents_alone(corpus):
     nlp = spacy.blank("en")
     docs = corpus.docs("dev", nlp.vocab)
     before = [doc.to_bytes() for doc in docs]
-    assert inference_speed(nlp, docs, repeats=2) > 1000
+    assert inference_speed(nlp, docs, repeats=2) > 0
     assert [doc.to_bytes() for doc in docs] == before
     with pytest.raises(ValueError, match="no documents"):
         inference_speed(nlp, [])
 
 
 @pytest.mark.slow
-def test_peak_memory_sees_a_bigger_body(corpus):
+def test_peak_memory_sees_a_bigger_encoder_and_training(corpus):
     peaks = {}
     for rows in (100, 100_000):  # the four tables then hold about 60 MB
         config = build_config(["tagger"], **SMALL | {"embed_rows": rows, "width": 64})
         nlp = initialize(config, lambda vocab: corpus.examples("train", vocab))
         docs = corpus.docs("dev", nlp.vocab)
-        peaks[rows] = {work: peak_memory(nlp, docs, work) for work in ("inference", "training")}
-    for work in ("inference", "training"):
-        grown = peaks[100_000][work]["over_libraries"] - peaks[100][work]["over_libraries"]
-        assert grown > 40
-    assert peaks[100_000]["training"]["peak"] > peaks[100_000]["inference"]["peak"]
+        peaks[rows] = peak_memory(nlp, docs)
+    assert peaks[100_000] - peaks[100] > 40
+    assert peak_memory(nlp, docs, "training") > peaks[100_000]
 
 
-def test_a_component_with_its_own_body_moves_and_a_listener_does_not(trained, corpus):
+def test_a_component_with_its_own_encoder_moves_and_a_listener_does_not(trained, corpus):
     scores = {}
     for sharing, run in trained.items():
-        host_config = build_config(["tagger", "parser", "ner"], sharing=sharing, seed=7, **SMALL)
+        host_config = build_config(TASKS, sharing=sharing, seed=7, **SMALL)
         host = initialize(host_config, lambda vocab: corpus.examples("train", vocab))
         examples = corpus.examples("dev", run.nlp.vocab)
         scores[sharing] = moved_scores(run.nlp, host, "ner", examples)
@@ -95,25 +73,53 @@ def test_a_component_with_its_own_body_moves_and_a_listener_does_not(trained, co
 
 def test_measure_gives_every_cost_and_each_tasks_score(trained, corpus):
     found = measure(trained["shared"], corpus, memory=False)
-    assert list(found) == [
-        "parameters",
-        "disk_mb",
-        "train_words_per_second",
-        "words_per_second",
-        "train_seconds",
-        "tag_acc",
-        "dep_las",
-        "ents_f",
-    ]
+    costs = ["parameters", "disk_mb", "train_words_per_second", "words_per_second"]
+    assert list(found) == [*costs, "train_seconds", "tag_acc", "dep_las", "ents_f"]
     assert all(value > 0 for value in found.values())
+    alone = measure(trained["independent"], corpus, memory=False)
+    extra = alone["parameters"] - found["parameters"]
+    assert alone["disk_mb"] - found["disk_mb"] == pytest.approx(extra * 4 / 1e6, rel=0.2)
 
 
-def test_compare_has_a_row_a_run(corpus):
-    options = {"max_steps": 2, **SMALL}
-    runs = compare(
-        corpus, tasks=["tagger"], seeds=(0, 1), options=options, memory=False, progress=False
-    )
-    assert runs[["sharing", "seed"]].to_numpy().tolist() == [
-        [sharing, seed] for sharing in ("shared", "independent", "frozen") for seed in (0, 1)
-    ]
-    assert runs["tag_acc"].between(0, 1).all()
+def test_main_scores_are_the_factorys_for_other_components():
+    nlp = spacy.blank("en")
+    for name in ("morphologizer", "trainable_lemmatizer", "senter", "textcat_multilabel"):
+        nlp.add_pipe(name)
+    nlp.add_pipe("spancat", config={"spans_key": "parts"})
+    nlp.add_pipe("parser", name="trees")
+    nlp.add_pipe("sentencizer")
+    assert main_scores(nlp) == {
+        "morphologizer": "pos_acc",
+        "trainable_lemmatizer": "lemma_acc",
+        "senter": "sents_f",
+        "textcat_multilabel": "cats_score",
+        "spancat": "spans_parts_f",
+        "trees": "dep_las",
+    }
+
+
+def test_a_training_too_short_is_told(trained, corpus):
+    run = trained["shared"]
+    steady = run.history.assign(tag_acc=1.0, dep_las=1.0, ents_f=1.0)
+    good = {"tag_acc": 0.9, "dep_las": 0.9, "ents_f": 0.9}
+    assert starved(replace(run, history=steady, scores=good), corpus) == []
+    rising = steady.assign(tag_acc=steady["step"] / 40)
+    (told,) = starved(replace(run, history=rising, scores=good), corpus)
+    assert told.startswith("tagger: tag_acc on dev still rose by 0.250")
+    (told,) = starved(replace(run, history=steady, scores=good), corpus, {"ents_f": 0.95})
+    assert told.startswith("ner: ents_f 0.900 is below the frozen encoder's 0.950")
+    bad = {"tag_acc": 2 / 6, "dep_las": 0.0, "ents_f": 0.9}  # two of six words are NNP
+    told = starved(replace(run, history=steady, scores=bad), corpus)
+    assert [line.split(":")[0] for line in told] == ["tagger", "parser"]
+    assert "is not above 0.333, which the commonest label alone" in told[0]
+
+
+def test_the_commonest_category_is_the_floor_of_a_category_score():
+    corpus = TinyCorpus(train=40, dev=10)
+    run = train(build_config(["textcat"], max_steps=1, **SMALL), corpus, progress=False)
+    cats = [doc.cats for doc in corpus.docs("dev", run.nlp.vocab)]
+    commonest = max(sum(cat[label] for cat in cats) for label in cats[0]) / 10
+    floor = 2 * commonest / (1 + commonest) / 3
+    told = starved(replace(run, scores={"cats_macro_f": floor}), corpus)
+    assert told[-1].startswith(f"textcat: cats_macro_f {floor:.3f} is not above {floor:.3f}")
+    assert not starved(replace(run, scores={"cats_macro_f": floor + 1e-6}), corpus)

@@ -4,23 +4,68 @@ import sys
 import numpy
 import pytest
 import spacy
-from spacys_loop import after_spacys_loop, weights_of
+from spacy.training.loop import (
+    create_evaluation_callback,
+    create_train_batches,
+    train_while_improving,
+)
+from thinc.api import fix_random_seed
+from tiny_corpus import SMALL, TinyCorpus, weights_of
 
-from trfnb.experiments.pipelines import SHARINGS, build_config
-from trfnb.experiments.training import initialize, train
+from trfnb.experiments.configs import build_config
+from trfnb.experiments.training import initialize, read_budget, settings_of, train
 
-SMALL = {"width": 24, "depth": 2, "embed_rows": 100, "batch_words": 60, "eval_frequency": 4}
+OFTEN = {**SMALL, "eval_frequency": 4}
 
 
-@pytest.mark.parametrize("sharing", SHARINGS)
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_updates_are_those_of_spacy_train(corpus, sharing, accumulate):
+def after_spacys_loop(config, corpus, updates):
+    """Return the weights that `spacy train`'s loop reaches from a config."""
+    nlp = initialize(config, lambda vocab: corpus.examples("train", vocab))
+    T = settings_of(nlp)
+    fix_random_seed(T["seed"])
+    loop = train_while_improving(
+        nlp,
+        T["optimizer"],
+        create_train_batches(
+            nlp, lambda nlp: corpus.examples("train", nlp.vocab), T["batcher"], T["max_epochs"]
+        ),
+        create_evaluation_callback(
+            nlp, lambda nlp: corpus.examples("dev", nlp.vocab), T["score_weights"]
+        ),
+        dropout=T["dropout"],
+        accumulate_gradient=T["accumulate_gradient"],
+        patience=T["patience"],
+        max_steps=T["max_steps"],
+        eval_frequency=T["eval_frequency"],
+        exclude=T["frozen_components"],
+        annotating_components=T["annotating_components"],
+        before_update=T["before_update"],
+    )
+    for _ in range(updates):
+        next(loop)
+    return weights_of(nlp)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "sharing", "accumulate"),
+    [
+        ("tok2vec", "shared", 1),
+        ("tok2vec", "independent", 2),
+        ("tok2vec", "frozen", 1),
+        ("tiny", "shared", 2),
+        ("tiny", "independent", 1),
+        ("tiny", "frozen", 1),
+    ],
+)
+def test_updates_are_those_of_spacy_train(corpus, tiny, encoder, sharing, accumulate):
     # 60 sentences of 6 words by 60 words: 6 batches an epoch, so 8 updates shuffle twice.
     config = build_config(
+        encoder=tiny if encoder == "tiny" else encoder,
         sharing=sharing,
         accumulate_gradient=accumulate,
         max_steps=8,
-        **SMALL | {"eval_frequency": 8},
+        eval_frequency=8,
+        **SMALL,
     )
     expected = after_spacys_loop(config, corpus, updates=8)
     trained = train(config, corpus, progress=False)
@@ -31,28 +76,12 @@ def test_updates_are_those_of_spacy_train(corpus, sharing, accumulate):
     assert len(trained.history) == 8
 
 
-def test_a_frozen_body_stays_and_a_shared_one_moves(corpus):
-    moved = {}
-    for sharing in ("shared", "frozen"):
-        config = build_config(["tagger"], sharing=sharing, max_steps=4, **SMALL)
-        start = weights_of(initialize(config, lambda vocab: corpus.examples("train", vocab)))
-        end = weights_of(train(config, corpus, progress=False).nlp)
-        moved[sharing] = {
-            component: any(
-                not numpy.array_equal(start[key], end[key]) for key in start if key[0] == component
-            )
-            for component in ("tok2vec", "tagger")
-        }
-    assert moved["shared"] == {"tok2vec": True, "tagger": True}
-    assert moved["frozen"] == {"tok2vec": False, "tagger": True}
-
-
 def test_the_best_evaluation_is_kept_and_patience_ends_the_training(corpus):
     # A rate this high destroys what was learnt: the score falls after some evaluation.
     schedule = {"@schedules": "constant_then.v1", "rate": 0.01, "steps": 12}
     schedule["schedule"] = {"@schedules": "constant.v1", "rate": 50.0}
     config = build_config(
-        ["tagger"], learn_rate=schedule, max_steps=200, patience=12, dropout=0.0, **SMALL
+        ["tagger"], learn_rate=schedule, max_steps=200, patience=12, dropout=0.0, **OFTEN
     )
     trained = train(config, corpus, progress=False)
     evaluated = trained.history.dropna(subset=["score"])
@@ -62,17 +91,80 @@ def test_the_best_evaluation_is_kept_and_patience_ends_the_training(corpus):
     assert again["tag_acc"] == trained.scores["tag_acc"]
 
 
-def test_history_has_a_row_an_update_and_scores_at_evaluations(corpus):
+def test_history_has_one_row_per_update_and_scores_at_evaluations(corpus):
     seen = []
-    config = build_config(["tagger", "ner"], max_epochs=2, max_steps=0, **SMALL)
-    trained = train(config, corpus, progress=False, on_step=seen.append)
-    history = trained.history
+    config = build_config(["tagger", "ner"], max_epochs=2, max_steps=0, **OFTEN)
+    history = train(config, corpus, progress=False, on_step=seen.append).history
     assert list(history["step"]) == list(range(1, 13))
     assert list(history["epoch"].unique()) == [0, 1]
     assert history["words"].sum() == 2 * 60 * 6
     assert list(history["step"][history["score"].notna()]) == [4, 8, 12]
     assert {"loss_tok2vec", "loss_tagger", "loss_ner", "tag_acc", "ents_f"} <= set(history)
+    assert (history["loss_tagger"] > 0).all(), "of each update, not summed"
+    assert history["loss_tagger"].iloc[-1] < history["loss_tagger"].iloc[0]
     assert seen[3]["score"] == history["score"][3]
+
+
+def test_dev_chooses_and_test_is_scored_at_the_end():
+    corpus = TinyCorpus(dev=1, test=30)
+    trained = train(build_config(["tagger"], max_steps=4, **SMALL), corpus, progress=False)
+    on_test = trained.nlp.evaluate(corpus.examples("test", trained.nlp.vocab))
+    assert trained.scores["tag_acc"] == on_test["tag_acc"]
+    on_dev = trained.nlp.evaluate(corpus.examples("dev", trained.nlp.vocab))
+    assert trained.dev_scores["tag_acc"] == on_dev["tag_acc"] == trained.score
+    config = build_config(["tagger"], max_steps=4, **SMALL)
+    untouched = train(config, corpus, test=False, progress=False)
+    assert untouched.scores == untouched.dev_scores
+
+
+def test_a_budget_of_words_sets_rate_evaluations_and_end(corpus):
+    config = build_config(["tagger"], learn_rate=0.01, **SMALL)
+    trained = train(config, corpus, budget="1200 words", progress=False)
+    # 20 updates of 60 words, and an evaluation after every tenth of the words.
+    assert len(trained.history) == 20
+    assert list(trained.history["step"][trained.history["score"].notna()]) == list(range(2, 21, 2))
+    recipe = trained.nlp.config["training"]
+    assert recipe["optimizer"]["learn_rate"] == {
+        "@schedules": "warmup_linear.v1",
+        "warmup_steps": 2,
+        "total_steps": 20,
+        "initial_rate": 0.01,
+    }
+    # The recipe that the config now holds trains the very same weights.
+    again = train(trained.nlp.config, corpus, progress=False)
+    for key, value in weights_of(trained.nlp).items():
+        numpy.testing.assert_allclose(weights_of(again.nlp)[key], value, atol=1e-6)
+
+
+def test_a_budget_of_time_ends_the_training(corpus, monkeypatch):
+    from trfnb.experiments import training
+
+    now = iter(range(10**6))
+    monkeypatch.setattr(training, "perf_counter", lambda: next(now) / 10)
+    config = build_config(["tagger"], max_steps=0, max_epochs=0, **SMALL)
+    trained = train(config, corpus, budget="5 s", progress=False)
+    assert 5 < len(trained.history) < 50
+    assert trained.history["score"].notna().sum() >= 5
+    assert trained.history["score"].notna().iloc[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2 min", (120.0, "seconds")),
+        ("1.5h", (5400.0, "seconds")),
+        ("90 s", (90.0, "seconds")),
+        ("60,000 words", (60_000.0, "words")),
+    ],
+)
+def test_budgets_are_read(text, expected):
+    assert read_budget(text) == expected
+
+
+@pytest.mark.parametrize("text", ["5", "0 min", "five min", "-1 s", "3 epochs", "1.2.3 s"])
+def test_other_budgets_are_refused(text):
+    with pytest.raises(ValueError, match="a number above 0 and a unit"):
+        read_budget(text)
 
 
 def test_a_seed_decides_the_weights(corpus):
@@ -82,18 +174,16 @@ def test_a_seed_decides_the_weights(corpus):
     assert same == [True, True, False]
 
 
-def test_nothing_to_end_the_training_or_to_score_is_an_error(corpus):
+def test_nothing_to_end_the_training_or_to_score_is_an_error():
     config = build_config(["tagger"], max_steps=0, patience=0, **SMALL)
-    empty = type(corpus)({"train": 10, "dev": 0})
     with pytest.raises(ValueError, match="dev split is empty") as caught:
-        train(config, empty, progress=False)
+        train(config, TinyCorpus(dev=0), progress=False)
     assert "nothing ends the training" in str(caught.value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharing", ["shared", "frozen"])
-def test_the_spacy_train_command_gives_the_same_scores(corpus, tmp_path, sharing):
-    config = build_config(sharing=sharing, max_epochs=6, max_steps=0, patience=0, **SMALL)
+def test_the_spacy_train_command_gives_the_same_scores(corpus, tmp_path):
+    config = build_config(sharing="frozen", max_epochs=6, max_steps=0, patience=0, **OFTEN)
     config.to_disk(tmp_path / "config.cfg")
     train_path, dev_path = corpus.save(tmp_path)
     paths = ["--paths.train", str(train_path), "--paths.dev", str(dev_path)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from thinc.api import Config
 
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.configs import build_config
 from trfnb.experiments.replay import listener_blocks, schedules_of, tuned_config
 from trfnb.experiments.training import train
 from trfnb.experiments.tuner import Move, Tuner

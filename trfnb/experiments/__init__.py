@@ -1,1 +1,19 @@
-"""Build pipelines, train them, measure what they cost and gain."""
+"""Build pipelines, train them, measure what they cost and gain, and compare them."""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "build_config": "configs",
+    "compare": "comparison",
+    "starved": "measures",
+    "train": "training",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"trfnb.experiments.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'trfnb.experiments' has no attribute {name!r}")

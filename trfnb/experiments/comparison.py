@@ -1,48 +1,284 @@
-"""Train and measure every way of sharing an encoder, over seeds."""
+"""Train and measure every way of sharing an encoder, and say which to take."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from spacy.language import Language
+from spacy.tokens import DocBin
+from spacy.training import Example
+from spacy.vocab import Vocab
+from thinc.api import Config
 from tqdm.auto import tqdm
 
-from trfnb.experiments.heads import TASKS
-from trfnb.experiments.measures import measure
-from trfnb.experiments.pipelines import SHARINGS, build_config
-from trfnb.experiments.training import HasExamples, train
+from trfnb.experiments import statistics
+from trfnb.experiments.configs import SHARINGS, TASKS, build_config, with_sharing
+from trfnb.experiments.measures import main_scores, measure, starved, task_scores, words_only
+from trfnb.experiments.training import HasExamples, Trained, scored_split, train
+
+COSTS = ["disk_mb", "words_per_second", "train_words_per_second", "train_seconds"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came out of `compare`.
+
+    Attributes:
+        runs: one row per run: ``sharing``, ``seed``, ``best_step``, the weighted ``dev_score``,
+            every measure and score, and what shows that it was ``starved``, in sentences.
+        verdicts: one row per task's score; see `trfnb.experiments.statistics.verdicts`.
+        histories: by way of sharing, the history of each seed.
+        sharing: the way that won: the best mean on dev, or ``"shared"`` if that is within the
+            margin, because it is smaller and faster.
+        pipelines: by way of sharing, the seed's pipeline that was best on dev.
+        split: the split that scores are of, ``"test"`` or ``"dev"``.
+        setup: what was trained on what, in words.
+    """
+
+    runs: pd.DataFrame
+    verdicts: pd.DataFrame
+    histories: dict[str, list[pd.DataFrame]]
+    sharing: str
+    pipelines: dict[str, Language]
+    split: str
+    setup: str
+
+    @property
+    def best(self) -> Language:
+        """The pipeline of the way that won."""
+        return self.pipelines[self.sharing]
+
+    def sentences(self) -> list[str]:
+        """Return the answer: a sentence per task, then one per sign of a training too short."""
+        columns = (self.runs[name] for name in ("sharing", "seed", "starved"))
+        short = [
+            f"starved: {sharing}, seed {seed}: {sentence}"
+            for sharing, seed, found in zip(*columns, strict=True)
+            for sentence in found
+        ]
+        return [*self.verdicts["sentence"], *short]
+
+    def table(self) -> pd.DataFrame:
+        """Return means with their intervals: one row per score and cost, one column per way."""
+        metrics = [*_metrics(self.best), *COSTS]
+        return statistics.summary(statistics.intervals(self.runs, "sharing", metrics))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the best pipeline, its scores in ``meta.json``, ``runs.csv`` and a card.
+
+        Returns:
+            The folder, to be opened with ``spacy.load``.
+        """
+        folder = Path(folder)
+        won = self.runs[self.runs["sharing"] == self.sharing].nlargest(1, "dev_score")
+        scores = won[_metrics(self.best)].dropna(axis=1).to_dict("records")[0]
+        self.best.meta["performance"] = scores
+        self.best.meta["description"] = f"Winner of a comparison: {self.sharing} encoder(s)."
+        self.best.to_disk(folder)
+        self.runs.to_csv(folder / "runs.csv", index=False)
+        (folder / "README.md").write_text(self._card(folder.name), encoding="utf8")
+        return folder
+
+    def _card(self, name: str) -> str:
+        table = self.table()
+        lines = [
+            " | ".join([metric, *row])
+            for metric, row in zip(table.index, table.to_numpy(), strict=True)
+        ]
+        head = " | ".join(["", *table.columns])
+        answers = "\n".join(f"- {sentence}" for sentence in self.sentences())
+        return CARD.format(
+            name=name,
+            sharing=self.sharing,
+            setup=self.setup,
+            split=self.split,
+            rule=" | ".join(["---"] * (1 + len(table.columns))),
+            head=head,
+            rows=" |\n| ".join(lines),
+            answers=answers or "- Nothing was compared: one way of sharing alone.",
+        )
+
+
+CARD = """# {name}
+
+A spaCy pipeline: {sharing}. {setup}
+
+## Scores and costs
+
+Scores are of the {split} split; means over seeds, with Student's 95 % interval from three seeds on.
+
+| {head} |
+| {rule} |
+| {rows} |
+
+## What the comparison says
+
+{answers}
+
+## Use
+
+```python
+import spacy
+nlp = spacy.load("path/to/{name}")
+```
+
+Make an installable package of it with `python -m spacy package path/to/{name} packages`.
+`config.cfg` trains it again; `runs.csv` has one row per run.
+"""
+
+
+@dataclass(frozen=True)
+class DocBinCorpus:
+    """A folder with ``train.spacy``, ``dev.spacy`` and perhaps ``test.spacy``, annotation and all.
+
+    Attributes:
+        folder: where the files are.
+    """
+
+    folder: Path
+
+    @property
+    def test(self) -> bool:
+        """Whether there is a test split."""
+        return (self.folder / "test.spacy").exists()
+
+    def examples(self, split: str, vocab: Vocab) -> list[Example]:
+        """Return a split as Examples: bare words beside the annotated reference."""
+        docs = DocBin().from_disk(self.folder / f"{split}.spacy").get_docs(vocab)
+        return [Example(words_only(doc), doc) for doc in docs]
 
 
 def compare(
     corpus: HasExamples,
     *,
+    config: Config | str | Path | None = None,
     tasks: Sequence[str] = TASKS,
-    body: str = "tok2vec",
+    encoder: str = "tok2vec",
     sharings: Iterable[str] = SHARINGS,
-    seeds: Iterable[int] = (0, 1, 2),
+    seeds: int | Iterable[int] = 3,
+    budget: str | None = None,
+    margin: float = 0.01,
     options: Mapping[str, Any] | None = None,
-    memory: bool = True,
+    memory: bool = False,
     progress: bool = True,
-) -> pd.DataFrame:
-    """Train and measure every way of sharing with every seed.
+) -> Comparison:
+    """Train and measure every way of sharing with every seed, and judge each task.
 
     Args:
-        corpus: trained and scored on.
-        tasks: see `trfnb.experiments.pipelines.build_config`.
-        body: see there.
+        corpus: trained on, chosen by on dev, and scored on test, or on dev if it has no test.
+        config: your own config or its path, with one encoder that components listen to; it
+            takes the place of tasks, encoder and options.
+        tasks: see `trfnb.experiments.build_config`.
+        encoder: see there.
         sharings: the ways to compare.
-        seeds: one run each.
+        seeds: how many, or which; one run each.
+        budget: of each run, such as ``"5 min"``; see `trfnb.experiments.train`. Left out, the
+            config's own limits hold.
+        margin: the largest difference of a score that does not matter to you.
         options: further arguments of `build_config`, the same for all runs.
         memory: see `trfnb.experiments.measures.measure`.
         progress: show a bar of runs, and one of updates in each.
 
-    Returns:
-        A tidy row a run: ``body``, ``sharing``, ``seed``, ``best_step``, then every measure.
+    Raises:
+        ValueError: there is no way of sharing or no seed, one is unknown, or the config has not
+            one encoder that components listen to.
     """
-    rows = []
-    for sharing, seed in tqdm(list(product(sharings, seeds)), unit=" runs", disable=not progress):
-        config = build_config(tasks, body, sharing, seed=seed, **(options or {}))
-        trained = train(config, corpus, progress=progress)
-        row = {"body": body, "sharing": sharing, "seed": seed, "best_step": trained.best_step}
-        rows.append(row | measure(trained, corpus, memory=memory))
-    return pd.DataFrame(rows)
+    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    # The frozen encoder first: it is the floor that the others are held against.
+    ways = sorted(sharings, key=lambda way: way != "frozen")
+    if not ways or not numbers:
+        raise ValueError(
+            f"compare: expected at least one way of sharing and one seed, got {ways} and {numbers}."
+        )
+    configs = {way: _config(config, way, tasks, encoder, options) for way in ways}
+    rows: list[dict[str, Any]] = []
+    histories: dict[str, list[pd.DataFrame]] = {way: [] for way in ways}
+    first: dict[str, Trained] = {}
+    best: dict[str, Trained] = {}
+    floors: dict[int, dict[str, float]] = {}
+    runs = list(product(numbers, ways))
+    for seed, way in tqdm(runs, unit=" runs", disable=not progress):
+        trained = train(configs[way], corpus, budget=budget, seed=seed, progress=progress)
+        if way == "frozen":
+            floors[seed] = task_scores(trained.nlp, trained.scores)
+        first.setdefault(way, trained)
+        if way not in best or trained.score > best[way].score:
+            best[way] = trained
+        histories[way].append(trained.history)
+        row = {"sharing": way, "seed": seed, "best_step": trained.best_step}
+        row |= {"dev_score": trained.score, **measure(trained, corpus, memory=memory)}
+        rows.append({**row, "starved": starved(trained, corpus, floors.get(seed))})
+    table = pd.DataFrame(rows)
+    winner = _winner(table, margin)
+    metrics = _metrics(best[winner].nlp)
+    both = {"shared", "independent"} <= set(ways)
+    judged = statistics.verdicts(table if both else table[:0], metrics, margin=margin)
+    if both and len(numbers) < statistics.FEWEST:
+        told = paired_bootstrap(first["independent"], first["shared"], corpus)
+        judged["sentence"] += [
+            f" On one pair of runs, resampled sentences give {told[metric][0]:+.3f} to "
+            f"{told[metric][1]:+.3f}."
+            for metric in judged["metric"]
+        ]
+    limits = f"budget {budget} per run" if budget else "limits of the config"
+    name = getattr(corpus, "name", None) or getattr(corpus, "folder", "a corpus")
+    setup = f"Trained on {name}, {limits}, seeds {numbers}, ways {ways}."
+    split = scored_split(corpus)
+    pipelines = {way: trained.nlp for way, trained in best.items()}
+    return Comparison(table, judged, histories, winner, pipelines, split, setup)
+
+
+def paired_bootstrap(
+    one: Trained, other: Trained, corpus: HasExamples, *, resamples: int = 200
+) -> dict[str, tuple[float, float]]:
+    """Return 95 % intervals of the difference one − other, over resampled sentences, by score.
+
+    The sentences are those of the test split, or of dev where there is no test split.
+    """
+    split = scored_split(corpus)
+    sides = []
+    for nlp in (one.nlp, other.nlp):
+        examples = list(corpus.examples(split, nlp.vocab))
+        for example, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples]), strict=True):
+            example.predicted = doc
+        sides.append((nlp, examples))
+    found = {}
+    for task, metric in main_scores(one.nlp).items():
+
+        def gap(drawn: np.ndarray, task: str = task, metric: str = metric) -> float:
+            scores = [
+                nlp.get_pipe(task).score([examples[i] for i in drawn])[metric] or 0.0  # type: ignore[attr-defined]
+                for nlp, examples in sides
+            ]
+            return float(scores[0] - scores[1])
+
+        found[metric] = statistics.bootstrap(gap, len(sides[0][1]), resamples=resamples)
+    return found
+
+
+def _config(
+    config: Config | str | Path | None,
+    way: str,
+    tasks: Sequence[str],
+    encoder: str,
+    options: Mapping[str, Any] | None,
+) -> Config:
+    if config is None:
+        return build_config(tasks, encoder, way, **(options or {}))
+    given = config if isinstance(config, Config) else Config().from_disk(config, interpolate=False)
+    return with_sharing(given, way)
+
+
+def _metrics(nlp: Language) -> list[str]:
+    """Return the main scores, each once: components of one spans key share theirs."""
+    return list(dict.fromkeys(main_scores(nlp).values()))
+
+
+def _winner(runs: pd.DataFrame, margin: float) -> str:
+    means = runs.groupby("sharing")["dev_score"].mean()
+    close = "shared" in means and means["shared"] >= means.max() - margin
+    return "shared" if close else str(means.idxmax())

@@ -1,18 +1,98 @@
-"""What a trained shared encoder forgets when it learns a second task, and what a replay keeps."""
+"""What factors at a shared encoder do: scores under many settings, and what is forgotten."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, product
 from typing import Any
 
 import pandas as pd
 from spacy.language import Language
 from spacy.training import Example
+from spacy.training.loop import create_train_batches
 from thinc.api import Config, fix_random_seed
 from tqdm.auto import tqdm
 
-from trfnb.experiments.heads import HEADS
-from trfnb.experiments.training import HasExamples, epochs, initialize, settings_of
+from trfnb.experiments.configs import HEADS, build_config
+from trfnb.experiments.measures import task_scores
+from trfnb.experiments.training import HasExamples, initialize, settings_of, train, updates
 from trfnb.experiments.weights import restore, snapshot
+from trfnb.flow.measurement import GradientLog
+
+Setting = Mapping[str, Any]
+POLICIES = ("equal_norms", "uncertainty", "loss_ratio", "upgrad", "pcgrad", "mgda", "cagrad")
+
+
+def factor_settings(
+    task: str, factors: Sequence[float], steps: int, policies: Sequence[str] = POLICIES
+) -> dict[str, Setting]:
+    """Return settings to compare, by name, as arguments of `build_config`.
+
+    All factors at 1 and at 0; one task's factor at each of some values, the others at 1; factors
+    that change in a run of some steps; and the policies that choose factors themselves.
+    """
+    quarter = max(1, steps // 4)
+    up = {"@schedules": "trfnb.thaw.v1", "frozen": quarter, "warmup": quarter}
+    down = {
+        "@schedules": "warmup_linear.v1",
+        "initial_rate": 1.0,
+        "warmup_steps": 0,
+        "total_steps": steps,
+    }
+    turned = {f"{task} × {f:g}": {"grad_factor": {task: f}} for f in factors if f != 1.0}
+    return {
+        "all × 1": {},
+        "all × 0": {"grad_factor": 0.0},
+        **turned,
+        "frozen, then up": {"grad_factor": up},
+        "down to 0": {"grad_factor": down},
+        **{name: {"balance": name} for name in policies},
+    }
+
+
+def compare_factors(
+    corpus: HasExamples,
+    settings: Mapping[str, Setting],
+    *,
+    tasks: Sequence[str],
+    encoder: str = "tok2vec",
+    seeds: Sequence[int] = (0, 1, 2),
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[dict[str, Any], GradientLog]]:
+    """Train every setting with every seed, seed by seed.
+
+    Args:
+        corpus: Trained and scored on.
+        settings: By name, what `build_config` gets beside the options.
+        tasks: See there.
+        encoder: See there.
+        seeds: One run each.
+        options: The same for all runs.
+
+    Yields:
+        One row per run, with ``setting``, ``seed``, ``score``, each task's score and the
+        ``seconds`` of its updates; and the log of the gradients at the shared output.
+    """
+    for seed, (name, setting) in product(seeds, settings.items()):
+        config = build_config(tasks, encoder, seed=seed, **{**(options or {}), **setting})
+        trained = train(config, corpus, progress=False)
+        row = {"setting": name, "seed": seed, "score": trained.score}
+        row |= task_scores(trained.nlp, trained.scores)
+        row["seconds"] = float(trained.history["seconds"].sum())
+        yield row, log_of(trained.nlp)
+
+
+def log_of(nlp: Language) -> GradientLog:
+    """Return the log of the gradients that met at a pipeline's shared encoder in training.
+
+    Raises:
+        ValueError: no component logs its listeners' gradients.
+    """
+    for _, pipe in nlp.pipeline:
+        if isinstance(log := getattr(pipe, "gradient_log", None), GradientLog):
+            return log
+    raise ValueError(
+        f"log_of expected a pipeline with a shared encoder, got the components {nlp.pipe_names}."
+    )
 
 
 def forgetting(
@@ -23,7 +103,7 @@ def forgetting(
     second: str,
     factors: Iterable[float] = (0.0, 0.1, 0.3, 1.0),
     replays: Iterable[float] = (0.0, 0.2),
-    updates: int = 200,
+    steps: int = 200,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -31,26 +111,26 @@ def forgetting(
 
     The train split is halved: the first task learns from one half, the second from the other.
     While the second learns, the first task's head rests, and the encoder follows the second
-    task's gradient by a factor. A replay shows the first task again some of its own sentences at
-    each of those updates, which trains its head and the encoder too: rehearsal, after Robins,
-    "Catastrophic forgetting, rehearsal and pseudorehearsal", 1995,
+    task's gradient by a factor. A replay shows the first task again some of its own sentences
+    before each of those updates, which trains its head and the encoder too: rehearsal, after
+    Robins, "Catastrophic forgetting, rehearsal and pseudorehearsal", 1995,
     https://doi.org/10.1080/09540099550039318.
 
     Args:
-        config: A complete config with both tasks listening to one body.
-        corpus: With both layers.
+        config: A complete config with both tasks listening to one encoder.
+        corpus: With the annotation of both.
         first: The task learnt first.
         second: The task learnt second.
         factors: The second task's ``grad_factor``, one run each.
         replays: Sentences shown again for each new one, one run each; 0 is none.
-        updates: Of each of the two trainings.
+        steps: Updates of each of the two trainings.
         seed: Of weights, order and dropout.
         progress: Whether to show a bar of runs.
 
     Returns:
-        A row a run: ``factor``, ``replay``, ``seed``, the first task's score ``before`` and
+        One row per run: ``factor``, ``replay``, ``seed``, the first task's score ``before`` and
         ``after`` the second was learnt, their difference ``forgotten``, and the ``second`` task's
-        score.
+        score, all on dev.
 
     Raises:
         ValueError: the config lacks one of the tasks.
@@ -61,73 +141,55 @@ def forgetting(
     config = config.copy()
     config["system"]["seed"] = config["training"]["seed"] = seed
     nlp = initialize(config, lambda vocab: corpus.examples("train", vocab))
-    train, dev = list(corpus.examples("train", nlp.vocab)), list(corpus.examples("dev", nlp.vocab))
-    random.Random(seed).shuffle(train)
-    memory, new = train[: len(train) // 2], train[len(train) // 2 :]
-    _learn(nlp, first, memory, updates, seed, resting=second)
+    train_split = list(corpus.examples("train", nlp.vocab))
+    dev = list(corpus.examples("dev", nlp.vocab))
+    random.Random(seed).shuffle(train_split)
+    memory, new = train_split[: len(train_split) // 2], train_split[len(train_split) // 2 :]
+    _learn(nlp, memory, steps, seed, resting=second)
     learnt, before = snapshot(nlp), _score(nlp, first, dev)
-    settings = [(factor, replay) for replay in replays for factor in factors]
     rows = []
-    for factor, replay in tqdm(settings, unit=" runs", disable=not progress):
+    for replay, factor in tqdm(list(product(replays, factors)), unit=" runs", disable=not progress):
         restore(nlp, learnt)
-        _turn(nlp, second, factor)
-        replayed = memory if replay else []
-        _learn(nlp, second, new, updates, seed, resting=first, memory=replayed, share=replay)
+        for node in nlp.get_pipe(second).model.walk():  # type: ignore[attr-defined]
+            if hasattr(node, "grad_factor"):
+                node.grad_factor = factor
+        _learn(nlp, new, steps, seed, resting=first, memory=memory, share=replay)
         after = _score(nlp, first, dev)
-        rows.append(
-            {
-                "factor": factor,
-                "replay": replay,
-                "seed": seed,
-                "before": before,
-                "after": after,
-                "forgotten": before - after,
-                "second": _score(nlp, second, dev),
-            }
-        )
+        row = {"factor": factor, "replay": replay, "seed": seed, "before": before, "after": after}
+        rows.append({**row, "forgotten": before - after, "second": _score(nlp, second, dev)})
     return pd.DataFrame(rows)
 
 
 def _learn(
     nlp: Language,
-    task: str,
-    examples: Sequence[Example],
-    updates: int,
+    examples: list[Example],
+    steps: int,
     seed: int,
     *,
     resting: str,
     memory: Sequence[Example] = (),
     share: float = 0.0,
 ) -> None:
-    """Train one task and the body; the resting task learns from what is replayed to it only."""
+    """Train one task and the encoder; the resting task learns from what is replayed to it only."""
     fix_random_seed(seed)
     settings = settings_of(nlp)
-    batches = epochs(list(examples), settings["batcher"], 0)
-    again = _samples(memory, seed)
-    for _ in range(updates):
-        batch = next(batches)[1]
-        drop = settings["dropout"]
-        nlp.update(batch, drop=drop, sgd=False, exclude=[resting])  # type: ignore[arg-type]
-        if memory:
-            replayed = [next(again) for _ in range(max(1, round(share * len(batch))))]
-            nlp.update(replayed, drop=drop, sgd=False, exclude=[task])  # type: ignore[arg-type]
-        for name, pipe in nlp.pipeline:
-            if name != resting or memory:
-                pipe.finish_update(settings["optimizer"])  # type: ignore[attr-defined]
-        settings["optimizer"].step_schedules()
-
-
-def _samples(memory: Sequence[Example], seed: int) -> Iterator[Example]:
     order = random.Random(seed)
-    while memory:
-        yield from order.sample(list(memory), len(memory))
+    again = chain.from_iterable(iter(lambda: order.sample(list(memory), len(memory)), []))
+    others = [name for name in nlp.pipe_names if name in HEADS and name != resting]
 
+    def replayed() -> Iterator[tuple[int, list[Example]]]:
+        """Add the gradients of old sentences to those of the update that follows."""
+        batches = create_train_batches(nlp, lambda _: examples, settings["batcher"], 0)
+        for epoch, batch in islice(batches, steps):
+            batch = list(batch)
+            if share:
+                old = list(islice(again, max(1, round(share * len(batch)))))
+                nlp.update(old, drop=settings["dropout"], sgd=False, exclude=others)  # type: ignore[arg-type]
+                nlp.get_pipe(resting).finish_update(settings["optimizer"])  # type: ignore[attr-defined]
+            yield epoch, batch
 
-def _turn(nlp: Language, task: str, factor: float) -> None:
-    pipe: Any = nlp.get_pipe(task)
-    for node in pipe.model.walk():
-        if hasattr(node, "grad_factor"):
-            node.grad_factor = factor
+    for _ in updates(nlp, replayed(), settings, exclude=[resting]):
+        pass
 
 
 def _score(nlp: Language, task: str, dev: Sequence[Example]) -> float:

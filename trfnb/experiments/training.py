@@ -1,10 +1,14 @@
-"""Train a config on a corpus: the updates of ``spacy train``, kept in memory and measured."""
+"""Train a config on a corpus: the updates of ``spacy train``, kept in memory and measured.
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+spaCy's own loop makes the updates. Evaluations, the end and, with a budget, the learn rate are
+decided here: the dev split chooses the weights, the test split is scored once at the end.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import repeat
 from time import perf_counter
 from typing import Any, Literal, Protocol
 
@@ -12,23 +16,28 @@ import pandas as pd
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 from spacy.training import Example
-from spacy.training.loop import subdivide_batch
+from spacy.training.loop import create_train_batches, train_while_improving
 from spacy.util import load_model_from_config, registry
 from spacy.vocab import Vocab
-from thinc.api import Config, Optimizer, fix_random_seed
+from thinc.api import Config, fix_random_seed
 from tqdm.auto import tqdm
 
+from trfnb.experiments.configs import peak_rate
 from trfnb.experiments.weights import Snapshot, restore, snapshot
 
-Split = Literal["train", "dev"]
-Best = tuple[float, int, Snapshot, dict[str, Any]]
+Split = Literal["train", "dev", "test"]
+WARM_UP = 0.1  # of a budget
+EVALUATIONS = 10  # in a budget
 
 
 class HasExamples(Protocol):
-    """What training needs of a corpus; `trfnb.corpora.Corpus` has it."""
+    """What training needs of a corpus; `trfnb.corpora.Corpus` has it.
 
-    def examples(self, split: Split, vocab: Vocab) -> Sequence[Example]:
-        """Return a split's Examples."""
+    A corpus with a test split also has a true ``test`` attribute.
+    """
+
+    def examples(self, split: Any, vocab: Vocab) -> Sequence[Example]:
+        """Return the Examples of a split: ``"train"``, ``"dev"`` or ``"test"``."""
         ...
 
 
@@ -37,20 +46,114 @@ class Trained:
     """A trained pipeline and how it got there.
 
     Attributes:
-        nlp: the pipeline, with the weights of its best evaluation.
-        history: one row an update: ``step`` (from 1), ``epoch``, ``words`` and ``seconds`` of that
-            update alone, a ``loss_NAME`` a component; and, where the pipeline was evaluated after
-            the update, ``score`` and every numeric score by its name, else NaN.
+        nlp: the pipeline, with the weights of its best evaluation on dev.
+        history: one row per update: ``step`` (from 1), ``epoch``, ``words`` and ``seconds`` of
+            that update alone, a ``loss_NAME`` per component; and, where the pipeline was evaluated
+            after the update, ``score`` and every numeric dev score by its name, else NaN.
         best_step: the update whose weights were kept.
-        score: its weighted score.
-        scores: all scores of that evaluation.
+        score: its weighted dev score.
+        dev_scores: all dev scores of that evaluation.
+        scores: all scores on the test split; those on dev where the corpus has no test split.
     """
 
     nlp: Language
     history: pd.DataFrame
     best_step: int
     score: float
+    dev_scores: dict[str, Any]
     scores: dict[str, Any]
+
+
+def train(
+    config: Config,
+    corpus: HasExamples,
+    *,
+    budget: str | None = None,
+    seed: int | None = None,
+    test: bool = True,
+    progress: bool = True,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+    before_step: Callable[[Language, int], bool] | None = None,
+) -> Trained:
+    """Train until the config's limits, its patience or a budget end; keep the best weights.
+
+    Without a budget the pipeline is evaluated on dev every ``eval_frequency`` updates and at the
+    end. With one, the budget replaces ``max_steps``, ``max_epochs`` and the learn rate's schedule:
+    the rate rises linearly during the first tenth to the config's highest rate and falls to 0 at
+    the end, and there are ten evaluations. The pipeline's config then holds the same recipe in
+    updates, for ``spacy train``.
+
+    Args:
+        config: a complete config; it is not changed.
+        corpus: where the Examples come from.
+        budget: what the run may take, such as ``"2 min"``, ``"90 s"`` or ``"60000 words"``. Time
+            includes evaluations; words make runs that can be repeated exactly.
+        seed: replaces the config's.
+        test: score the test split at the end; False leaves it untouched, as a search must.
+        progress: show a bar of updates with the latest and the best score.
+        on_step: called with each row of the history as it is made.
+        before_step: called before each update with the pipeline and the number of updates made;
+            False ends the training there, and what was reached is evaluated.
+
+    Raises:
+        ValueError: the train or dev split is empty, nothing ends the training, or the budget
+            cannot be read.
+    """
+    config = config.copy()
+    if seed is not None:
+        config["system"]["seed"] = config["training"]["seed"] = seed
+    nlp = initialize(config, lambda vocab: corpus.examples("train", vocab))
+    settings = settings_of(nlp)
+    fix_random_seed(settings["seed"])
+    dev = list(corpus.examples("dev", nlp.vocab))
+    _check(settings, budget, dev)
+    course = _Course(nlp, settings, budget)
+    rows: list[dict[str, Any]] = []
+    best = _Best(nlp, dev, settings)
+
+    def batches() -> Iterator[tuple[int, list[Example]]]:
+        train_split = corpus.examples("train", nlp.vocab)
+        epochs = 0 if budget else settings["max_epochs"]
+        for epoch, batch in create_train_batches(
+            nlp, lambda _: train_split, settings["batcher"], epochs
+        ):
+            if course.ended or (before_step and not before_step(nlp, len(rows))):
+                return
+            batch = list(batch)
+            # Before the update: the loop asks for the next learn rate right after it.
+            course.words += sum(len(example) for example in batch)
+            yield epoch, batch
+
+    total = None if budget else settings["max_steps"] or None
+    bar = tqdm(total=total, unit=" updates", disable=not progress)
+    for row in updates(nlp, batches(), settings):
+        rows.append(row)
+        if course.advance(row):
+            best.evaluate(row)
+            bar.set_postfix(score=f"{row['score']:.3f}", best=f"{best.score:.3f}")
+            patience = settings["patience"]
+            course.ended |= 0 < patience <= row["step"] - best.step
+        bar.update()
+        if on_step is not None:
+            on_step(row)
+    bar.close()
+    if not rows:
+        raise ValueError(
+            "train: no update was made: the train split gave no batch, or the training was ended."
+        )
+    if "score" not in rows[-1]:
+        best.evaluate(rows[-1])
+    restore(nlp, best.weights)
+    if budget:
+        _write_recipe(nlp, len(rows))
+    held_out = test and scored_split(corpus) == "test"
+    scores = nlp.evaluate(corpus.examples("test", nlp.vocab)) if held_out else best.scores
+    return Trained(nlp, pd.DataFrame(rows), best.step, best.score, best.scores, scores)
+
+
+def scored_split(corpus: HasExamples) -> Literal["dev", "test"]:
+    """Return the split that final scores are of: test, or dev where the corpus has no test."""
+    return "test" if getattr(corpus, "test", None) else "dev"
 
 
 def initialize(config: Config, examples: Callable[[Vocab], Sequence[Example]]) -> Language:
@@ -67,166 +170,175 @@ def initialize(config: Config, examples: Callable[[Vocab], Sequence[Example]]) -
     return nlp
 
 
-def train(
-    config: Config,
-    corpus: HasExamples,
-    *,
-    seed: int | None = None,
-    progress: bool = True,
-    on_step: Callable[[dict[str, Any]], None] | None = None,
-    before_step: Callable[[Language, int], bool] | None = None,
-) -> Trained:
-    """Train until the config's limits or its patience end; keep the best evaluation's weights.
-
-    Evaluates on the dev split every ``eval_frequency`` updates and once at the end.
-
-    Args:
-        config: a complete config; it is not changed.
-        corpus: where the train and dev Examples come from.
-        seed: replaces the config's.
-        progress: show a bar of updates with the latest and the best score.
-        on_step: called with each row of the history as it is made.
-        before_step: called before each update with the pipeline and the number of updates made;
-            False ends the training there, and what was reached is evaluated.
-
-    Raises:
-        ValueError: the train or dev split is empty, or nothing in the config ends the training.
-    """
-    config = config.copy()
-    if seed is not None:
-        config["system"]["seed"] = config["training"]["seed"] = seed
-    nlp = initialize(config, lambda vocab: corpus.examples("train", vocab))
-    settings = settings_of(nlp)
-    fix_random_seed(settings["seed"])
-    dev = list(corpus.examples("dev", nlp.vocab))
-    batches = epochs(
-        list(corpus.examples("train", nlp.vocab)), settings["batcher"], settings["max_epochs"]
-    )
-    _check(settings, dev)
-    rows: list[dict[str, Any]] = []
-    best: Best | None = None
-    dropouts = settings["dropout"]
-    dropouts = repeat(dropouts) if isinstance(dropouts, float | int) else iter(dropouts)
-    bar = tqdm(total=settings["max_steps"] or None, unit=" updates", disable=not progress)
-    last = False
-    upcoming = next(batches, None)
-    while upcoming is not None and not last:
-        epoch, batch = upcoming
-        step = len(rows) + 1
-        if before_step is not None and not before_step(nlp, len(rows)):
-            break
-        if settings["before_update"]:
-            settings["before_update"](nlp, {"step": step - 1, "epoch": epoch})
-        row = update(nlp, batch, settings, next(dropouts))
-        row = {"step": step, "epoch": epoch, **row}
-        upcoming = next(batches, None)
-        last = upcoming is None or step == settings["max_steps"]
-        if last or step % settings["eval_frequency"] == 0:
-            best = _evaluated(row, nlp, dev, settings, best, bar)
-            last |= 0 < settings["patience"] <= step - best[1]
-        rows.append(row)
-        bar.update()
-        if on_step is not None:
-            on_step(row)
-    if rows and "score" not in rows[-1]:  # ended from outside
-        best = _evaluated(rows[-1], nlp, dev, settings, best, bar)
-    bar.close()
-    if best is None:
-        raise ValueError(
-            "train: no update was made: the train split gave no batch, or the training was ended."
-        )
-    restore(nlp, best[2])
-    return Trained(nlp, pd.DataFrame(rows), best[1], best[0], best[3])
-
-
-def _evaluated(
-    row: dict[str, Any],
-    nlp: Language,
-    dev: list[Example],
-    settings: dict[str, Any],
-    best: Best | None,
-    bar: Any,
-) -> Best:
-    """Add the scores of now to a history's row; return the better of now and the best."""
-    with _averages(nlp, settings["optimizer"]):
-        score, scores = evaluate(nlp, dev, settings["score_weights"])
-        if best is None or score > best[0]:
-            best = (score, row["step"], snapshot(nlp), scores)
-    row |= {"score": score} | {k: v for k, v in scores.items() if _is_number(v)}
-    bar.set_postfix(score=f"{score:.3f}", best=f"{best[0]:.3f}")
-    return best
-
-
-def epochs(
-    examples: list[Example], batcher: Callable[..., Any], max_epochs: int
-) -> Iterator[tuple[int, list[Example]]]:
-    """Yield (epoch, batch), shuffling anew each epoch; endlessly if ``max_epochs`` is 0."""
-    epoch = 0
-    while examples and (max_epochs < 1 or epoch < max_epochs):
-        random.shuffle(examples)
-        for batch in batcher(examples):
-            yield epoch, list(batch)
-        epoch += 1
-
-
-def update(
-    nlp: Language, batch: list[Example], settings: dict[str, Any], dropout: float
-) -> dict[str, Any]:
-    """Make one update: all tasks' gradients first, then one step of every component.
-
-    A shared body is thus stepped once, on the sum of what its listeners returned.
-    """
-    frozen = settings["frozen_components"]
-    losses: dict[str, float] = {}
-    start = perf_counter()
-    for part in subdivide_batch(batch, settings["accumulate_gradient"]):
-        nlp.update(
-            part,
-            drop=dropout,
-            losses=losses,
-            sgd=False,  # type: ignore[arg-type]  # as spaCy's own loop: gradients only
-            exclude=frozen,
-            annotates=settings["annotating_components"],
-        )
-    for name, pipe in nlp.pipeline:
-        if name not in frozen and getattr(pipe, "is_trainable", False):
-            pipe.finish_update(settings["optimizer"])  # type: ignore[attr-defined]
-    settings["optimizer"].step_schedules()
-    return {
-        "words": sum(len(example) for example in batch),
-        "seconds": perf_counter() - start,
-        **{f"loss_{name}": float(loss) for name, loss in losses.items()},
-    }
-
-
-def evaluate(
-    nlp: Language, examples: Sequence[Example], weights: dict[str, float | None]
-) -> tuple[float, dict[str, Any]]:
-    """Return the weighted score and all scores; the weights need not sum to 1."""
-    scores = nlp.evaluate(examples)
-    numbers = {name: value for name, value in scores.items() if _is_number(value)}
-    return sum(numbers.get(name, 0.0) * (weight or 0.0) for name, weight in weights.items()), scores
-
-
 def settings_of(nlp: Language) -> dict[str, Any]:
     """Resolve the pipeline's ``[training]`` block: a fresh optimiser, batcher and schedules."""
     resolved = registry.resolve(nlp.config.interpolate()["training"], schema=ConfigSchemaTraining)
     return dict(resolved)
 
 
-def _averages(nlp: Language, optimizer: Optimizer) -> Any:
-    return nlp.use_params(optimizer.averages) if optimizer.averages else nullcontext()
+def updates(
+    nlp: Language,
+    batches: Iterable[tuple[int, list[Example]]],
+    settings: dict[str, Any],
+    *,
+    exclude: Sequence[str] = (),
+) -> Iterator[dict[str, Any]]:
+    """Make one update for each batch, by spaCy's own loop, and yield a row about it.
+
+    All tasks' gradients come first, then one step of every component: a shared encoder is stepped
+    once, on the sum of what its listeners returned.
+
+    Args:
+        nlp: an initialised pipeline.
+        batches: pairs of epoch and Examples; the next is asked for after the row was taken.
+        settings: as `settings_of` gives them.
+        exclude: components that are not updated, beside the frozen ones.
+
+    Yields:
+        ``step`` (from 1), ``epoch``, ``words``, ``seconds``, and a ``loss_NAME`` per component.
+    """
+    start = 0.0
+
+    def timed() -> Iterator[tuple[int, list[Example]]]:
+        nonlocal start
+        for numbered in batches:
+            start = perf_counter()
+            yield numbered
+
+    summed: dict[str, float] = {}
+    loop = train_while_improving(
+        nlp,
+        settings["optimizer"],
+        timed(),
+        lambda: (0.0, {}),  # spaCy's loop evaluates once at its start; our evaluations come later
+        dropout=settings["dropout"],
+        accumulate_gradient=settings["accumulate_gradient"],
+        patience=0,
+        max_steps=0,
+        eval_frequency=sys.maxsize,
+        exclude=[*settings["frozen_components"], *exclude],
+        annotating_components=settings["annotating_components"],
+        before_update=settings["before_update"],
+    )
+    for batch, info, evaluated in loop:
+        seconds = perf_counter() - start
+        losses = {name: float(loss) for name, loss in info["losses"].items()}
+        yield {
+            "step": info["step"] + 1,
+            "epoch": info["epoch"],
+            "words": sum(len(example) for example in batch),
+            "seconds": seconds,
+            **{f"loss_{name}": loss - summed.get(name, 0.0) for name, loss in losses.items()},
+        }
+        # The loop sums losses, and begins anew after its evaluation.
+        summed = losses if evaluated is None else {}
 
 
-def _check(settings: dict[str, Any], dev: list[Example]) -> None:
+def read_budget(budget: str) -> tuple[float, Literal["words", "seconds"]]:
+    """Read ``"2 min"``, ``"90 s"`` or ``"60000 words"`` as an amount and its unit.
+
+    Raises:
+        ValueError: it is something else, or not above 0.
+    """
+    found = re.fullmatch(r"\s*([\d.,_]*\d[\d_]*)\s*(words|s|min|h)\s*", str(budget))
+    number = found.group(1).replace(",", "").replace("_", "") if found else ""
+    if found is None or number.count(".") > 1 or float(number) <= 0:
+        raise ValueError(
+            f"budget: expected a number above 0 and a unit, got {budget!r}. "
+            'Write "2 min", "90 s", "1 h" or "60000 words".'
+        )
+    amount, unit = float(number), found.group(2)
+    if unit == "words":
+        return amount, "words"
+    return amount * {"s": 1, "min": 60, "h": 3600}[unit], "seconds"
+
+
+class _Course:
+    """How far a training is, when it is evaluated, and when it ends."""
+
+    def __init__(self, nlp: Language, settings: dict[str, Any], budget: str | None) -> None:
+        self.settings = settings
+        self.budget = read_budget(budget) if budget else None
+        self.words = 0
+        self.start = perf_counter()
+        self.evaluations = 0
+        self.ended = False
+        if self.budget:
+            optimizer = settings["optimizer"]
+            rates = self._rates(_peak_of(nlp))
+            optimizer.schedules["learn_rate"] = rates
+            optimizer.learn_rate = next(rates)
+
+    @property
+    def done(self) -> float:
+        """The part of the budget that is used up."""
+        amount, unit = self.budget or (1.0, "words")
+        used = self.words if unit == "words" else perf_counter() - self.start
+        return min(1.0, used / amount)
+
+    def advance(self, row: dict[str, Any]) -> bool:
+        """Return whether an evaluation is due after an update."""
+        if self.budget is None:
+            self.ended = row["step"] == self.settings["max_steps"]
+            return self.ended or row["step"] % self.settings["eval_frequency"] == 0
+        done = self.done
+        self.ended = done == 1.0
+        due = int(done * EVALUATIONS) > self.evaluations
+        self.evaluations = int(done * EVALUATIONS)
+        return due
+
+    def _rates(self, peak: float) -> Iterator[float]:
+        while True:
+            yield peak * min(self.done / WARM_UP, (1 - self.done) / (1 - WARM_UP))
+
+
+class _Best:
+    """The best evaluation on dev so far."""
+
+    def __init__(self, nlp: Language, dev: list[Example], settings: dict[str, Any]) -> None:
+        self.nlp, self.dev, self.settings = nlp, dev, settings
+        self.score, self.step = float("-inf"), 0
+        self.scores: dict[str, Any] = {}
+        self.weights: Snapshot = {}
+
+    def evaluate(self, row: dict[str, Any]) -> None:
+        """Add the scores of now to a history's row, and keep the weights if they are better."""
+        averages = self.settings["optimizer"].averages
+        with self.nlp.use_params(averages) if averages else nullcontext():
+            scores = self.nlp.evaluate(self.dev)
+            numbers = {name: float(v) for name, v in scores.items() if isinstance(v, float | int)}
+            weights = self.settings["score_weights"].items()
+            score = sum(numbers.get(name, 0.0) * (weight or 0.0) for name, weight in weights)
+            if score > self.score:
+                self.score, self.step, self.scores = score, row["step"], scores
+                self.weights = snapshot(self.nlp)
+        row |= {"score": score} | numbers
+
+
+def _peak_of(nlp: Language) -> float:
+    optimizer = nlp.config.interpolate()["training"]["optimizer"]
+    return peak_rate(optimizer.get("learn_rate", {}))
+
+
+def _write_recipe(nlp: Language, made: int) -> None:
+    """Put into the pipeline's config what a budget came to, in updates."""
+    training, peak = nlp.config["training"], _peak_of(nlp)
+    training["max_steps"], training["max_epochs"] = made, 0
+    training["eval_frequency"] = max(1, made // EVALUATIONS)
+    training["optimizer"]["learn_rate"] = {
+        "@schedules": "warmup_linear.v1",
+        "warmup_steps": max(1, round(made * WARM_UP)),
+        "total_steps": made,
+        "initial_rate": peak,
+    }
+
+
+def _check(settings: dict[str, Any], budget: str | None, dev: list[Example]) -> None:
     problems = []
     if not dev:
         problems.append("the dev split is empty: give the corpus a dev part to score on")
-    if not (settings["max_steps"] or settings["max_epochs"] > 0 or settings["patience"]):
-        problems.append("nothing ends the training: set max_steps, max_epochs or patience")
+    ends = budget or settings["max_steps"] or settings["max_epochs"] > 0 or settings["patience"]
+    if not ends:
+        problems.append("nothing ends the training: set max_steps, max_epochs, patience or budget")
     if problems:
         raise ValueError("Cannot train:\n- " + "\n- ".join(problems))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,32 +1,145 @@
-"""All weights of a pipeline, wherever they live: Thinc parameters and torch modules."""
+"""The weights of a pipeline: how they start, how they are stepped, how they are kept.
 
-from collections.abc import Iterator
+They live in Thinc parameters and in torch modules; everything here treats both alike.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import torch
 from spacy.language import Language
-from thinc.api import Model, to_numpy
+from spacy.tokens import Doc
+from spacy.training import Example
+from spacy.util import registry
+from thinc.api import Model, Optimizer, to_numpy
+from thinc.optimizers import FloatOrSeq
 
 Snapshot = dict[tuple[str, int, str], Any]
 
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 
-def models(nlp: Language) -> Iterator[tuple[str, Model]]:
-    """Yield every component that has a model, by name, disabled ones included."""
-    for name, pipe in nlp.components:
-        model = getattr(pipe, "model", None)
-        if isinstance(model, Model):
-            yield name, model
+
+@registry.optimizers("trfnb.Adam.v1")
+class EncoderAdam(Optimizer):
+    """Thinc's Adam with smaller steps for torch modules than for the task models on top of them.
+
+    A task model starts from nothing and needs large steps; a pretrained encoder forgets what it
+    knows if it takes them too. Rates by part and by layer are from Howard and Ruder, "Universal
+    Language Model Fine-tuning for Text Classification", 2018, https://arxiv.org/abs/1801.06146.
+
+    Args:
+        learn_rate: step size of the task models and of encoders written in Thinc.
+        encoder_factor: what the step size of torch modules is multiplied by.
+        layer_decay: what the rate of each encoder layer is, as a part of the rate of the layer
+            above it; the embeddings stand below the first layer. 1.0 gives all the same rate.
+        layers: how many layers the encoder has; needed if ``layer_decay`` is not 1.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        eps: added to the second moment's root.
+        L2: weight decay or penalty.
+        L2_is_weight_decay: which of the two.
+        grad_clip: largest norm of one array's gradient.
+        use_averages: keep averaged weights for evaluation.
+
+    Raises:
+        ValueError: ``layer_decay`` is given without ``layers``.
+    """
+
+    __slots__ = ["encoder_factor", "layer_decay", "layers"]
+
+    def __init__(
+        self,
+        learn_rate: FloatOrSeq = 0.002,
+        encoder_factor: float = 0.05,
+        layer_decay: float = 1.0,
+        layers: int | None = None,
+        beta1: FloatOrSeq = 0.9,
+        beta2: FloatOrSeq = 0.999,
+        eps: FloatOrSeq = 1e-8,
+        L2: FloatOrSeq = 0.01,
+        L2_is_weight_decay: bool = True,
+        grad_clip: FloatOrSeq = 1.0,
+        use_averages: bool = False,
+    ) -> None:
+        if layer_decay != 1.0 and not layers:
+            raise ValueError(
+                f"trfnb.Adam.v1: layer_decay = {layer_decay} needs `layers`, the number of the "
+                f"encoder's layers, got {layers}; 6 for MiniLM, 12 for most base models."
+            )
+        super().__init__(
+            learn_rate,
+            beta1=beta1,
+            beta2=beta2,
+            eps=eps,
+            L2=L2,
+            L2_is_weight_decay=L2_is_weight_decay,
+            grad_clip=grad_clip,
+            use_averages=use_averages,
+        )
+        self.encoder_factor = encoder_factor
+        self.layer_decay = layer_decay
+        self.layers = layers or 0
+
+    def __call__(
+        self, key: tuple[int, str], weights: Any, gradient: Any, *, lr_scale: float = 1.0
+    ) -> Any:
+        """Return the stepped weights and a cleared gradient."""
+        scale = lr_scale * self.scale_of(key)
+        return super().__call__(key, weights, gradient, lr_scale=scale)
+
+    def scale_of(self, key: tuple[int, str]) -> float:
+        """Return what the rate of a parameter is multiplied by; fused steps ask for it."""
+        name = key[1]
+        if "." not in name:  # Thinc calls its own parameters "W", "b", "E"; torch's have a path
+            return 1.0
+        if found := _LAYER.search(name):
+            below = self.layers - 1 - int(found.group(1))
+        else:
+            below = self.layers if "embed" in name else 0
+        return self.encoder_factor * self.layer_decay**below
+
+
+def initialize_frozen(nlp: Language, names: Sequence[str]) -> None:
+    """Initialise the named components on one made-up sentence.
+
+    ``spacy train`` initialises only what it will train. A pretrained encoder loads its weights
+    here, a tok2vec draws random ones; neither changes later.
+
+    Raises:
+        ValueError: a name is not in the pipeline.
+    """
+    unknown = [name for name in names if name not in nlp.component_names]
+    if unknown:
+        raise ValueError(
+            f"initialize_frozen: no components {unknown} in the pipeline {nlp.component_names}; "
+            "name components that [nlp.pipeline] lists."
+        )
+    doc = Doc(nlp.vocab, words=["One", "sentence", "sets", "the", "shapes", "."])
+    example = Example(doc, doc.copy())
+    for name in names:
+        pipe: Any = nlp.get_pipe(name)
+        pipe.initialize(lambda: [example], nlp=nlp)
+
+
+@registry.callbacks("trfnb.initialize_frozen.v1")
+def frozen_initializer(names: list[str]) -> Callable[[Language], None]:
+    """Build the callback for ``[initialize.before_init]``; see `initialize_frozen`."""
+    return partial(initialize_frozen, names=names)
 
 
 def arrays(nlp: Language) -> Iterator[tuple[tuple[str, int, str], Any]]:
     """Yield each weight array or tensor once, however many components refer to it.
 
-    The key is the component's name, the layer's place in its model, and the weight's name.
+    Disabled components are included. The key is the component's name, the layer's place in its
+    model, and the weight's name.
     """
     seen: set[int] = set()
-    for name, model in models(nlp):
-        for place, node in enumerate(model.walk()):
+    for name, pipe in nlp.components:
+        model = getattr(pipe, "model", None)
+        for place, node in enumerate(model.walk() if isinstance(model, Model) else ()):
             if id(node) in seen:
                 continue
             seen.add(id(node))
@@ -46,7 +159,10 @@ def arrays(nlp: Language) -> Iterator[tuple[tuple[str, int, str], Any]]:
 
 def snapshot(nlp: Language) -> Snapshot:
     """Copy every weight, on the device where it is."""
-    return {key: _copy(value) for key, value in arrays(nlp)}
+    return {
+        key: value.detach().clone() if isinstance(value, torch.Tensor) else value.copy()
+        for key, value in arrays(nlp)
+    }
 
 
 def restore(nlp: Language, saved: Snapshot) -> None:
@@ -56,7 +172,8 @@ def restore(nlp: Language, saved: Snapshot) -> None:
         ValueError: the pipeline's weights are not those that were saved.
     """
     present = dict(arrays(nlp))
-    changed = [key for key in present if _shape(saved.get(key)) != _shape(present[key])]
+    shapes = {key: tuple(value.shape) for key, value in saved.items()}
+    changed = [key for key, value in present.items() if shapes.get(key) != tuple(value.shape)]
     if changed or len(saved) != len(present):
         raise ValueError(
             f"Cannot restore: the snapshot has {len(saved)} weights, the pipeline "
@@ -65,10 +182,7 @@ def restore(nlp: Language, saved: Snapshot) -> None:
         )
     with torch.no_grad():
         for key, value in present.items():
-            if isinstance(value, torch.Tensor):
-                value.copy_(saved[key])
-            else:
-                value[...] = saved[key]
+            value[...] = saved[key]
 
 
 def fingerprint(nlp: Language, component: str | None = None) -> str:
@@ -87,16 +201,5 @@ def fingerprint(nlp: Language, component: str | None = None) -> str:
 
 def count(nlp: Language) -> int:
     """Count the trained or pretrained numbers of a pipeline; shared weights count once."""
-    return sum(_size(value) for _, value in arrays(nlp))
-
-
-def _copy(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, torch.Tensor) else value.copy()
-
-
-def _size(value: Any) -> int:
-    return value.numel() if isinstance(value, torch.Tensor) else int(value.size)
-
-
-def _shape(value: Any) -> tuple[int, ...] | None:
-    return None if value is None else tuple(value.shape)
+    # Of arrays and tensors alike, nbytes over itemsize is the number of elements.
+    return sum(value.nbytes // value.itemsize for _, value in arrays(nlp))

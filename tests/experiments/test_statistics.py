@@ -1,0 +1,124 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from trfnb.experiments.statistics import (
+    bootstrap,
+    differences,
+    intervals,
+    summary,
+    t_quantile,
+    verdict,
+    verdicts,
+)
+
+T = {2: 4.302653, 3: 3.182446}  # 95 %, by degrees of freedom, from printed tables
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+@pytest.mark.parametrize("freedom", [1, 2, 4, 9, 30])
+def test_t_quantiles_are_scipys(level, freedom):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.t.ppf((1 + level) / 2, freedom)
+    assert t_quantile(level, freedom) == pytest.approx(expected, rel=1e-3)
+
+
+def test_intervals_by_hand():
+    runs = pd.DataFrame(
+        {
+            "sharing": ["a", "a", "a", "b", "b"],
+            "score": [1.0, 2.0, 3.0, 5.0, 7.0],
+            "cost": [4, 4, 4, None, None],
+        }
+    )
+    found = intervals(runs, "sharing", ["score", "cost"]).set_index(["sharing", "metric"])
+    a, half = found.loc[("a", "score")], T[2] * 1 / 3**0.5
+    assert a.tolist() == pytest.approx([2.0, 2 - half, 2 + half, 3], rel=1e-3)
+    assert found.loc[("b", "score"), "mean"] == 6.0
+    assert found.loc[("b", "score"), ["low", "high"]].isna().all(), "two runs tell no spread"
+    assert ("b", "cost") not in found.index
+    with pytest.raises(ValueError, match=r"\['speed'\]"):
+        intervals(runs, "sharing", "speed")
+
+
+def test_differences_are_paired_by_seed():
+    # Seeds differ by far more than the settings do: only pairs show the difference.
+    rows = [("a", seed, seed * 10 + step) for seed, step in ((0, 1.0), (1, 1.1), (2, 0.9))]
+    rows += [("b", seed, seed * 10.0) for seed in (2, 1, 0)]
+    runs = pd.DataFrame(rows, columns=["sharing", "seed", "score"]).assign(same=1.0)
+    found = differences(runs, ["score", "same"], of="a", against="b").set_index("metric")
+    assert found.loc["score", "mean"] == pytest.approx(1.0)
+    assert found.loc["score", "high"] - 1.0 == pytest.approx(T[2] * 0.1 / 3**0.5, rel=1e-3)
+    assert list(found["shows"]) == ["more", "open"]
+    turned = differences(runs, "score", of="b", against="a")
+    assert list(turned["shows"]) == ["less"]
+    with pytest.raises(ValueError, match="cost"):
+        differences(runs, "cost", of="a", against="b")
+
+
+def test_a_summary_is_read_by_metric_and_setting():
+    runs = pd.DataFrame(
+        {
+            "sharing": ["b", "b", "b", "a"],
+            "speed": [1000.0, 2000.0, 3000.0, 5000.0],
+            "score": [0.5, 0.5, 0.5, 0.25],
+        }
+    )
+    text = summary(intervals(runs, "sharing", ["speed", "score"]))
+    assert list(text.columns) == ["b", "a"]
+    assert text.loc["score"].tolist() == ["0.500 ± 0.000", "0.250"]
+    assert text.loc["speed", "b"] == "2,000 ± 2,484"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "answer"),
+    [
+        ([0.04, 0.05, 0.06], "keep apart"),
+        ([-0.04, -0.05, -0.06], "share"),
+        ([0.001, 0.000, -0.001], "no difference"),
+        ([0.0031, 0.0030, 0.0029], "no difference"),  # leaves out 0, yet is too small to matter
+        ([0.10, 0.00, 0.05], "cannot tell"),
+    ],
+)
+def test_a_verdict_follows_from_the_interval_and_the_margin(gaps, answer):
+    found = verdict(gaps, "tag_acc", margin=0.01)
+    half = T[2] * np.std(gaps, ddof=1) / 3**0.5
+    assert found.answer == answer
+    assert [found.mean, found.low, found.high] == pytest.approx(
+        [np.mean(gaps), np.mean(gaps) - half, np.mean(gaps) + half], rel=2e-3, abs=1e-6
+    )
+    assert answer in found.sentence
+    assert found.sentence.startswith("tag_acc: ")
+
+
+def test_a_verdict_that_cannot_tell_says_how_many_more_seeds():
+    # Mean and deviation 0.05: t₀.₉₇₅ / √n is 1.59 for three seeds, 1.05 for six, 0.92 for seven.
+    found = verdict([0.10, 0.00, 0.05], margin=0.001)
+    assert found.more_seeds == 4
+    assert "about 4 more seeds" in found.sentence
+    few = verdict([0.10, float("nan"), 0.11])
+    assert (few.answer, few.n, few.more_seeds) == ("cannot tell", 2, 1)
+    assert np.isnan([few.low, few.high]).all(), "no interval below three seeds"
+    with pytest.raises(ValueError, match="margin 0 and 0 pairs"):
+        verdict([], margin=0)
+
+
+def test_verdicts_are_of_all_scores_of_a_table():
+    rows = [("shared", seed, 0.5 + seed / 10, 0.8, None) for seed in range(3)]
+    rows += [("independent", seed, 0.5 + seed / 10, 0.9, None) for seed in range(3)]
+    runs = pd.DataFrame(rows, columns=["sharing", "seed", "tag_acc", "ents_f", "dep_las"])
+    found = verdicts(runs, ["tag_acc", "ents_f", "dep_las"])
+    assert found[["metric", "answer"]].to_numpy().tolist() == [
+        ["tag_acc", "no difference"],
+        ["ents_f", "keep apart"],
+    ]
+
+
+def test_a_bootstrap_is_numpys_quantile_of_resampled_scores():
+    values = np.arange(50.0)
+    low, high = bootstrap(lambda drawn: values[drawn].mean(), 50, resamples=300, level=0.9, seed=1)
+    rng = np.random.default_rng(1)
+    means = [values[rng.integers(50, size=50)].mean() for _ in range(300)]
+    assert (low, high) == tuple(np.quantile(means, [0.05, 0.95]))
+    # The normal approximation: 24.5 ± 1.645 × 14.43 / √50.
+    assert (low, high) == (pytest.approx(21.14, abs=0.6), pytest.approx(27.86, abs=0.6))

@@ -1,0 +1,49 @@
+"""The command ``trfnb compare``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add ``trfnb compare`` to a command line."""
+    app.command(
+        "compare", epilog='Example: trfnb compare my.cfg --corpus corpus/ --budget "5 min"'
+    )(compare_command)
+
+
+def compare_command(
+    config: Annotated[Path, typer.Argument(help="A spaCy config with a shared encoder.")],
+    corpus: Annotated[
+        str,
+        typer.Option(help="A folder with train.spacy, dev.spacy and test.spacy, or a corpus."),
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per way of sharing.")] = 3,
+    budget: Annotated[
+        str, typer.Option(help='Of a run: "5 min", "90 s", "60000 words".')
+    ] = "5 min",
+    margin: Annotated[float, typer.Option(help="The largest difference that does not matter.")] = (
+        0.01
+    ),
+    out: Annotated[Path, typer.Option(help="Where the winner goes.")] = Path("winner"),
+) -> None:
+    """Share one encoder, train one per task, or freeze it? Train all, compare, keep the winner.
+
+    CONFIG is an ordinary spaCy config with one transformer or tok2vec and components that listen
+    to it. Its shared, independent and frozen versions are trained with the same budget; the
+    verdicts are printed, and the winner is saved as a pipeline with its card, README.md.
+    """
+    # Only here: the other commands must not wait for spaCy and torch.
+    from trfnb import corpora
+    from trfnb.experiments.comparison import DocBinCorpus, compare
+
+    folder = Path(corpus)
+    is_binary = (folder / "train.spacy").exists()
+    data = DocBinCorpus(folder) if is_binary else corpora.load(corpus)
+    found = compare(data, config=config, seeds=seeds, budget=budget, margin=margin)
+    typer.echo(found.table().to_string())
+    for sentence in found.sentences():
+        typer.echo(sentence)
+    saved = found.save(out)
+    typer.echo(f'The winner ({found.sharing}) is in {saved}: spacy.load("{saved}").')

@@ -1,0 +1,424 @@
+"""Plain spaCy configs for the three ways of sharing an encoder: built, or rewritten from yours."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from spacy.ty import ListenedToComponent
+from spacy.util import load_model_from_config
+from thinc.api import Config
+
+import trfnb.registration  # noqa: F401  the configs name what it registers
+from trfnb import models
+
+Block = dict[str, Any]
+Sharing = Literal["shared", "independent", "frozen"]
+SHARINGS: tuple[str, ...] = get_args(Sharing)
+GradFactor = float | str | Mapping[str, Any]
+SpanChoice = Literal["doc", "sent"] | Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One task: its model around an encoder, and the scores it is judged by.
+
+    Attributes:
+        score: the metric that stands for the task in tables and early stopping.
+        label: the metric's name in figures.
+        model: the task's model, without its ``tok2vec``.
+        settings: of the component, where spaCy's defaults do not suit small corpora.
+        others: metrics that spaCy weighs by default and that we leave out (a weight of null).
+    """
+
+    score: str
+    label: str
+    model: Block
+    settings: Block = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+
+
+def _transitions(state_type: str, width: int, pieces: int) -> Block:
+    return {
+        "@architectures": "spacy.TransitionBasedParser.v2",
+        "state_type": state_type,
+        "extra_state_tokens": False,
+        "hidden_width": width,
+        "maxout_pieces": pieces,
+        "use_upper": True,
+        "nO": None,
+    }
+
+
+HEADS: dict[str, Head] = {
+    "tagger": Head(
+        "tag_acc",
+        "tag accuracy",
+        {"@architectures": "spacy.Tagger.v2", "nO": None, "normalize": False},
+    ),
+    "parser": Head(
+        "dep_las",
+        "labelled attachment",
+        _transitions("parser", 128, 3),
+        # spaCy drops labels seen fewer than 30 times; a thousand sentences have many such.
+        {"min_action_freq": 5},
+        ("dep_uas", "dep_las_per_type", "sents_p", "sents_r", "sents_f"),
+    ),
+    "ner": Head(
+        "ents_f",
+        "entity F",
+        _transitions("ner", 64, 2),
+        {},
+        ("ents_p", "ents_r", "ents_per_type"),
+    ),
+    # Pooled token vectors only: a bag of words beside them would hide what the encoder learns.
+    "textcat": Head(
+        "cats_macro_f",
+        "category macro F",
+        {
+            "@architectures": "spacy.TextCatReduce.v1",
+            "exclusive_classes": True,
+            "use_reduce_first": False,
+            "use_reduce_last": False,
+            "use_reduce_max": True,
+            "use_reduce_mean": True,
+            "nO": None,
+        },
+        {},
+        ("cats_score",),
+    ),
+}
+
+TASKS = tuple(HEADS)
+
+
+def build_config(
+    tasks: Sequence[str] = TASKS,
+    encoder: str = "tok2vec",
+    sharing: str = "shared",
+    *,
+    lang: str = "en",
+    width: int = 96,
+    depth: int = 4,
+    embed_rows: int = 2000,
+    grad_factor: GradFactor = 1.0,
+    balance: str | Mapping[str, Any] | None = None,
+    layer: int = -1,
+    pooling: str = "reduce_mean.v1",
+    get_spans: SpanChoice = "doc",
+    precision: str = "fp32",
+    tokenizer_config: Mapping[str, Any] | None = None,
+    transformer_config: Mapping[str, Any] | None = None,
+    dropout: float = 0.1,
+    batch_words: int | None = None,
+    accumulate_gradient: int = 1,
+    learn_rate: float | Mapping[str, Any] | None = None,
+    encoder_rate: float = 1e-4,
+    layer_decay: float = 1.0,
+    max_epochs: int = 0,
+    max_steps: int = 2000,
+    patience: int = 600,
+    eval_frequency: int = 100,
+    seed: int = 0,
+) -> Config:
+    """Build a complete config: print it, edit it, hand it to ``spacy train`` or to ``train``.
+
+    Args:
+        tasks: any of tagger, parser, ner, textcat.
+        encoder: ``"tok2vec"`` for spaCy's hash-embedding CNN; ``"minilm"``, a local path or a hub
+            name for a transformer.
+        sharing: ``"shared"``: one encoder component, a listener in each task; ``"independent"``:
+            an encoder inside each task; ``"frozen"``: shared, and never updated. A frozen tok2vec
+            is random features: the floor that any trained encoder has to beat.
+        lang: language code of the tokeniser.
+        width: of the tok2vec's vectors; a transformer has its own.
+        depth: convolution layers of the tok2vec; each sees one more neighbour on both sides.
+        embed_rows: rows of its hash tables.
+        grad_factor: a number, a schedule block (``{"@schedules": …}``), ``"auto"``, or a mapping
+            from tasks to these; tasks left out have 1.0.
+        balance: the policy that chooses the factors of tasks set to ``"auto"``: its short name,
+            such as ``"equal_norms"`` or ``"upgrad"``, or its block (``{"@balancers": …}``). All
+            tasks are "auto" if ``grad_factor`` is left out.
+        layer: the hidden layer of a transformer that tasks read, ``-1`` for the last.
+        pooling: registered reduction from a token's wordpieces to its vector.
+        get_spans: how documents are cut for a transformer: ``"doc"``, ``"sent"``, or
+            ``{"strided": (window, stride)}`` in tokens.
+        precision: of a transformer's arithmetic, as ``trfnb.TransformerModel.v1`` takes it.
+        tokenizer_config: keyword arguments of the HuggingFace tokenizer.
+        transformer_config: keyword arguments of the HuggingFace model.
+        dropout: of the task models and the tok2vec.
+        batch_words: words per update, as a target; 500 for a tok2vec, 100 for a transformer.
+        accumulate_gradient: parts that an update's batch is split into.
+        learn_rate: a number or a schedule block, of the task models and the tok2vec. Left out:
+            0.001, or beside a transformer a linear warm-up to 0.002 and a decay to 0 at
+            ``max_steps``, where that is set.
+        encoder_rate: a transformer's own learn rate, at the peak of the schedule.
+        layer_decay: what each transformer layer's rate is, as a part of the one above it.
+        max_epochs: passes over the train split; 0 sets no limit.
+        max_steps: updates; 0 sets no limit.
+        patience: updates without a better score before the training ends; 0 never ends it.
+        eval_frequency: updates between two evaluations.
+        seed: of weights, shuffling and dropout.
+
+    Raises:
+        ValueError: names every unknown task, way of sharing and misplaced option at once.
+    """
+    tasks = tuple(tasks)
+    if balance is not None and grad_factor == 1.0:
+        grad_factor = "auto"
+    problems = _problems(tasks, encoder, sharing, grad_factor, balance)
+    if problems:
+        raise ValueError("Cannot build this pipeline:\n- " + "\n- ".join(problems))
+    is_transformer = encoder != "tok2vec"
+    if is_transformer:
+        upstream = "transformer"
+        name = models.path("minilm") if encoder == "minilm" else encoder
+        model: Block = {
+            "@architectures": "trfnb.TransformerModel.v1",
+            "name": name,
+            "get_spans": _span_getter(get_spans),
+            "tokenizer_config": dict(tokenizer_config or {}),
+            "transformer_config": dict(transformer_config or {}),
+            "precision": precision,
+        }
+        reads = {"pooling": {"@layers": pooling}, "layer": layer}
+        own = {**model, "@architectures": "trfnb.Tok2VecTransformer.v1", **reads}
+        listener = {"@architectures": "trfnb.TransformerListener.v1", **reads}
+    else:
+        upstream = "tok2vec"
+        model = own = {
+            "@architectures": "spacy.HashEmbedCNN.v2",
+            "width": width,
+            "depth": depth,
+            "embed_size": embed_rows,
+            "window_size": 1,
+            "maxout_pieces": 3,
+            "subword_features": True,
+            "pretrained_vectors": None,
+        }
+        listener = {"@architectures": "trfnb.Tok2VecListener.v1", "width": width}
+    components: Block = {}
+    if sharing != "independent":
+        policy = {"@balancers": f"trfnb.{balance}.v1"} if isinstance(balance, str) else balance
+        components[upstream] = {
+            "factory": f"trfnb_{upstream}",
+            "model": model,
+            "balance": None if policy is None else dict(policy),
+        }
+    for task in tasks:
+        factor = {"grad_factor": _factor_of(grad_factor, task)}
+        if sharing != "independent":
+            reader = {**listener, **factor, "upstream": upstream}
+        else:
+            reader = {**own, **factor} if is_transformer else own
+        head = HEADS[task]
+        components[task] = {
+            "factory": task,
+            **head.settings,
+            "model": {**head.model, "tok2vec": reader},
+        }
+    optimizer: Block = {
+        "@optimizers": "Adam.v1",
+        "learn_rate": _learn_rate(learn_rate, is_transformer, max_steps),
+    }
+    if is_transformer:
+        peak = peak_rate(optimizer["learn_rate"])
+        optimizer |= {"@optimizers": "trfnb.Adam.v1", "encoder_factor": encoder_rate / peak}
+        if layer_decay != 1.0:
+            optimizer |= {"layer_decay": layer_decay, "layers": _layers_of(name)}
+    config = complete(
+        Config(
+            {
+                "system": {"seed": seed, "gpu_allocator": "pytorch" if is_transformer else None},
+                "nlp": {"lang": lang, "pipeline": list(components), "batch_size": 256},
+                "components": components,
+                "training": {
+                    "dropout": dropout,
+                    "accumulate_gradient": accumulate_gradient,
+                    "patience": patience,
+                    "max_epochs": max_epochs,
+                    "max_steps": max_steps,
+                    "eval_frequency": eval_frequency,
+                    "score_weights": _score_weights(tasks),
+                    "batcher": {
+                        "@batchers": "spacy.batch_by_words.v1",
+                        "size": batch_words or (100 if is_transformer else 500),
+                        "tolerance": 0.2,
+                        "discard_oversize": False,
+                    },
+                    "optimizer": optimizer,
+                },
+            }
+        )
+    )
+    return _freeze(config, upstream) if sharing == "frozen" else config
+
+
+def with_sharing(config: Config, sharing: str) -> Config:
+    """Rewrite any config whose components listen to one encoder, for one way of sharing it.
+
+    Args:
+        config: with one transformer or tok2vec component that every listener reads; not changed.
+        sharing: ``"shared"`` completes the config; ``"independent"`` puts a copy of the encoder
+            in each listener's place; ``"frozen"`` leaves the encoder as it starts.
+
+    Raises:
+        ValueError: the way is unknown, the config has not one encoder with listeners, or a
+            frozen encoder has no place to be initialised.
+    """
+    if sharing not in SHARINGS:
+        raise ValueError(f"sharing: expected one of {list(SHARINGS)}, got {sharing!r}.")
+    nlp = load_model_from_config(config.copy(), auto_fill=True)
+    nlp._link_components()
+    pipes: dict[str, Any] = dict(nlp.pipeline)
+    upstreams = [
+        name
+        for name, pipe in pipes.items()
+        if isinstance(pipe, ListenedToComponent) and pipe.listener_map
+    ]
+    if len(upstreams) != 1:
+        raise ValueError(
+            "Expected a config with one transformer or tok2vec that components listen to, got "
+            f"{upstreams or 'none'} in the pipeline {nlp.pipe_names}. Give the components to be "
+            "compared a listener to one encoder, or leave the other encoder out."
+        )
+    (upstream,) = upstreams
+    complete_config = nlp.config.copy()
+    if sharing == "shared":
+        return complete_config
+    if sharing == "frozen":
+        return _freeze(complete_config, upstream)
+    components = complete_config["components"]
+    model = components.pop(upstream)["model"]
+    rewrite = pipes[upstream].model.attrs.get("replace_listener_cfg", lambda own, _: own)
+    for task in pipes[upstream].listener_map:
+        for parent, key in list(_listeners_in(components[task])):
+            parent[key] = rewrite(Config(model).copy(), parent[key])
+    complete_config["nlp"]["pipeline"].remove(upstream)
+    for setting in ("frozen_components", "annotating_components"):
+        names = complete_config["training"][setting]
+        complete_config["training"][setting] = [name for name in names if name != upstream]
+    return complete_config
+
+
+def complete(config: Config) -> Config:
+    """Fill every default in, as ``spacy init fill-config`` does; the input stays as it is."""
+    return load_model_from_config(config.copy(), auto_fill=True).config.copy()
+
+
+def peak_rate(learn_rate: float | Mapping[str, Any]) -> float:
+    """Return the highest rate of a config's learn rate: a number, or a warm-up schedule's peak.
+
+    Raises:
+        ValueError: the schedule's peak cannot be read from its block.
+    """
+    if not isinstance(learn_rate, Mapping):
+        return float(learn_rate)
+    for key in ("initial_rate", "rate", "max_rate"):
+        if isinstance(learn_rate.get(key), float | int):
+            return float(learn_rate[key])
+    raise ValueError(
+        "learn_rate: expected a number or a schedule with an initial_rate, such as "
+        f"warmup_linear.v1, got {dict(learn_rate)}. Give its highest value as a number."
+    )
+
+
+def _freeze(config: Config, upstream: str) -> Config:
+    """Keep a component out of training; spaCy then leaves it without weights, so a callback."""
+    if config["initialize"]["before_init"]:
+        raise ValueError(
+            "A frozen encoder is initialised by [initialize.before_init], and this config has "
+            f"{config['initialize']['before_init']} there. Leave that out, or leave out 'frozen'."
+        )
+    training = config["training"]
+    for setting in ("frozen_components", "annotating_components"):
+        training[setting] = [*dict.fromkeys([*training[setting], upstream])]
+    callback = {"@callbacks": "trfnb.initialize_frozen.v1", "names": [upstream]}
+    config["initialize"]["before_init"] = callback
+    return config
+
+
+def _listeners_in(block: Block) -> Iterator[tuple[Block, str]]:
+    """Yield each listener's place in a component's block: the parent and the key."""
+    for key, inner in block.items():
+        if isinstance(inner, dict):
+            if "Listener" in inner.get("@architectures", ""):
+                yield block, key
+            else:
+                yield from _listeners_in(inner)
+
+
+def _factor_of(grad_factor: GradFactor, task: str) -> float | str | Block:
+    """Return one task's gradient factor: a number, a schedule block or "auto"."""
+    if isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor:
+        grad_factor = grad_factor.get(task, 1.0)
+    if isinstance(grad_factor, Mapping):
+        return dict(grad_factor)
+    return grad_factor if isinstance(grad_factor, str) else float(grad_factor)
+
+
+def _learn_rate(
+    given: float | Mapping[str, Any] | None, is_transformer: bool, max_steps: int
+) -> float | Block:
+    if given is not None:
+        return dict(given) if isinstance(given, Mapping) else float(given)
+    if not is_transformer:
+        return 0.001
+    if not max_steps:  # no end known to decay towards
+        return 0.002
+    return {
+        "@schedules": "warmup_linear.v1",
+        "warmup_steps": max(1, max_steps // 10),
+        "total_steps": max_steps,
+        "initial_rate": 0.002,
+    }
+
+
+def _layers_of(name: str) -> int:
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(name).num_hidden_layers)
+
+
+def _span_getter(choice: SpanChoice) -> Block:
+    if isinstance(choice, str) and choice in ("doc", "sent"):
+        return {"@span_getters": f"trfnb.{choice}_spans.v1"}
+    if isinstance(choice, Mapping) and set(choice) == {"strided"}:
+        window, stride = choice["strided"]
+        return {"@span_getters": "trfnb.strided_spans.v1", "window": window, "stride": stride}
+    raise ValueError(
+        f"get_spans: expected 'doc', 'sent' or {{'strided': (window, stride)}}, got {choice!r}."
+    )
+
+
+def _score_weights(tasks: tuple[str, ...]) -> dict[str, float | None]:
+    """Weigh every task's main score alike; they sum to 1."""
+    unweighed = [metric for task in tasks for metric in HEADS[task].others]
+    weighed = {HEADS[task].score: round(1 / len(tasks), 4) for task in tasks}
+    return {**dict.fromkeys(unweighed, None), **weighed}
+
+
+def _problems(
+    tasks: tuple[str, ...],
+    encoder: str,
+    sharing: str,
+    grad_factor: GradFactor,
+    balance: str | Mapping[str, Any] | None,
+) -> list[str]:
+    problems = []
+    if unknown := [task for task in tasks if task not in HEADS]:
+        problems.append(f"tasks: expected some of {list(TASKS)}, got unknown {unknown}")
+    if not tasks or len(set(tasks)) < len(tasks):
+        problems.append(f"tasks: expected at least one, each once, got {list(tasks)}")
+    if sharing not in SHARINGS:
+        problems.append(f"sharing: expected one of {list(SHARINGS)}, got {sharing!r}")
+    by_task = isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor
+    if by_task and (extra := sorted(set(grad_factor) - set(tasks))):  # type: ignore[arg-type]
+        problems.append(f"grad_factor: tasks {extra} are not in {list(tasks)}")
+    if balance is not None and sharing != "shared":
+        problems.append(f"balance: nothing to balance where {encoder} is {sharing}; leave it out")
+    no_listener = sharing == "frozen" or (sharing == "independent" and encoder == "tok2vec")
+    if no_listener and balance is None and grad_factor != 1.0:
+        problems.append(
+            f"grad_factor: nothing to scale where {encoder} is {sharing}; leave it out (1.0)"
+        )
+    return problems

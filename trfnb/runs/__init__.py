@@ -11,7 +11,6 @@ from typing import Any
 
 _HOME = {
     "Sweep": "trfnb.runs.specification",
-    "SweepForm": "trfnb.runs.form",
     "load_sweep": "trfnb.runs.specification",
     "run_sweep": "trfnb.runs.sweep",
     "write_report": "trfnb.runs.report",

@@ -8,9 +8,9 @@ import pytest
 from thinc.api import Config
 
 from trfnb.experiments.pipelines import build_config
-from trfnb.experiments.replay import listener_blocks, schedules_of, tuned_config
+
 from trfnb.experiments.training import train
-from trfnb.experiments.tuner import Move, Tuner
+from trfnb.experiments.tuner import Move, Tuner, listener_blocks, schedules_of, tuned_config
 from trfnb.experiments.weights import fingerprint
 from trfnb.flow.measurement import GradientLog
 
@@ -147,7 +147,7 @@ def test_factors_within_one_step_are_no_schedule(corpus):
     tuner = Tuner(config(accumulate_gradient=2, balance="equal_norms"), corpus)
     tuner.run()
     with pytest.raises(ValueError, match="accumulate_gradient = 1"):
-        tuner.schedules()
+        tuner.export_parameters()
 
 
 def test_listener_blocks_are_the_configs_own():

@@ -243,7 +243,7 @@ class Tuner:
 
     def _wait_for_turn(self) -> None:
         """Let other tuners train while this one waits; keep the generators' state meanwhile."""
-        drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
         _TURN.release()
         try:
             sleep(0.001)  # a lock is not fair: whoever gives it up would get it again
@@ -251,7 +251,7 @@ class Tuner:
         finally:
             _TURN.acquire()
         random.setstate(drawn[0])
-        np.random.set_state(drawn[1])
+        np.random.set_state(drawn[1])  # noqa: NPY002
         torch.set_rng_state(drawn[2])
 
     def _apply(self, nlp: Language, made: int, seconds: float) -> None:
@@ -281,7 +281,9 @@ def presets(tasks: Sequence[str]) -> dict[str, dict[str, Value]]:
         "up over 100 updates": rise,
         "down over 100 updates": {**fall, "warmup_steps": 0, "total_steps": 100},
     }
-    found = {name: dict.fromkeys(tasks, value) for name, value in for_all.items()}
+    found: dict[str, dict[str, Value]] = {
+        name: dict.fromkeys(tasks, value) for name, value in for_all.items()
+    }
     found["only the first task"] = {task: float(task == tasks[0]) for task in tasks}
     for policy in PRESET_POLICIES:
         block = {"@balancers": f"trfnb.{policy}.v1"}

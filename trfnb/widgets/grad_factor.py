@@ -1,8 +1,10 @@
 """Dials for the factors of a training that runs meanwhile."""
 
+import threading
 import traceback
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from io import BytesIO
 from math import log10
@@ -33,8 +35,8 @@ HINTS = {
     "failed": "Restart trains again from the first update, with the dials as they stand.",
 }
 WAITED_FOR = (
-    "A cell waits for this training: buttons and dials answer when it has ended. Interrupt the "
-    "kernel to stop it."
+    "A cell waits for the end of this training. If buttons and dials do not answer meanwhile, "
+    "interrupt the kernel to stop it."
 )
 # JupyterLab marks the widgets of a kernel that is gone with this class.
 LOST = (
@@ -118,7 +120,8 @@ class GradFactorTuner(VBox):
         self.exports = Path(exports)
         self._message = ""
         self._waited_for = False
-        self._refreshing: Any = None
+        # JupyterLab may handle a click in another thread than the cell that runs.
+        self._lock = threading.RLock()
         self._drawn: tuple[int, str] = (-1, "")
         self.start_button = _button("Start", "play", self._on_start)
         self.pause_button = _button("Pause", "pause", self._on_pause)
@@ -132,7 +135,7 @@ class GradFactorTuner(VBox):
         self.progress = IntProgress(max=updates or 1, layout=shown)
         self.status = HTML()
         self.dials = {
-            task: Dial(task, lambda value, task=task: self._on_move(task, value))
+            task: Dial(task, partial(self._on_move, task))
             for task in self.tuner.tasks
         }
         self.live = HTML()
@@ -202,6 +205,10 @@ class GradFactorTuner(VBox):
 
     def refresh(self) -> None:
         """Show where the training is."""
+        with self._lock:
+            self._refresh()
+
+    def _refresh(self) -> None:
         tuner, state = self.tuner, self.tuner.state
         made = len(tuner.history)
         self.progress.value = min(made, self.progress.max)
@@ -257,11 +264,13 @@ class GradFactorTuner(VBox):
         return f"<div style='line-height:1.5'>{'<br>'.join(lines)}</div>"
 
     def _on_start(self, _: Any) -> None:
-        self._message = ""
-        self.tuner.start()
-        self.refresh()
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = refresh_while(lambda: self.tuner.busy, self.refresh)
+        with self._lock:
+            self._message = ""
+            resumed = self.tuner.busy
+            self.tuner.start()
+            self.refresh()
+            if not resumed:
+                self._refreshing = refresh_while(lambda: self.tuner.busy, self.refresh)
 
     def _on_pause(self, _: Any) -> None:
         self.tuner.pause()

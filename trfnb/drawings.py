@@ -1,29 +1,26 @@
 """Static figures of the way of the data: spans, padding, readings, alignment."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from spacy.tokens import Doc, Span
+from thinc.types import Ragged
 
+from trfnb.flow.batching import MicroBatch
+from trfnb.flow.wordpieces import Wordpieces
 from trfnb.plots import COLOURS, FONTS, blank, legible
-
-if TYPE_CHECKING:
-    from spacy.tokens import Doc, Span
-    from thinc.types import Ragged
-
-    from trfnb.flow.batching import MicroBatch
-    from trfnb.flow.wordpieces import Wordpieces
 
 LONGEST_WORD = 24
 LONGEST_LINE = 80
 _INCHES_PER_CHARACTER = 0.105
 
 
-def alignment(doc: "Doc", wordpieces: Sequence[str], rows: "Ragged") -> Figure:
+def alignment(doc: Doc, wordpieces: Sequence[str], rows: Ragged) -> Figure:
     """Draw which wordpieces each token is made of, in lines of about 80 characters.
 
     Args:
@@ -65,7 +62,7 @@ def alignment(doc: "Doc", wordpieces: Sequence[str], rows: "Ragged") -> Figure:
     return figure
 
 
-def padding(in_order: Sequence["MicroBatch"], by_length: Sequence["MicroBatch"]) -> Figure:
+def padding(in_order: Sequence[MicroBatch], by_length: Sequence[MicroBatch]) -> Figure:
     """Draw what the encoder computes of a batch: real wordpieces dark, padding light.
 
     Args:
@@ -92,7 +89,7 @@ def padding(in_order: Sequence["MicroBatch"], by_length: Sequence["MicroBatch"])
     return figure
 
 
-def spans(doc: "Doc", its_spans: Sequence["Span"]) -> Figure:
+def spans(doc: Doc, its_spans: Sequence[Span]) -> Figure:
     """Draw which tokens each span covers, one line per span.
 
     Args:
@@ -114,7 +111,7 @@ def spans(doc: "Doc", its_spans: Sequence["Span"]) -> Figure:
     return figure
 
 
-def readings(doc: "Doc", read: Mapping[str, tuple[Sequence["Span"], "Wordpieces"]]) -> Figure:
+def readings(doc: Doc, read: Mapping[str, tuple[Sequence[Span], Wordpieces]]) -> Figure:
     """Draw what span getters read of one doc and what they truncate, one panel per getter.
 
     Args:

@@ -289,61 +289,18 @@ def draws(table: pd.DataFrame, *, ylabel: str, chance: float | None = None) -> F
     return figure
 
 
-def norms(table: pd.DataFrame, *, column: str = "norm", smooth: int = 10) -> Figure:
+def norms(
+    table: pd.DataFrame, *, column: str = "norm", smooth: int = 10, axes: Any = None
+) -> Figure:
     """Draw each listener's gradient norm over the steps.
 
     Args:
         table: As `trfnb.flow.measurement.GradientLog.table` gives it.
         column: ``"norm"``, after the factor, or ``"raw_norm"``.
         smooth: Steps of a running mean, drawn over the pale values.
+        axes: Where to draw; a new figure's if left out.
     """
-    figure, ((axes,),) = blank(6.4, 3.2)
-    _norms(axes, table, column, smooth)
-    return figure
-
-
-def factors(table: pd.DataFrame) -> Figure:
-    """Draw each listener's effective factor over the steps of such a table."""
-    figure, ((axes,),) = blank(6.4, 2.6)
-    _factors(axes, table)
-    return figure
-
-
-def conflicts(table: pd.DataFrame, *, bins: int = 40) -> Figure:
-    """Draw a heat map of the cosine of each pair over the steps; grey where none is known.
-
-    Args:
-        table: As `trfnb.flow.measurement.GradientLog.conflicts` gives it.
-        bins: Columns of the map, each the mean of its steps.
-    """
-    pairs = table[["first", "second"]].drop_duplicates()
-    figure, ((axes,),) = blank(6.4, 1.4 + 0.35 * len(pairs))
-    _conflicts(figure, axes, table, bins)
-    return figure
-
-
-def overview(log: "GradientLog") -> Figure:
-    """Draw factors, norms and conflicts of at least one step above each other."""
-    table = log.table()
-    figure, panels = blank(7.2, 7.0, 3, sharex=True)
-    top, middle, bottom = panels[:, 0]
-    _factors(top, table)
-    _norms(middle, table, "norm", 10)
-    _conflicts(figure, bottom, log.conflicts(), 40)
-    for axes in (top, middle):
-        axes.set_xlabel("")
-    return figure
-
-
-def number(value: float) -> str:
-    """Write a number with three digits that count, and M and k for millions and thousands."""
-    for size, unit in ((1e6, " M"), (1e3, " k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}" if abs(value) >= 1 or value == 0 else f"{value:.3f}"
-
-
-def _norms(axes: Axes, table: pd.DataFrame, column: str, smooth: int) -> None:
+    axes = blank(6.4, 3.2)[1][0, 0] if axes is None else axes
     for name, colour, _ in _styles(_unique(table["listener"])):
         rows = table[table["listener"] == name]
         axes.plot(rows["step"], rows[column], color=colour, alpha=0.25, linewidth=0.8)
@@ -353,25 +310,35 @@ def _norms(axes: Axes, table: pd.DataFrame, column: str, smooth: int) -> None:
     axes.set(xlabel=_STEPS, ylabel=f"gradient norm,\n{which}")
     axes.set_ylim(bottom=0)
     _legend(axes, f"mean of {smooth} steps")
+    return axes.figure
 
 
-def _factors(axes: Axes, table: pd.DataFrame) -> None:
+def factors(table: pd.DataFrame, *, axes: Any = None) -> Figure:
+    """Draw each listener's effective factor over the steps of such a table."""
+    axes = blank(6.4, 2.6)[1][0, 0] if axes is None else axes
     for name, colour, _ in _styles(_unique(table["listener"])):
         rows = table[table["listener"] == name]
         axes.step(rows["step"], rows["factor"], color=colour, label=name, where="mid")
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set(xlabel=_STEPS, ylabel="effective factor")
     _legend(axes, "listener")
+    return axes.figure
 
 
-def _conflicts(figure: Figure, axes: Axes, table: pd.DataFrame, bins: int) -> None:
-    pairs = [f"{a} – {b}" for a, b in table[["first", "second"]].drop_duplicates().to_numpy()]
+def conflicts(table: pd.DataFrame, *, bins: int = 40, axes: Any = None) -> Figure:
+    """Draw a heat map of the cosine of each pair over the steps; grey where none is known.
+
+    Args:
+        table: As `trfnb.flow.measurement.GradientLog.conflicts` gives it.
+        bins: Columns of the map, each the mean of its steps.
+        axes: Where to draw; a new figure's if left out.
+    """
+    named = table.assign(pair=table["first"] + " – " + table["second"])
+    pairs = _unique(named["pair"])
+    axes = blank(6.4, 1.4 + 0.35 * len(pairs))[1][0, 0] if axes is None else axes
     last = int(table["step"].max()) if len(table) else 1
     edges = np.unique(np.linspace(0, last, min(bins, last) + 1).astype(int))
-    named = table.assign(
-        pair=table["first"] + " – " + table["second"],
-        bin=np.searchsorted(edges, table["step"], side="left") - 1,
-    )
+    named["bin"] = np.searchsorted(edges, table["step"], side="left") - 1
     grid = named.pivot_table(index="pair", columns="bin", values="cosine", dropna=False)
     values = grid.reindex(index=pairs, columns=range(len(edges) - 1)).to_numpy(dtype=float)
     # Cosines of gradients are small: on a scale to 1 the map would be white.
@@ -389,7 +356,25 @@ def _conflicts(figure: Figure, axes: Axes, table: pd.DataFrame, bins: int) -> No
     axes.set_yticks(np.arange(len(pairs)) + 0.5, pairs)
     axes.invert_yaxis()
     axes.set_xlabel(_STEPS)
-    figure.colorbar(mesh, ax=axes, label="cosine\n(red: conflict;\ngrey: not known)")
+    axes.figure.colorbar(mesh, ax=axes, label="cosine\n(red: conflict;\ngrey: not known)")
+    return axes.figure
+
+
+def overview(log: "GradientLog") -> Figure:
+    """Draw factors, norms and conflicts of at least one step above each other."""
+    figure, panels = blank(7.2, 7.0, 3, sharex=True)
+    factors(log.table(), axes=panels[0, 0])
+    norms(log.table(), axes=panels[1, 0])
+    conflicts(log.conflicts(), axes=panels[2, 0])
+    return figure
+
+
+def number(value: float) -> str:
+    """Write a number with three digits that count, and M and k for millions and thousands."""
+    for size, unit in ((1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}" if abs(value) >= 1 or value == 0 else f"{value:.3f}"
 
 
 def _points(

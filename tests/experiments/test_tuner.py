@@ -8,7 +8,6 @@ import pytest
 from thinc.api import Config
 
 from trfnb.experiments.pipelines import build_config
-
 from trfnb.experiments.training import train
 from trfnb.experiments.tuner import Move, Tuner, listener_blocks, schedules_of, tuned_config
 from trfnb.experiments.weights import fingerprint
@@ -82,6 +81,33 @@ def test_live_in_a_thread_with_pause_and_stop(corpus):
     assert "score" in tuner.history[-1], "what was reached is evaluated"
     replayed = train(tuner.export_config(), corpus, progress=False)
     assert fingerprint(replayed.nlp) == fingerprint(tuner.trained.nlp)
+
+
+def test_two_side_by_side_replay_to_the_same_weights(corpus):
+    tuners = [Tuner(config(), corpus), Tuner(config(max_steps=8), corpus)]
+    for tuner in tuners:
+        tuner.start()
+    for tuner in tuners:
+        tuner.join(60)
+        assert tuner.eta == 0.0
+        replayed = train(tuner.export_config(), corpus, progress=False)
+        assert fingerprint(replayed.nlp) == fingerprint(tuner.trained.nlp)
+
+
+def test_started_again_it_trains_with_the_factors_as_they_stand(corpus):
+    tuner = Tuner(config(max_steps=4), corpus)
+    tuner.run([Move(2, "ner", 0.25)])
+    tuner.start()
+    tuner.join(60)
+    assert factors(tuner, "ner") == [0.25] * 4
+    assert factors(tuner, "tagger") == [1.0] * 4
+    assert [(m.step, m.task) for m in tuner.moves] == [(0, "ner")]
+    tuner.start()
+    tuner.stop()
+    with pytest.raises(RuntimeError, match="at least one update"):
+        tuner.run()
+    assert tuner.state == "ended"
+    assert tuner.trained is None
 
 
 def test_the_thread_has_thincs_context(corpus):

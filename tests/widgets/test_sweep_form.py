@@ -9,7 +9,7 @@ from trfnb.runs.expansion import expand
 from trfnb.runs.specification import Sweep
 from trfnb.widgets import SweepForm
 
-PARAMETERS = '''
+PARAMETERS = """
 from typing import Literal
 seed: int = 0
 rate: float = 0.5
@@ -17,7 +17,7 @@ body: str = "tok2vec"  # "tok2vec", "minilm", or a transformer's path or hub nam
 sharing: str = "shared"  # "shared", "frozen"
 mode: Literal["a", "b"] = "a"
 smoke: bool = False  # a run of seconds
-'''
+"""
 
 
 def write(folder, parameters):

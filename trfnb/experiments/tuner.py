@@ -2,9 +2,9 @@
 
 import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import perf_counter, sleep
 from typing import Any, Literal
 
@@ -95,13 +95,6 @@ class Tuner:
         self._thread: threading.Thread | None = None
         self._busy_seconds = 0.0
 
-    def _begin_again(self) -> None:
-        if self.state in ("ended", "failed"):
-            self._reset()
-            for task, value in list(self.settings.items()):
-                if value != self.start_values.get(task):
-                    self.set(task, value)
-
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks whose factor can be moved."""
@@ -149,7 +142,11 @@ class Tuner:
         Args:
             script: Moves to make at their steps.
         """
-        self._begin_again()
+        if self.state in ("ended", "failed"):
+            self._reset()
+            for task, value in list(self.settings.items()):
+                if value != self.start_values.get(task):
+                    self.set(task, value)
         if self.state == "paused":
             self.state = "running"
             self._may_run.set()
@@ -182,23 +179,39 @@ class Tuner:
         if self.error is not None:
             raise self.error
 
-    def run(self, script: Sequence[Move] = ()) -> Trained:
-        """Train to the end in this thread, making given moves: the tuner without a person."""
-        self._begin_again()
-        self.state = "running"
-        self._train(tuple(script))
-        self.join()
+    def run(
+        self, script: Sequence[Move] = (), follow: Callable[[], None] = lambda: None
+    ) -> Trained:
+        """Wait for the end of the training; it starts here unless someone started it before.
+
+        Args:
+            script: Moves to make at their steps, where it starts here.
+            follow: Called a few times per second meanwhile, and once after the end.
+
+        Raises:
+            RuntimeError: It was stopped before the first update.
+        """
+        if self.state in ("ready", "paused"):
+            self.start(script)
+        try:
+            while self.busy:
+                follow()
+                self.join(0.2)
+            self.join()
+        finally:
+            if self.busy:  # interrupted
+                self.stop()
+            follow()
         if self.trained is None:
             raise RuntimeError(
                 "Tuner.run expected at least one update, but the training was stopped before it. "
-                "Call run or start again."
+                "Start it again."
             )
         return self.trained
 
     def moves_table(self) -> pd.DataFrame:
         """Return one row per move: ``step``, ``task``, ``value``, ``seconds``."""
-        columns = ["step", "task", "value", "seconds"]
-        return pd.DataFrame([asdict(move) for move in self.moves], columns=columns)
+        return pd.DataFrame(self.moves, columns=["step", "task", "value", "seconds"])
 
     def export_config(self) -> Config:
         """Return a config that trains this very run again, as far as it came."""

@@ -89,10 +89,9 @@ class SpanStepper(VBox):
         readings = sum(span.start <= token.i < span.end for span in self._spans)
         return _mark(token.text_with_ws, _AGAIN if readings > 1 else _ALONE)
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **options: Any) -> Any:
         still = f"<p>{self.title.value}</p>{self.text.value}<p>{self.legend.value}</p>"
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        return bundle | {"text/html": still}
+        return super()._repr_mimebundle_(**options) | {"text/html": still}
 
 
 class AlignmentExplorer(VBox):
@@ -131,8 +130,8 @@ class AlignmentExplorer(VBox):
         said = f"{len(doc)} tokens, {len(strings)} wordpieces; {without} tokens without a wordpiece"
         return said, picture.getvalue()
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**options)
         if not self.image.value:
             return bundle | {"text/html": f"<p>{self.message.value}</p>"}
         return bundle | {"image/png": b64encode(self.image.value).decode("ascii")}
@@ -188,9 +187,8 @@ class Neighbours(VBox):
         others = [(name, c) for name, c in near if name.casefold() != word.casefold()]
         return others[: self.n.value]
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        return bundle | {"text/html": self.columns.value}
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return super()._repr_mimebundle_(**options) | {"text/html": self.columns.value}
 
 
 def _mark(text: str, colour: str) -> str:

@@ -22,7 +22,7 @@ from thinc.api import Config
 from trfnb import plots
 from trfnb.experiments.training import HasExamples, Trained
 from trfnb.experiments.tuner import BALANCE, Move, Tuner, presets
-from trfnb.widgets.live import REFRESH_SECONDS, refresh_while, training_charts
+from trfnb.widgets.live import refresh_while, training_charts
 
 # A slider's places: 0, then from 0.01 to 100 with twenty places per power of ten.
 LOWEST, PER_DECADE, LAST_PLACE = -2, 20, 81
@@ -124,8 +124,8 @@ class GradFactorTuner(VBox):
         self._lock = threading.RLock()
         self._drawn: tuple[int, str] = (-1, "")
         self.start_button = _button("Start", "play", self._on_start)
-        self.pause_button = _button("Pause", "pause", self._on_pause)
-        self.stop_button = _button("Stop", "stop", self._on_stop)
+        self.pause_button = _button("Pause", "pause", partial(self._steer, self.tuner.pause))
+        self.stop_button = _button("Stop", "stop", partial(self._steer, self.tuner.stop))
         self.export_button = _button("Export", "download", self._on_export)
         self._presets = presets(self.tuner.tasks)
         self.preset = Dropdown(options=["", *self._presets], description="Preset")
@@ -134,10 +134,7 @@ class GradFactorTuner(VBox):
         shown = Layout(width="200px", display="flex" if updates else "none")
         self.progress = IntProgress(max=updates or 1, layout=shown)
         self.status = HTML()
-        self.dials = {
-            task: Dial(task, partial(self._on_move, task))
-            for task in self.tuner.tasks
-        }
+        self.dials = {task: Dial(task, partial(self._on_move, task)) for task in self.tuner.tasks}
         self.live = HTML()
         buttons = [self.start_button, self.pause_button, self.stop_button, self.export_button]
         wrapped = Layout(flex_flow="row wrap")
@@ -157,34 +154,14 @@ class GradFactorTuner(VBox):
     def finish(self, script: Sequence[Move] = ()) -> Trained:
         """Train to the end in the cell that calls this, while the view follows.
 
-        A training that someone started goes on, also from a pause; else it starts here.
-
-        Args:
-            script: Moves to make at their steps, where it starts here.
-
-        Raises:
-            RuntimeError: It was stopped before the first update.
+        Args and errors are those of `Tuner.run`.
         """
-        if self.tuner.state in ("ready", "paused"):
-            self.tuner.start(script)
         self._waited_for = True
         try:
-            while self.tuner.busy:
-                self.refresh()
-                self.tuner.join(REFRESH_SECONDS)
-            self.tuner.join()
-        except KeyboardInterrupt:
-            self.tuner.stop()
-            raise
+            return self.tuner.run(script, follow=self.refresh)
         finally:
             self._waited_for = False
             self.refresh()
-        if self.tuner.trained is None:
-            raise RuntimeError(
-                "GradFactorTuner.finish expected at least one update, but the training was "
-                "stopped before it. Press Restart, then run this cell again."
-            )
-        return self.tuner.trained
 
     def figure(self) -> Figure:
         """Return factors, norms and conflicts over the steps, as a static figure."""
@@ -225,10 +202,9 @@ class GradFactorTuner(VBox):
             setting = tuner.settings[task]
             if isinstance(setting, float | int):
                 dial.show(setting)
-            elif setting == "auto":
-                dial.show(factors.get(task, 1.0), f"set by {_name(tuner.settings.get(BALANCE))}")
             else:
-                dial.show(factors.get(task, 1.0), f"set by {_name(setting)}")
+                chooser = tuner.settings.get(BALANCE) if setting == "auto" else setting
+                dial.show(factors.get(task, 1.0), f"set by {_name(chooser)}")
         if self._drawn != (made, state):
             self._drawn = (made, state)
             history = list(tuner.history)
@@ -272,12 +248,8 @@ class GradFactorTuner(VBox):
             if not resumed:
                 self._refreshing = refresh_while(lambda: self.tuner.busy, self.refresh)
 
-    def _on_pause(self, _: Any) -> None:
-        self.tuner.pause()
-        self.refresh()
-
-    def _on_stop(self, _: Any) -> None:
-        self.tuner.stop()
+    def _steer(self, act: Callable[[], None], _: Any) -> None:
+        act()
         self.refresh()
 
     def _on_export(self, _: Any) -> None:
@@ -315,8 +287,8 @@ class GradFactorTuner(VBox):
     def _ipython_display_(self) -> None:
         display(self._repr_mimebundle_(), raw=True, display_id=self.model_id)
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**options)
         if not self.tuner.log.steps:
             return bundle | {"text/html": "<p>Dials of a training that has not started yet.</p>"}
         picture = BytesIO()

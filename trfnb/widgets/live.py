@@ -6,14 +6,13 @@ A chart takes a millisecond here; a matplotlib figure would take the training's 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from itertools import combinations
-from math import asinh, isfinite
+from math import asinh, isfinite, nan
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from trfnb.experiments.heads import HEADS
-from trfnb.flow.measurement import Step
+from trfnb.flow.measurement import GradientLog, Step
 from trfnb.plots import COLOURS
 
 REFRESH_SECONDS = 0.2
@@ -56,35 +55,27 @@ def training_charts(
         tasks: The names of the listening components.
     """
     last = max(len(history), len(steps), 1)
+    every = -(-last // MOST_POINTS)
     scored = [row for row in history if "score" in row]
-    metrics = {task: HEADS[task].score if task in HEADS else "" for task in tasks}
+    metrics = {task: HEADS[task].score for task in tasks if task in HEADS}
     scores = {
-        name: ([row["step"] for row in scored], [row.get(metric, np.nan) for row in scored])
+        name: ([row["step"] for row in scored], [row.get(metric, nan) for row in scored])
         for name, metric in {**metrics, "all, weighted": "score"}.items()
     }
-    rows = history[:: -(-len(history) // MOST_POINTS) or 1]
+    rows = history[::every]
     losses = {
         task: (
             [row["step"] for row in rows],
-            [row.get(f"loss_{task}", np.nan) / max(row["words"], 1) for row in rows],
+            [row.get(f"loss_{task}", nan) / max(row["words"], 1) for row in rows],
         )
         for task in tasks
     }
-    drawn = range(0, len(steps), -(-len(steps) // MOST_POINTS) or 1)
-    updates = [number + 1 for number in drawn]
-    listeners = steps[-1].listeners if steps else ()
-    factors, norms, cosines = {}, {}, {}
-    raw = {number: np.sqrt(steps[number].gram.diagonal()) for number in drawn}
-    for i, name in enumerate(listeners):
-        factors[name] = (updates, [steps[n].factors[i] for n in drawn])
-        norms[name] = (updates, [abs(steps[n].factors[i]) * raw[n][i] for n in drawn])
-    for i, j in combinations(range(len(listeners)), 2):
-        scales = [raw[n][i] * raw[n][j] for n in drawn]
-        found = [
-            steps[n].gram[i, j] / scale if scale > 0 else np.nan
-            for n, scale in zip(drawn, scales, strict=True)
-        ]
-        cosines[f"{listeners[i]}–{listeners[j]}"] = (updates, found)
+    log = GradientLog()
+    log.steps = list(steps[::every])
+    factors, norms = (
+        _series(log.table(), ["listener"], what, every) for what in ("factor", "norm")
+    )
+    cosines = _series(log.conflicts(), ["first", "second"], "cosine", every)
     charts = (
         chart("dev score", scores, last, dots=True),
         chart("effective factor (log scale)", factors, last, scale=lambda v: asinh(50 * v)),
@@ -147,6 +138,14 @@ def chart(
         f'aria-label="{escape(title)}" font-family="sans-serif">{"".join(parts)}</svg>'
         f"<div>{' &nbsp; '.join(legend)}</div></div>"
     )
+
+
+def _series(table: pd.DataFrame, by: list[str], value: str, every: int) -> Series:
+    """Return each line's updates and values, from a table that skips updates."""
+    return {
+        " – ".join(map(str, names)): (((rows["step"] - 1) * every + 1).tolist(), rows[value].tolist())
+        for names, rows in table.groupby(by, sort=False)
+    }
 
 
 def _text(x: float, y: float, text: str, size: int, anchor: str = "start") -> str:

@@ -154,15 +154,14 @@ class SweepForm(VBox):
         parts = [part.strip() for part in field.value.split(";") if part.strip()]
         return [from_text(part, self.declared[name]) for part in parts]
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **options: Any) -> Any:
         rows = "".join(
             f"<tr><td>{escape(name)}</td><td>{escape(str(field.value))}</td>"
             f"<td>{escape(self.declared[name].help)}</td></tr>"
             for name, field in self.fields.items()
         )
         still = f"<table>{rows}</table>{self.message.value}{self.output.value}"
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        return bundle | {"text/html": still}
+        return super()._repr_mimebundle_(**options) | {"text/html": still}
 
 
 def _field(parameter: Parameter) -> Any:

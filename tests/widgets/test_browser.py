@@ -15,6 +15,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SHOTS = ROOT / "papermill_runs" / "browser"  # ignored by git, and not cleared by pytest
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = [
     "--no-sandbox",
@@ -145,8 +146,7 @@ def browser():
 @pytest.fixture
 def open_notebook(lab, folder, browser, request):
     """Write a notebook, open it at 900 pixels' width and return its page."""
-    shots = ROOT / "papermill_runs" / "browser"  # ignored by git, and not cleared by pytest
-    shots.mkdir(parents=True, exist_ok=True)
+    SHOTS.mkdir(parents=True, exist_ok=True)
     pages = []
 
     def opened(*cells):
@@ -163,7 +163,7 @@ def open_notebook(lab, folder, browser, request):
 
     yield opened
     for page in pages:
-        page.screenshot(path=shots / f"{request.node.name}.png")
+        page.screenshot(path=SHOTS / f"{request.node.name}.png")
         page.close()
 
 
@@ -232,12 +232,16 @@ def test_the_tuner_is_turned_restarted_and_doubled(open_notebook, folder):
     view.get_by_label("Preset").select_option("frozen for 50 updates, then up")
     view.get_by_text("5 move(s)").wait_for()
     wait_for_updates(page, 0, updates(view) + 110)
-    assert view.get_by_text("5 move(s)").count() == 1, "what the program shows is no move"
+    view.get_by_label("Preset").select_option("policy: equal_norms")
+    view.get_by_text("9 move(s)").wait_for()
+    wait_for_updates(page, 0, updates(view) + 20)
+    assert view.get_by_text("9 move(s)").count() == 1, "what the program shows is no move"
+    view.screenshot(path=SHOTS / "tuner_running.png")
     overflow = "e => e.scrollWidth - e.clientWidth"
     assert view.evaluate(overflow) <= 0, "all is in sight at 900 pixels"
     view.get_by_role("button", name="Stop").click()
     view.get_by_role("button", name="Restart").click()
-    view.get_by_text("3 move(s)").wait_for()
+    view.get_by_text("4 move(s)").wait_for()
     wait_for_updates(page, 0, 3)
 
     run_cell(page, 0)  # ends the first view's training
@@ -255,7 +259,7 @@ def test_the_tuner_is_turned_restarted_and_doubled(open_notebook, folder):
     page.get_by_text("all is written", exact=True).wait_for()
     first, second, third = json.loads((folder / "found.json").read_text())
     assert {one["state"] for one in (first, second, third)} == {"ended"}
-    assert [task for _, task, _ in first["moves"]] == ["tagger", "ner", "textcat"]
+    assert [task for _, task, _ in first["moves"]] == ["tagger", "ner", "textcat", "balance"]
     assert second["moves"] == third["moves"] == []
     assert second["last"] == {"tagger": 10.0, "ner": 1.0, "textcat": 1.0}
     for one in (first, second, third):

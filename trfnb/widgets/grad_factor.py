@@ -122,6 +122,7 @@ class GradFactorTuner(VBox):
         self._waited_for = False
         # JupyterLab may handle a click in another thread than the cell that runs.
         self._lock = threading.RLock()
+        self._refreshing: Any = None
         self._drawn: tuple[int, str] = (-1, "")
         self.start_button = _button("Start", "play", self._on_start)
         self.pause_button = _button("Pause", "pause", partial(self._steer, self.tuner.pause))
@@ -209,7 +210,7 @@ class GradFactorTuner(VBox):
             self._drawn = (made, state)
             history = list(tuner.history)
             self.live.value = training_charts(history, list(tuner.log.steps), tuner.tasks)
-            if state in ("ended", "failed") and get_ipython():
+            if state in ("ended", "failed") and get_ipython() and self.model_id:
                 # Exported pages and saved notebooks show the last picture of the view.
                 update_display(self._repr_mimebundle_(), raw=True, display_id=self.model_id)
 

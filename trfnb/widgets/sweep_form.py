@@ -124,15 +124,15 @@ class SweepForm(VBox):
 
     def refresh(self) -> None:
         """Show how many runs the form describes, or its errors, and what the sweep printed."""
-        errors: list[str] = []
+        valid = True
         try:
             count = len(expand(self.sweep))
             self.message.value = f"{count} run{'s' if count > 1 else ''}"
         except ValueError as error:
-            errors = list(getattr(error, "faults", str(error).splitlines()))
-            lines = "".join(f"<li>{escape(line)}</li>" for line in errors)
-            self.message.value = f"<ul style='color:#b42318'>{lines}</ul>"
-        self.run_button.disabled = bool(errors) or self.running
+            valid = False
+            lines = escape(str(error)).replace("\n", "<br>")
+            self.message.value = f"<div style='color:#b42318'>{lines}</div>"
+        self.run_button.disabled = self.running or not valid
         self.stop_button.disabled = not self.running
         if self.process is not None:
             code = self.process.poll()

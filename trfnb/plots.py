@@ -366,6 +366,8 @@ def overview(log: "GradientLog") -> Figure:
     factors(log.table(), axes=panels[0, 0])
     norms(log.table(), axes=panels[1, 0])
     conflicts(log.conflicts(), axes=panels[2, 0])
+    for axes in panels[:2, 0]:
+        axes.set_xlabel("")
     return figure
 
 

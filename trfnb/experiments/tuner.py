@@ -28,8 +28,8 @@ PIECEWISE_CONSTANT = "trfnb.moves.v1"
 PRESET_POLICIES = ("equal_norms", "uncertainty", "upgrad", "pcgrad")
 
 # Dropout and shuffling draw from generators that the whole process shares. Only the tuner whose
-# turn it is computes, with its own generators' state: each run can be repeated exactly, also
-# when several train side by side.
+# turn it is computes, with its own generators' state: on a CPU each run can be repeated exactly,
+# also when several train side by side.
 _TURN = threading.Lock()
 
 

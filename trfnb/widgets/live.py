@@ -143,7 +143,10 @@ def chart(
 def _series(table: pd.DataFrame, by: list[str], value: str, every: int) -> Series:
     """Return each line's updates and values, from a table that skips updates."""
     return {
-        " – ".join(map(str, names)): (((rows["step"] - 1) * every + 1).tolist(), rows[value].tolist())
+        " – ".join(map(str, names)): (
+            ((rows["step"] - 1) * every + 1).tolist(),
+            rows[value].tolist(),
+        )
         for names, rows in table.groupby(by, sort=False)
     }
 

@@ -8,9 +8,8 @@ import pytest
 from thinc.api import Config
 
 from trfnb.experiments.configs import build_config
-from trfnb.experiments.replay import listener_blocks, schedules_of, tuned_config
 from trfnb.experiments.training import train
-from trfnb.experiments.tuner import Move, Tuner
+from trfnb.experiments.tuner import Move, Tuner, listener_blocks, schedules_of, tuned_config
 from trfnb.experiments.weights import fingerprint
 from trfnb.flow.measurement import GradientLog
 
@@ -84,6 +83,33 @@ def test_live_in_a_thread_with_pause_and_stop(corpus):
     assert fingerprint(replayed.nlp) == fingerprint(tuner.trained.nlp)
 
 
+def test_two_side_by_side_replay_to_the_same_weights(corpus):
+    tuners = [Tuner(config(), corpus), Tuner(config(max_steps=8), corpus)]
+    for tuner in tuners:
+        tuner.start()
+    for tuner in tuners:
+        tuner.join(60)
+        assert tuner.eta == 0.0
+        replayed = train(tuner.export_config(), corpus, progress=False)
+        assert fingerprint(replayed.nlp) == fingerprint(tuner.trained.nlp)
+
+
+def test_started_again_it_trains_with_the_factors_as_they_stand(corpus):
+    tuner = Tuner(config(max_steps=4), corpus)
+    tuner.run([Move(2, "ner", 0.25)])
+    tuner.start()
+    tuner.join(60)
+    assert factors(tuner, "ner") == [0.25] * 4
+    assert factors(tuner, "tagger") == [1.0] * 4
+    assert [(m.step, m.task) for m in tuner.moves] == [(0, "ner")]
+    tuner.start()
+    tuner.stop()
+    with pytest.raises(RuntimeError, match="at least one update"):
+        tuner.run()
+    assert tuner.state == "ended"
+    assert tuner.trained is None
+
+
 def test_the_thread_has_thincs_context(corpus):
     from thinc.api import NumpyOps, use_ops
     from thinc.backends import get_current_ops
@@ -147,7 +173,7 @@ def test_factors_within_one_step_are_no_schedule(corpus):
     tuner = Tuner(config(accumulate_gradient=2, balance="equal_norms"), corpus)
     tuner.run()
     with pytest.raises(ValueError, match="accumulate_gradient = 1"):
-        tuner.schedules()
+        tuner.export_parameters()
 
 
 def test_listener_blocks_are_the_configs_own():

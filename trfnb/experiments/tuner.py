@@ -1,25 +1,36 @@
 """Train while someone turns the factors: start, pause, move, stop; then export and replay."""
 
+import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import asdict, dataclass
-from time import perf_counter
+from dataclasses import dataclass
+from time import perf_counter, sleep
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+import torch
 from spacy.language import Language
 from spacy.util import registry
 from thinc.api import Config
 
-from trfnb.experiments.replay import listener_blocks, schedules_of, tuned_config
 from trfnb.experiments.training import HasExamples, Trained, train
 from trfnb.flow.gradients import GradFactor
 from trfnb.flow.measurement import GradientLog
 
-State = Literal["ready", "running", "paused", "ended", "failed"]
-Value = float | str | Mapping[str, Any]
-POLICY = "balance"
+State = Literal["ready", "running", "paused", "stopping", "ended", "failed"]
+Value = float | str | Mapping[str, Any] | None
+
+BALANCE = "balance"
+FROZEN_THEN_WARMUP = "trfnb.thaw.v1"
+PIECEWISE_CONSTANT = "trfnb.moves.v1"
+PRESET_POLICIES = ("equal_norms", "uncertainty", "upgrad", "pcgrad")
+
+# Dropout and shuffling draw from generators that the whole process shares. Only the tuner whose
+# turn it is computes, with its own generators' state: on a CPU each run can be repeated exactly,
+# also when several train side by side.
+_TURN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Move:
     Attributes:
         step: Updates made before it acts.
         task: Whose factor, or ``"balance"`` for the policy.
-        value: A number, a schedule block, ``"auto"``; or a policy's block.
+        value: A number, a schedule block or ``"auto"``; for the policy its block, or None.
         seconds: Since the start.
     """
 
@@ -43,18 +54,21 @@ class Tuner:
     """A training whose factors may be moved between two updates, from another thread.
 
     Args:
-        config: A complete config whose tasks listen to one body; it is not changed.
+        config: A complete config whose tasks share an encoder or tok2vec; it is not changed.
         corpus: Trained and scored on.
 
     Attributes:
-        state: Where it is.
+        state: ``"ready"``, ``"running"``, ``"paused"``, ``"stopping"``, ``"ended"``, ``"failed"``.
+        start_values: Each task's factor in the config.
+        settings: Each task's factor as last set, and the policy under ``"balance"`` if it was set.
         history: The rows of `trfnb.experiments.training.Trained.history` so far.
         moves: Every change, in order; of several before one update the last acts.
+        log: Factors and gradients at the shared output, one `Step` per update.
         trained: The result, once ended; None if it was stopped before the first update.
         error: What ended a failed training.
 
     Raises:
-        ValueError: no task of the config listens.
+        ValueError: No task of the config listens.
     """
 
     def __init__(self, config: Config, corpus: HasExamples) -> None:
@@ -63,19 +77,23 @@ class Tuner:
         self.start_values: dict[str, Any] = {
             task: block["grad_factor"] for task, block in listener_blocks(self.config).items()
         }
+        self.settings = dict(self.start_values)
+        self._lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
         self.state: State = "ready"
         self.history: list[dict[str, Any]] = []
         self.moves: list[Move] = []
+        self.log = GradientLog()
         self.trained: Trained | None = None
         self.error: BaseException | None = None
-        self._log = GradientLog()
         self._waiting: list[tuple[str, Any]] = []
-        self._lock = threading.Lock()
         self._may_run = threading.Event()
         self._may_run.set()
         self._stop = False
         self._thread: threading.Thread | None = None
-        self._started = 0.0
+        self._busy_seconds = 0.0
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -83,35 +101,52 @@ class Tuner:
         return tuple(self.start_values)
 
     @property
-    def log(self) -> GradientLog:
-        """What met at the shared output so far."""
-        return self._log
+    def busy(self) -> bool:
+        """Whether the thread of the training lives."""
+        return self._thread is not None and self._thread.is_alive()
 
-    # -- steering ---------------------------------------------------------------------------
+    @property
+    def eta(self) -> float | None:
+        """Seconds of training left until ``max_steps``; None where the pace or end is unknown."""
+        total, made = int(self.config["training"]["max_steps"]), len(self.history)
+        if not total or not made:
+            return None
+        return self._busy_seconds / made * max(total - made, 0)
 
     def set(self, task: str, value: Value) -> None:
         """Move a factor; it acts at the next update.
 
         Args:
-            task: One of `tasks`, or ``"balance"`` to set the policy that "auto" follows.
+            task: One of `tasks`, or ``"balance"`` to set the policy that ``"auto"`` follows.
             value: A number, a schedule block (its first step is that update), or ``"auto"``; for
-                the policy its block.
+                the policy its block, or None for no policy.
 
         Raises:
-            ValueError: there is no such task, or the value is not finite.
-            TypeError: the value is no factor.
+            ValueError: There is no such task, or the value is not finite.
+            TypeError: The value is not a factor.
         """
-        if task not in (*self.tasks, POLICY):
-            raise ValueError(f"A move expected a task of {[*self.tasks, POLICY]}, got {task!r}.")
-        if task != POLICY:
-            GradFactor(_resolved(value))  # an error belongs to the mover, not to the training
-        elif value is not None:
-            _resolved(value)
+        if task not in (*self.tasks, BALANCE):
+            raise ValueError(f"A move expected a task of {[*self.tasks, BALANCE]}, got {task!r}.")
+        resolved = _resolved(value)  # an error belongs to who moves, not to the training
+        if task != BALANCE:
+            GradFactor(resolved)
         with self._lock:
             self._waiting.append((task, value))
+            self.settings[task] = value
 
-    def start(self) -> None:
-        """Train in a thread of its own, or go on after a pause."""
+    def start(self, script: Sequence[Move] = ()) -> None:
+        """Train in a thread of its own, or go on after a pause.
+
+        After the end it trains again from the first update, with the factors as they stand.
+
+        Args:
+            script: Moves to make at their steps.
+        """
+        if self.state in ("ended", "failed"):
+            self._reset()
+            for task, value in list(self.settings.items()):
+                if value != self.start_values.get(task):
+                    self.set(task, value)
         if self.state == "paused":
             self.state = "running"
             self._may_run.set()
@@ -119,7 +154,9 @@ class Tuner:
             self.state = "running"
             # Thinc keeps its present device in a context variable, which a new thread lacks.
             run = copy_context().run
-            self._thread = threading.Thread(target=run, args=(self._train, ()), daemon=True)
+            self._thread = threading.Thread(
+                target=run, args=(self._train, tuple(script)), daemon=True
+            )
             self._thread.start()
 
     def pause(self) -> None:
@@ -130,8 +167,10 @@ class Tuner:
 
     def stop(self) -> None:
         """End the training before the next update; what was reached is evaluated."""
-        self._stop = True
-        self._may_run.set()
+        if self.state in ("running", "paused"):
+            self.state = "stopping"
+            self._stop = True
+            self._may_run.set()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the training has ended; raise what ended it, if it failed."""
@@ -140,55 +179,74 @@ class Tuner:
         if self.error is not None:
             raise self.error
 
-    def run(self, script: Sequence[Move] = ()) -> Trained:
-        """Train to the end in this thread, making given moves: the tuner without a person."""
-        self._train(tuple(script))
-        self.join()
+    def run(
+        self, script: Sequence[Move] = (), follow: Callable[[], None] = lambda: None
+    ) -> Trained:
+        """Wait for the end of the training; it starts here unless someone started it before.
+
+        Args:
+            script: Moves to make at their steps, where it starts here.
+            follow: Called a few times per second meanwhile, and once after the end.
+
+        Raises:
+            RuntimeError: It was stopped before the first update.
+        """
+        if self.state in ("ready", "paused"):
+            self.start(script)
+        try:
+            while self.busy:
+                follow()
+                self.join(0.2)
+            self.join()
+        finally:
+            if self.busy:  # interrupted
+                self.stop()
+            follow()
         if self.trained is None:
-            raise RuntimeError("The tuner expected a result of the training, and got none.")
+            raise RuntimeError(
+                "Tuner.run expected at least one update, but the training was stopped before it. "
+                "Start it again."
+            )
         return self.trained
 
-    # -- what came out ----------------------------------------------------------------------
-
     def moves_table(self) -> pd.DataFrame:
-        """Return a row a move: ``step``, ``task``, ``value``, ``seconds``."""
-        columns = ["step", "task", "value", "seconds"]
-        return pd.DataFrame([asdict(move) for move in self.moves], columns=columns)
-
-    def schedules(self) -> dict[str, dict[str, Any]]:
-        """Return the factors that were effective, as one schedule block a task."""
-        return schedules_of(self.log)
+        """Return one row per move: ``step``, ``task``, ``value``, ``seconds``."""
+        return pd.DataFrame(self.moves, columns=["step", "task", "value", "seconds"])
 
     def export_config(self) -> Config:
         """Return a config that trains this very run again, as far as it came."""
-        return tuned_config(self.config, self.schedules(), len(self.log.steps))
+        return tuned_config(self.config, schedules_of(self.log), len(self.log.steps))
 
     def export_parameters(self) -> dict[str, Any]:
         """Return the notebook parameters that train this very run again (see `tuned_config`)."""
-        return {"tuned": {"factors": self.schedules(), "updates": len(self.log.steps)}}
-
-    # -- inside -----------------------------------------------------------------------------
+        return {"tuned": {"factors": schedules_of(self.log), "updates": len(self.log.steps)}}
 
     def _train(self, script: tuple[Move, ...]) -> None:
-        self.state = "running"
-        self._started = perf_counter()
+        began = resumed = perf_counter()
 
         def before_step(nlp: Language, made: int) -> bool:
+            nonlocal resumed
             for move in script:
                 if move.step == made:
                     self.set(move.task, move.value)
-            self._may_run.wait()
-            self._apply(nlp, made)
+            self._wait_for_turn()
+            resumed = perf_counter()
+            self._apply(nlp, made, resumed - began)
             return not self._stop
 
+        def on_step(row: dict[str, Any]) -> None:
+            self._busy_seconds += perf_counter() - resumed
+            self.history.append(row)
+
         try:
-            self.trained = train(
-                self.config,
-                self.corpus,
-                progress=False,
-                on_step=self.history.append,
-                before_step=before_step,
-            )
+            with _TURN:
+                self.trained = train(
+                    self.config,
+                    self.corpus,
+                    progress=False,
+                    on_step=on_step,
+                    before_step=before_step,
+                )
             self.state = "ended"
         except BaseException as error:
             if self._stop and not self.history:
@@ -196,22 +254,132 @@ class Tuner:
             else:
                 self.error, self.state = error, "failed"
 
-    def _apply(self, nlp: Language, made: int) -> None:
+    def _wait_for_turn(self) -> None:
+        """Let other tuners train while this one waits; keep the generators' state meanwhile."""
+        drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+        _TURN.release()
+        try:
+            sleep(0.001)  # a lock is not fair: whoever gives it up would get it again
+            self._may_run.wait()
+        finally:
+            _TURN.acquire()
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])  # noqa: NPY002
+        torch.set_rng_state(drawn[2])
+
+    def _apply(self, nlp: Language, made: int, seconds: float) -> None:
         """Make the moves that wait."""
         upstream = next(block["upstream"] for block in listener_blocks(self.config).values())
-        body: Any = nlp.get_pipe(upstream)
-        self._log = body.gradient_log
+        shared: Any = nlp.get_pipe(upstream)
+        self.log = shared.gradient_log
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for task, value in waiting:
-            resolved = None if value is None else _resolved(value)
-            if task == POLICY:
-                body.balance = resolved
+            if task == BALANCE:
+                shared.balance = _resolved(value)
             else:
-                for layer in body.listener_map[task]:
-                    layer.grad_factor = resolved
-            seconds = perf_counter() - self._started
+                for layer in shared.listener_map[task]:
+                    layer.grad_factor = _resolved(value)
             self.moves.append(Move(made, task, value, seconds))
+
+
+def presets(tasks: Sequence[str]) -> dict[str, dict[str, Value]]:
+    """Return settings of all factors at once, by name, for `Tuner.set` one by one."""
+    rise = {"@schedules": FROZEN_THEN_WARMUP, "frozen": 0, "warmup": 100}
+    fall = {"@schedules": "warmup_linear.v1", "initial_rate": 1.0}
+    for_all: dict[str, Value] = {
+        "all at 1": 1.0,
+        "all at 0: frozen": 0.0,
+        "frozen for 50 updates, then up": {**rise, "frozen": 50, "warmup": 50},
+        "up over 100 updates": rise,
+        "down over 100 updates": {**fall, "warmup_steps": 0, "total_steps": 100},
+    }
+    found: dict[str, dict[str, Value]] = {
+        name: dict.fromkeys(tasks, value) for name, value in for_all.items()
+    }
+    found["only the first task"] = {task: float(task == tasks[0]) for task in tasks}
+    for policy in PRESET_POLICIES:
+        block = {"@balancers": f"trfnb.{policy}.v1"}
+        found[f"policy: {policy}"] = {BALANCE: block, **dict.fromkeys(tasks, "auto")}
+    return found
+
+
+def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each component's listener block, by the component's name; the blocks themselves.
+
+    Raises:
+        ValueError: No component listens.
+    """
+    found = {
+        name: block
+        for name, component in config["components"].items()
+        for block in _blocks(component)
+        if "grad_factor" in block and "upstream" in block
+    }
+    if not found:
+        raise ValueError(
+            f"Expected a config with listeners that have a grad_factor, got the components "
+            f"{list(config['components'])} without any. Build it with sharing='shared'."
+        )
+    return found
+
+
+def schedules_of(log: GradientLog) -> dict[str, dict[str, Any]]:
+    """Write each listener's effective factors as a block of a piecewise constant schedule.
+
+    Raises:
+        ValueError: There is no step yet, or a policy chose several factors within one step.
+    """
+    if not log.steps:
+        raise ValueError("No factors to export: expected at least one training step, got none.")
+    if varied := [number for number, step in enumerate(log.steps, 1) if step.varied]:
+        raise ValueError(
+            f"The factors of {len(varied)} steps (first: {varied[0]}) differ between the parts of "
+            "one accumulated batch, and a schedule has one per step. Keep the policy in the config "
+            "instead, or train with accumulate_gradient = 1."
+        )
+    found = {}
+    for place, name in enumerate(log.steps[0].listeners):
+        starts, factors = [0], [log.steps[0].factors[place]]
+        for made, step in enumerate(log.steps):
+            if step.factors[place] != factors[-1]:
+                starts.append(made)
+                factors.append(step.factors[place])
+        found[name] = {"@schedules": PIECEWISE_CONSTANT, "starts": starts, "factors": factors}
+    return found
+
+
+def tuned_config(
+    config: Config, factors: Mapping[str, Mapping[str, Any]], updates: int = 0
+) -> Config:
+    """Put a tuned run's factors into its config.
+
+    Args:
+        config: The config that was tuned; it is not changed.
+        factors: A schedule block per task, as `schedules_of` writes them.
+        updates: Where the tuned run ended; 0 leaves the config's own limits.
+
+    Raises:
+        ValueError: Names all tasks that the config lacks.
+    """
+    tuned = config.copy()
+    blocks = listener_blocks(tuned)
+    if unknown := [task for task in factors if task not in blocks]:
+        raise ValueError(f"Factors expected tasks of {list(blocks)}, got unknown {unknown}.")
+    for task, factor in factors.items():
+        blocks[task]["grad_factor"] = dict(factor)
+        # The factors hold what a policy chose.
+        tuned["components"][blocks[task]["upstream"]]["balance"] = None
+    if updates:
+        tuned["training"]["max_steps"] = updates
+    return tuned
+
+
+def _blocks(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        yield part
+        for inner in part.values():
+            yield from _blocks(inner)
 
 
 def _resolved(value: Any) -> Any:

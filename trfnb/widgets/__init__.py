@@ -4,13 +4,14 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "AlignmentExplorer": "trfnb.widgets.runtime",
+    "AlignmentExplorer": "trfnb.widgets.explore",
     "GradFactorTuner": "trfnb.widgets.grad_factor",
-    "Neighbours": "trfnb.widgets.neighbours",
-    "SpanStepper": "trfnb.widgets.runtime",
+    "Neighbours": "trfnb.widgets.explore",
+    "SpanStepper": "trfnb.widgets.explore",
+    "SweepForm": "trfnb.widgets.sweep_form",
 }
 
-__all__ = ["AlignmentExplorer", "GradFactorTuner", "Neighbours", "SpanStepper"]
+__all__ = ["AlignmentExplorer", "GradFactorTuner", "Neighbours", "SpanStepper", "SweepForm"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,15 +1,14 @@
-"""What the widgets show, without a browser."""
+"""What the exploring widgets show, without a browser."""
 
 import numpy as np
 import pytest
 import spacy
 from small_pipelines import transformer_pipeline
-from thinc.types import Ragged
+from spacy.strings import StringStore
+from spacy.vectors import Vectors
 
-from trfnb.drawings import readings
-from trfnb.flow.spans import strided_spans
 from trfnb.flow.wordpieces import Wordpieces
-from trfnb.widgets import AlignmentExplorer, SpanStepper
+from trfnb.widgets import AlignmentExplorer, Neighbours, SpanStepper
 
 
 @pytest.fixture
@@ -36,6 +35,9 @@ def test_the_slider_selects_a_span_and_highlights_it(doc):
     assert list(colours) == ["&gt;", "three", "four"]
     assert colours["&gt;"] != colours["three"] == colours["four"]
     assert stepper.text.value.count("<span") == 2  # one word of context on either side
+    for meaning in ("in this span alone", "in another span as well", "cut off"):
+        assert meaning in stepper.legend.value
+    assert stepper.text.value in stepper._repr_mimebundle_()["text/html"]
     with pytest.raises(ValueError, match="at least one span"):
         SpanStepper(doc, [])
 
@@ -48,8 +50,6 @@ def test_the_stepper_shows_what_was_cut(doc):
     assert colours["one"] == colours["&lt;"] != colours["two"] == colours["six"]
     assert stepper.title.value.endswith("4 wordpieces read, 5 cut off")
     assert stepper.slider.disabled
-    (axes,) = readings(doc, {"doc": ([doc[:]], pieces)}).axes
-    assert "6 tokens not read" in axes.get_title(loc="left")
 
 
 def test_the_explorer_draws_what_is_typed_and_survives_any_text(tiny):
@@ -65,34 +65,37 @@ def test_the_explorer_draws_what_is_typed_and_survives_any_text(tiny):
     first = bytes(explorer.image.value)
     assert first.startswith(b"\x89PNG")
     assert explorer.message.value.startswith("3 tokens, 5 wordpieces; 0 tokens without")
-    hard = ["", " ", "  a\t\nb ", "日本 ש 😀 cafe\u0301 \u200b", "$x$ _^ \\", "a" * 45, "\x07 a"]
-    for text in hard:
+    assert "image/png" in explorer._repr_mimebundle_()
+    for text in ["  a\t\nb ", "日本 ש 😀 cafe\u0301 \u200b", "$x$ _^ \\", "a" * 45, "\x07 a"]:
         explorer.box.value = text
         assert bytes(explorer.image.value[:4]) == b"\x89PNG", explorer.message.value
         assert explorer.image.value != first
     explorer.box.value = "bad"
     assert explorer.message.value == "ValueError: &lt;no&gt;"
-    assert explorer.image.value == b""
+    for text in ("", " \n"):
+        explorer.box.value = text
+        assert explorer.message.value == "Type a text, then press Enter."
+        assert explorer.image.value == b""
+        assert explorer.image.layout.display == "none"
 
 
-def test_readings_of_several_getters_have_a_panel_each(doc):
-    def of(spans):
-        offsets = np.asarray([[t.idx - s.start_char, t.idx - s.start_char + len(t)]
-                              for s in spans for t in s])  # fmt: skip
-        lengths = np.asarray([len(s) for s in spans])
-        return spans, Wordpieces(np.zeros(len(offsets), "int64"), offsets, lengths, lengths * 0)
-
-    nothing = Wordpieces(*[np.zeros(0, "int64")] * 4)
-    read = {"a": of([doc[:2]]), "b": of(strided_spans(4, 2)([doc])[0]), "c": ([], nothing)}
-    figure = readings(doc, read)
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles[0].endswith("6 tokens not read")
-    assert titles[1].startswith("b: 3 spans, 12 wordpieces\n0 tokens")
-    assert titles[2].endswith("8 tokens not read")
-    assert titles[3] == ""
-
-
-def test_alignment_of_no_tokens_is_an_empty_picture():
-    none = np.zeros(0, dtype="int32")
-    empty = spacy.blank("en")("")
-    assert AlignmentExplorer(lambda text: (empty, [], Ragged(none, none))).message.value[0] == "0"
+def test_neighbours_leave_the_word_itself_out_in_any_case():
+    words = ["bank", "Bank", "BANK", "<river>", "money"]
+    data = np.array([[1, 0], [1, 0.01], [1, 0.02], [0.5, 1], [1, 0.2]], "f4")
+    vectors = Vectors(strings=StringStore(words), data=data, keys=words)
+    floret = Vectors(
+        data=np.random.default_rng(0).normal(size=(50, 4)).astype("f4"),
+        mode="floret",
+        minn=2,
+        maxn=3,
+    )
+    view = Neighbours({"a<": vectors, "floret": floret}, "bank", n=2, among=["banks", "money"])
+    assert [word for word, _ in view.found["a<"]] == ["money", "<river>"]
+    assert view.found["floret"][0][0] == "banks"
+    assert "&lt;river&gt;" in view.columns.value
+    assert view._repr_mimebundle_()["text/html"] == view.columns.value
+    view.n.value = 1
+    assert [word for word, _ in view.found["a<"]] == ["money"]
+    view.word.value = "unknown"
+    assert view.found["a<"] == []
+    assert "no vector for unknown" in view.columns.value

@@ -247,8 +247,8 @@ def test_a_transformer_learns_characters_too(of_wordpieces, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_five_moments_and_resumed_the_weights_are_the_same(lines, tmp_path):
-    given = config(lines, max_steps=400, save_every=7, eval_every=20, log_every=20)
+def test_killed_at_three_moments_and_resumed_the_weights_are_the_same(lines, tmp_path):
+    given = config(lines, max_steps=250, save_every=7, eval_every=20, log_every=20)
     given["pretraining"]["max_epochs"] = 1000
     given.to_disk(tmp_path / "config.cfg")
 
@@ -266,7 +266,7 @@ def test_killed_at_five_moments_and_resumed_the_weights_are_the_same(lines, tmp_
         while process.poll() is None and Checkpoints(tmp_path / "killed").found()[-1:] == start:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.5)
-        if process.poll() is None and kills < 5:
+        if process.poll() is None and kills < 3:
             process.kill()
             kills += 1
         process.wait(timeout=120)
@@ -274,7 +274,7 @@ def test_killed_at_five_moments_and_resumed_the_weights_are_the_same(lines, tmp_
         if process.returncode == 0:
             break
     assert process.returncode == 0
-    assert kills == 5, reached
+    assert kills == 3, reached
     last = "model-last.bin"
     assert (tmp_path / "killed" / last).read_bytes() == (tmp_path / "whole" / last).read_bytes()
 
@@ -287,15 +287,8 @@ def torchrun(processes, *arguments, cwd):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["words", "wordpieces"])
-def test_gradients_of_two_processes_are_those_of_one(kind, lines, tmp_path, tiny):
-    given = without_dropout(config(lines))
-    if kind == "wordpieces":
-        given["pretraining"]["objective"] = {"@architectures": "trfnb.PretrainWordpieces.v1"}
-        given["components"]["tok2vec"] = {
-            "factory": "trfnb_transformer",
-            "model": {"@architectures": "trfnb.TransformerModel.v1", "name": tiny},
-        }
+def test_gradients_of_two_processes_are_those_of_one(of_wordpieces, tmp_path):
+    given = without_dropout(of_wordpieces)
     given.to_disk(tmp_path / "config.cfg")
     save(tmp_path / "config.cfg", tmp_path / "one")
     torchrun(2, HERE / "first_gradients.py", "config.cfg", "two", cwd=tmp_path)

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from trfnb import gradient_plots
-from trfnb.flow.measurement import GradientLog, gram
+from trfnb.flow.gradient_log import GradientLog, gram
 
 
 def drawn(figure):

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trfnb.flow.measurement import GradientLog
+from trfnb.flow.gradient_log import GradientLog
 from trfnb.plots import _legend, _styles, _tidy
 
 _STEPS = "training step"
@@ -17,7 +17,7 @@ def norms(table: pd.DataFrame, *, column: str = "norm", smooth: int = 10) -> Fig
     """Draw each listener's gradient norm over the steps.
 
     Args:
-        table: As `trfnb.flow.measurement.GradientLog.table` gives it.
+        table: As `trfnb.flow.gradient_log.GradientLog.table` gives it.
         column: ``"norm"``, after the factor, or ``"raw_norm"``.
         smooth: Steps of a running mean, drawn over the pale values.
     """
@@ -37,7 +37,7 @@ def conflicts(table: pd.DataFrame, *, bins: int = 40) -> Figure:
     """Draw a heat map of the cosine of each pair over the steps; white where none is known.
 
     Args:
-        table: As `trfnb.flow.measurement.GradientLog.conflicts` gives it.
+        table: As `trfnb.flow.gradient_log.GradientLog.conflicts` gives it.
         bins: Columns of the map, each the mean of its steps.
     """
     pairs = table[["first", "second"]].drop_duplicates()

@@ -12,7 +12,7 @@ from trfnb.experiments.replay import listener_blocks, schedules_of, tuned_config
 from trfnb.experiments.training import train
 from trfnb.experiments.tuner import Move, Tuner
 from trfnb.experiments.weights import fingerprint
-from trfnb.flow.measurement import GradientLog
+from trfnb.flow.gradient_log import GradientLog
 
 SMALL = {"width": 24, "depth": 2, "embed_rows": 100, "batch_words": 60, "eval_frequency": 5}
 TASKS = ("tagger", "ner")

@@ -8,7 +8,7 @@ import torch
 
 from trfnb.flow import balancing
 from trfnb.flow.balancing import Balance, Meeting
-from trfnb.flow.measurement import gram
+from trfnb.flow.gradient_log import gram
 
 FROM_TORCHJD = ["pcgrad", "mgda", "cagrad", "upgrad", "imtl_g"]
 UNKNOWN = np.array([math.nan, math.nan])

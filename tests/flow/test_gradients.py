@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import spacy
 
-from trfnb.flow.gradients import GradFactor, Junction
+from trfnb.flow.grad_factor import GradFactor, Junction
 
 nlp = spacy.blank("en")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trfnb.flow.gradients import Junction
-from trfnb.flow.measurement import ABSENT, AT_ZERO, MEASURED, GradientLog, gram
+from trfnb.flow.gradient_log import ABSENT, AT_ZERO, MEASURED, GradientLog, gram
 
 X = np.array([[3.0, 0.0], [0.0, 4.0]], "f")  # norm 5
 Y = np.array([[-3.0, 0.0], [0.0, 0.0]], "f")  # norm 3, cosine -9/15 with X

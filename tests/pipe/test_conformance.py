@@ -11,7 +11,7 @@ from thinc.api import Config, Model
 import trfnb.registration  # noqa: F401  registers
 from trfnb.pipe.data import FullTransformerBatch
 from trfnb.pipe.registries import registry
-from trfnb.pipe.transformer import Transformer
+from trfnb.pipe.component import Transformer
 
 # Any text a user may have: parts of words, whitespace, nothing, more than one sentence.
 TEXTS = [SENTENCES[0][0], "the river", "", "  ", "unable plans . of the river bank ."]
@@ -216,7 +216,7 @@ def test_gradients_of_transformer_listeners(tiny, name, row):
     sent = [w.copy() for w in weights]
     backprop(sent)
     assert all((a == b).all() for a, b in zip(sent, weights, strict=True)), "changed its argument"
-    transformer.settle()
+    transformer.send_back()
 
     def predict():
         transformer.set_annotations(docs, transformer.predict(docs))
@@ -255,7 +255,7 @@ def test_tok2vec_listeners(name, row):
     vectors, backprop = listener.begin_update(docs)
     weights = random_like(vectors)
     backprop(weights)
-    tok2vec.settle()
+    tok2vec.send_back()
     node = next(n for n in tok2vec.model.walk() if n.has_param("b"))
     bias = node.get_param("b")
 

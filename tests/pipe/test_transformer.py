@@ -32,7 +32,7 @@ def step(nlp, batch=None, exclude=(), annotates=()):
     fix_random_seed(0)  # the parser's own update draws where to cut its sequences
     batch = batch or examples(nlp)
     nlp.update(batch, sgd=False, losses=losses, exclude=exclude, annotates=annotates)
-    nlp.get_pipe("transformer").settle()
+    nlp.get_pipe("transformer").send_back()
     return {
         name: parameter.grad.numpy().copy()
         for name, parameter in shim(nlp).loaded().named_parameters()
@@ -208,7 +208,7 @@ def test_accumulated_gradients_add_up(tiny):
     for half in (batch[:2], batch[2:]):
         fix_random_seed(0)
         nlp.update(half, sgd=False)
-    nlp.get_pipe("transformer").settle()
+    nlp.get_pipe("transformer").send_back()
     for name, parameter in shim(nlp).loaded().named_parameters():
         if parameter.grad is not None:
             np.testing.assert_allclose(

@@ -9,7 +9,7 @@ from spacy.language import Language
 from trfnb.experiments.measures import task_scores
 from trfnb.experiments.pipelines import build_config
 from trfnb.experiments.training import HasExamples, train
-from trfnb.flow.measurement import GradientLog
+from trfnb.flow.gradient_log import GradientLog
 
 Setting = Mapping[str, Any]
 

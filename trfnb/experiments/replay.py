@@ -5,7 +5,7 @@ from typing import Any
 
 from thinc.api import Config
 
-from trfnb.flow.measurement import GradientLog
+from trfnb.flow.gradient_log import GradientLog
 
 
 def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -14,8 +14,8 @@ from thinc.api import Config
 
 from trfnb.experiments.replay import listener_blocks, schedules_of, tuned_config
 from trfnb.experiments.training import HasExamples, Trained, train
-from trfnb.flow.gradients import GradFactor
-from trfnb.flow.measurement import GradientLog
+from trfnb.flow.grad_factor import GradFactor
+from trfnb.flow.gradient_log import GradientLog
 
 State = Literal["ready", "running", "paused", "ended", "failed"]
 Value = float | str | Mapping[str, Any]

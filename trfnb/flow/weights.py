@@ -22,6 +22,7 @@ from .adapters import ADAPTER, adapter_files, restored_adapter, with_adapter, wi
 from .bert import PackedBert
 from .caching import StateCache
 from .freezing import Trainable
+from .optimizer import step
 from .saved import (
     ConfigError,
     as_folder,
@@ -33,7 +34,6 @@ from .saved import (
     read_files,
     unique_tensors,
 )
-from .stepping import step
 
 
 class EncoderShim(PyTorchShim):

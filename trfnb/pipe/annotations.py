@@ -58,8 +58,9 @@ def store(
         elif storage == "last":
             one = one.only_last()
         elif storage == "none":
-            # Listeners are not asked about empty docs.
-            one.readers = readers if len(doc) else 0
+            # Listeners are not asked about empty docs. A doc that comes twice is read twice.
+            pending = _unread(doc, source)
+            one.readers = readers + pending if len(doc) else 0
         before = doc._.trf_data
         if isinstance(before, TransformerData):  # spacy-transformers leaves one of its own there
             others = {**before.others, before.source: before}
@@ -67,6 +68,13 @@ def store(
             before.others = {}
         one.source = source
         doc._.trf_data = one.without(one) if one.readers == 0 else one
+
+
+def _unread(doc: Doc, source: str) -> int:
+    """Return how many listeners have yet to read what a component left on a doc before."""
+    before = doc._.trf_data
+    one = before.of(source) if isinstance(before, TransformerData) else None
+    return one.readers or 0 if one is not None and one.source == source else 0
 
 
 def null_annotation_setter(docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
@@ -154,7 +162,8 @@ def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
         float32 (tokens, width) in main memory; zeros where a token has no wordpiece.
 
     Raises:
-        ValueError: the doc has no transformer output, or the layer was not kept.
+        ValueError: the doc has no transformer output, its tokens were split or replaced since, or
+            the layer was not kept.
     """
     data = doc._.trf_data if Doc.has_extension("trf_data") else None
     if data is None:
@@ -163,7 +172,15 @@ def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
             "none. Process it with a pipeline that has a transformer component whose storage is "
             "not 'none'."
         )
-    return _vectors(data, layer)
+    alignment = data.align_for(doc)
+    if alignment is None:
+        raise ValueError(
+            f"token_vectors expected the {len(data.row_align.lengths)} tokens that the transformer "
+            f"{data.source!r} ran on, but {doc.text[:40]!r} now has {len(doc)}, which are others. "
+            "Run the transformer again, or change tokens before it: nlp.add_pipe(…, before=…)."
+        )
+    vectors, _ = pool(reduce_mean(), data.layer(layer), alignment, is_train=False)
+    return cast(Floats2d, to_numpy(vectors))
 
 
 def _vectors(data: TransformerData, layer: int) -> Floats2d:

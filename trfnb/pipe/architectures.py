@@ -23,9 +23,9 @@ from .annotations import (
     vector_setter,
 )
 from .data import FullTransformerBatch
-from .listener import Tok2VecListener
 from .model import token_vector_model, transformer_model
 from .registries import registry
+from .tok2vec import Tok2VecListener
 
 GradFactorSetting = float | Literal["auto"] | Iterable[float]
 

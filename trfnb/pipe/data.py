@@ -11,6 +11,7 @@ from spacy.tokens import Doc, Span
 from thinc.api import get_array_module, to_numpy
 from thinc.types import Floats2d, Floats3d, FloatsXd, Ragged
 
+from ..flow.tokens import Tokens, realigned
 from ..flow.wordpieces import Wordpieces
 
 
@@ -53,6 +54,7 @@ class TransformerData(_Layers):
         readers: Listeners that have yet to read this; None where it is kept after them.
         source: Name of the component that computed this; empty where none did.
         others: What other transformers of the pipeline computed, by name.
+        computed_for: The tokens that this was computed for (see `flow.tokens`), where known.
     """
 
     wordpieces: Wordpieces
@@ -63,6 +65,14 @@ class TransformerData(_Layers):
     readers: int | None = None
     source: str = ""
     others: "dict[str, TransformerData]" = field(default_factory=dict)
+    computed_for: Tokens | None = None
+
+    def align_for(self, doc: Doc) -> Ragged | None:
+        """Return the rows of each token that a doc has now; None where they cannot be told.
+
+        Tokens that were merged since have the rows of all their parts.
+        """
+        return realigned(self.row_align, self.computed_for, doc)
 
     def of(self, component: str) -> "TransformerData | None":
         """Return what a component computed; ``"*"`` stands for the last that did."""
@@ -143,13 +153,20 @@ class TransformerData(_Layers):
             self.n_layers,
             [to_numpy(one) for one in self.attentions] if self.attentions else None,
             self.readers,
+            computed_for=self.computed_for,
         )
 
     def only_last(self) -> "TransformerData":
         """Return the same without the lower layers."""
         last = {self.n_layers: self.layer(-1)}
         return TransformerData(
-            self.wordpieces, last, self.row_align, self.n_layers, None, self.readers
+            self.wordpieces,
+            last,
+            self.row_align,
+            self.n_layers,
+            None,
+            self.readers,
+            computed_for=self.computed_for,
         )
 
 
@@ -245,6 +262,7 @@ def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
                 "attentions": data.attentions,
                 "source": obj.source,
                 "others": obj.others,
+                "computed_for": obj.computed_for,
             }
         }
     return obj if chain is None else chain(obj)
@@ -268,5 +286,6 @@ def _decode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
             saved["readers"],
             saved.get("source", ""),
             saved.get("others", {}),
+            saved.get("computed_for"),
         )
     return obj if chain is None else chain(obj)

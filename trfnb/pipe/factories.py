@@ -10,11 +10,12 @@ from thinc.api import Config, Model
 from thinc.types import Floats2d
 
 from ..flow.balancing import Policy
-from . import architectures, balancers, legacy  # noqa: F401  configs name what they hold
+from . import architectures, legacy  # noqa: F401  configs name what they hold
 from .annotations import AnnotationSetter, Storage
+from .component import Transformer
 from .data import FullTransformerBatch
+from .shared import PipelineRef
 from .tok2vec import Tok2Vec
-from .transformer import Transformer
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -76,12 +77,13 @@ def make_transformer(
     pipe = Transformer(
         nlp.vocab,
         model,
-        set_extra_annotations or annotation_setter,
+        annotation_setter,
         name=name,
         max_batch_items=max_batch_items,
         storage=storage,
+        set_extra_annotations=set_extra_annotations,
     )
-    pipe.balance = balance
+    pipe.balance, pipe.pipeline = balance, PipelineRef(nlp)
     return pipe
 
 
@@ -93,7 +95,7 @@ def make_tok2vec(
 ) -> Pipe:
     """Make a `Tok2Vec` component."""
     pipe = Tok2Vec(nlp.vocab, model, name)
-    pipe.balance = balance
+    pipe.balance, pipe.pipeline = balance, PipelineRef(nlp)
     return pipe
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, cast
 
 from spacy.tokens import Doc, Span
@@ -10,8 +11,10 @@ from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..flow.alignment import align
 from ..flow.encoder import encoder
-from ..flow.gradients import GradFactor, as_factor
+from ..flow.encoder import forward as encoder_forward
+from ..flow.grad_factor import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
+from ..flow.mixing import Layer
 from ..flow.pooling import Pooling, pool
 from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, checked_spans
@@ -87,37 +90,23 @@ def forward(
     model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc], is_train: bool
 ) -> tuple[FullTransformerBatch, Callable[[Mapping[int, Floats2d]], None]]:
     """Spans, wordpieces, hidden states, alignment."""
-    body, shim = model.layers[0], _shim(model)
-    read = docs if isinstance(docs, Tokenised) else tokenised(model, docs)
-    spans, wordpieces = read.spans, read.wordpieces
-    rows, backprop = body(wordpieces, is_train)
-    alignment = align(docs, spans, wordpieces)
-    indices, lengths = cast(Ints1d, alignment.dataXd), alignment.lengths
-    on_device = Ragged(model.ops.asarray1i(indices), model.ops.asarray1i(lengths))
-    batch = FullTransformerBatch(
-        spans, wordpieces, rows, on_device, shim.n_layers, [len(d) for d in docs], rows.attentions
-    )
-    return batch, backprop
+    return encode_docs(model, docs, is_train)
 
 
-class Tokenised(list[Doc]):
-    """A batch of docs whose spans and wordpieces are known.
+@dataclass(frozen=True)
+class Tokenised:
+    """What the encoder reads of a batch.
 
-    Args:
-        docs: The batch.
+    Attributes:
         spans: For each doc, what the encoder reads of it.
         wordpieces: The wordpieces of all spans.
     """
 
-    def __init__(
-        self, docs: Iterable[Doc], spans: list[list[Span]], wordpieces: Wordpieces
-    ) -> None:
-        super().__init__(docs)
-        self.spans = spans
-        self.wordpieces = wordpieces
+    spans: list[list[Span]]
+    wordpieces: Wordpieces
 
 
-def tokenised(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc]) -> Tokenised:
+def tokenise(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc]) -> Tokenised:
     """Cut docs into spans and these into wordpieces: all that a model does before its encoder."""
     shim = _shim(model)
     limit = max_wordpieces(shim.tokenizer, shim.config)
@@ -126,7 +115,43 @@ def tokenised(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc]
         get_spans = get_spans.by(shim.tokenizer, limit)
     spans = checked_spans(get_spans, docs)
     texts = [span.text for doc_spans in spans for span in doc_spans]
-    return Tokenised(docs, spans, encode(shim.tokenizer, texts, limit, model.attrs["keep_end"]))
+    return Tokenised(spans, encode(shim.tokenizer, texts, limit, model.attrs["keep_end"]))
+
+
+def encode_docs(
+    model: Model[list[Doc], FullTransformerBatch],
+    docs: Sequence[Doc],
+    is_train: bool,
+    *,
+    layers: Sequence[Layer] | None = None,
+    tokenised: Tokenised | None = None,
+) -> tuple[FullTransformerBatch, Callable[[Mapping[int, Floats2d]], None]]:
+    """Encode docs as the model does, with what is known of them and wanted of it.
+
+    Args:
+        model: From `transformer_model`.
+        docs: The batch.
+        is_train: Whether to keep what the backprop needs.
+        layers: The layers to return; all that the model is set to keep by default.
+        tokenised: What `tokenise` returned for these docs.
+    """
+    body, shim = model.layers[0], _shim(model)
+    if tokenised is None:
+        tokenised = tokenise(model, docs)
+    spans, wordpieces = tokenised.spans, tokenised.wordpieces
+    asked = body
+    if layers is not None:
+        attrs = {**body.attrs, "layers": list(layers)}
+        asked = Model(body.name, encoder_forward, shims=body.shims, attrs=attrs)
+    rows, backprop = asked(wordpieces, is_train)
+    body.attrs["runtime"] = asked.attrs["runtime"]
+    alignment = align(docs, spans, wordpieces)
+    indices, lengths = cast(Ints1d, alignment.dataXd), alignment.lengths
+    on_device = Ragged(model.ops.asarray1i(indices), model.ops.asarray1i(lengths))
+    batch = FullTransformerBatch(
+        spans, wordpieces, rows, on_device, shim.n_layers, [len(d) for d in docs], rows.attentions
+    )
+    return batch, backprop
 
 
 def _shim(model: Model[list[Doc], FullTransformerBatch]) -> EncoderShim:

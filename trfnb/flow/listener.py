@@ -8,9 +8,9 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
+from .alignment import Pooling, pool, scalar_mix
+from .encoder import Layer
 from .gradients import GradFactor, Junction
-from .mixing import Layer, scalar_mix
-from .pooling import Pooling, pool
 
 
 class Upstream:

@@ -5,8 +5,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
 
-from ..flow.workers import begun
-
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
@@ -34,7 +32,7 @@ def one_ahead(
             except Exception as one:
                 error = one
                 break
-            started = batch, begun(thread, copy_context().run, work, batch)
+            started = batch, thread.submit(copy_context().run, work, batch)
             if waiting is not None:
                 yield waiting
             waiting = started

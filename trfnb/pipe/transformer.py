@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +18,9 @@ from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model
 
-from ..flow.allocation import give_back
+from ..flow.encoder import EncoderShim, Layer
+from ..flow.engines import trim_memory
 from ..flow.listener import TransformerListener, Upstream
-from ..flow.mixing import Layer
-from ..flow.weights import EncoderShim
 from .ahead import one_ahead
 from .annotations import (
     AnnotationSetter,
@@ -32,7 +31,7 @@ from .annotations import (
     store,
 )
 from .data import FullTransformerBatch
-from .model import set_width, tokenised
+from .model import Tokenised, encode_docs, set_width, tokenise
 from .shared import SharedBody
 
 # A stream is cut so that a batch's hidden states stay small beside the weights, and so that there
@@ -123,11 +122,11 @@ class Transformer(SharedBody, TrainablePipe):
         batches = _batches(stream, batch_size, _TOKENS_A_BATCH)
         # Whoever asks doc by doc may send the next only after this one's answer.
         ahead = self._tokenised_ahead(batches) if batch_size > 1 else map(_as_it_is, batches)
-        for number, (docs, tokenise) in enumerate(ahead, start=1):
+        for number, (docs, tokenised) in enumerate(ahead, start=1):
             if self.storage == "none" and number % _GIVE_BACK_EVERY == 0:
-                give_back()
+                trim_memory()
             try:
-                self.set_annotations(docs, self.predict(tokenise()))
+                self.set_annotations(docs, self.predict(docs, tokenised()))
             except Exception as error:
                 handle_error(self.name, self, docs, error)
                 continue
@@ -135,19 +134,33 @@ class Transformer(SharedBody, TrainablePipe):
 
     def _tokenised_ahead(
         self, batches: Iterable[list[Doc]]
-    ) -> Iterator[tuple[list[Doc], Callable[[], list[Doc]]]]:
+    ) -> Iterator[tuple[list[Doc], Callable[[], Tokenised | None]]]:
         """Yield batches with what waits for their wordpieces, where a thread is there for them."""
         if self.model.name != "transformer_model" or torch.get_num_threads() == 1:
             yield from map(_as_it_is, batches)
             return
-        for docs, found in one_ahead(partial(tokenised, self.model), batches):
+        for docs, found in one_ahead(partial(tokenise, self.model), batches):
             yield docs, found.result
 
-    def predict(self, docs: Iterable[Doc]) -> FullTransformerBatch:
+    def predict(
+        self, docs: Iterable[Doc], tokenised: Tokenised | None = None
+    ) -> FullTransformerBatch:
         """Encode a batch of docs, as far up as somebody reads."""
         self._take_answered_step()
-        with self._only_read():
-            return self.model.predict(docs if isinstance(docs, list) else list(docs))
+        docs = docs if isinstance(docs, list) else list(docs)
+        return self._encode(docs, False, tokenised=tokenised)[0]
+
+    def _encode(
+        self,
+        docs: list[Doc],
+        is_train: bool,
+        update: bool = False,
+        tokenised: Tokenised | None = None,
+    ) -> tuple[FullTransformerBatch, Any]:
+        if self.model.name != "transformer_model":
+            return self.model(docs, is_train)
+        layers = self._layers_read(update)
+        return encode_docs(self.model, docs, is_train, layers=layers, tokenised=tokenised)
 
     def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
         """Store each doc's share on `doc._.trf_data` and call the annotation setter."""
@@ -210,35 +223,22 @@ class Transformer(SharedBody, TrainablePipe):
         for node in self._encoder_layers():
             node.attrs["layers"] = sorted({*node.attrs["layers"], layer}, key=str)
 
-    @contextmanager
-    def _only_read(self, update: bool = False) -> Iterator[None]:
-        """Compute no layer above the highest that is read: by a listener, or asked to be kept.
+    def _layers_read(self, update: bool) -> list[Layer] | None:
+        """Return the layers that are read: by a listener, or asked to be kept; None for all.
 
         An annotation setter, storage ``"last"`` and a model of another make may read the last.
         """
         quiet = self.annotation_setter is null_annotation_setter and self.storage != "last"
-        if self.model.name != "transformer_model" or not self.listeners or not (update or quiet):
-            yield
-            return
-        node = self.model.layers[0]
-        everything = node.attrs["layers"]
-        read = {
-            *self.model.attrs.get("kept", [-1]),
-            *(one.attrs["layer"] for one in self.listeners),
-        }
-        node.attrs["layers"] = sorted(read, key=str)
-        try:
-            yield
-        finally:
-            node.attrs["layers"] = everything
+        if not self.listeners or not (update or quiet):
+            return None
+        listened = {one.attrs["layer"] for one in self.listeners}
+        return sorted({*self.model.attrs.get("kept", [-1]), *listened}, key=str)
 
     def _begin_update(self, docs: list[Any]) -> tuple[Any, Any]:
-        with self._only_read(update=True):
-            return self.model.begin_update(docs)
+        return self._encode(docs, True, update=True)
 
     def _predict_for_update(self, docs: list[Any]) -> Any:
-        with self._only_read(update=True):
-            return self.model.predict(docs)
+        return self._encode(docs, False, update=True)[0]
 
     def _encoder_layers(self) -> list[Model]:
         return [node for node in self.model.walk() if "runtime" in node.attrs]
@@ -286,7 +286,7 @@ class Transformer(SharedBody, TrainablePipe):
             self.model.from_disk(folder)
             for i, shim in enumerate(self._encoders()):
                 directory = folder.parent / f"encoder{i or ''}"
-                if directory.exists():
+                if directory.exists() or shim.saved_apart:
                     shim.restore(directory)
             self._restored()
 
@@ -310,8 +310,8 @@ class Transformer(SharedBody, TrainablePipe):
         return self
 
 
-def _as_it_is(docs: list[Doc]) -> tuple[list[Doc], Callable[[], list[Doc]]]:
-    return docs, lambda: docs
+def _as_it_is(docs: list[Doc]) -> tuple[list[Doc], Callable[[], None]]:
+    return docs, lambda: None
 
 
 def _batches(stream: Iterable[Doc], max_docs: int, max_tokens: int) -> Iterator[list[Doc]]:

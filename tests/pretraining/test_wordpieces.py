@@ -6,7 +6,7 @@ from small_runs import CHARACTERS, config
 from spacy.util import load_model_from_config
 from thinc.api import fix_random_seed
 
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.wordpieces import encode
 from trfnb.pretraining import load_weights, pretrain
 from trfnb.pretraining.corruption import Replacement

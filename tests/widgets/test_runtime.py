@@ -7,7 +7,7 @@ from small_pipelines import transformer_pipeline
 from thinc.types import Ragged
 
 from trfnb.drawings import readings
-from trfnb.flow.spans import strided_spans
+from trfnb.flow.spans import StridedSpans
 from trfnb.flow.wordpieces import Wordpieces
 from trfnb.widgets import AlignmentExplorer, SpanStepper
 
@@ -83,7 +83,7 @@ def test_readings_of_several_getters_have_a_panel_each(doc):
         return spans, Wordpieces(np.zeros(len(offsets), "int64"), offsets, lengths, lengths * 0)
 
     nothing = Wordpieces(*[np.zeros(0, "int64")] * 4)
-    read = {"a": of([doc[:2]]), "b": of(strided_spans(4, 2)([doc])[0]), "c": ([], nothing)}
+    read = {"a": of([doc[:2]]), "b": of(StridedSpans(4, 2)([doc])[0]), "c": ([], nothing)}
     figure = readings(doc, read)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[0].endswith("6 tokens not read")

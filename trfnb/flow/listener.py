@@ -8,11 +8,11 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
+from .alignment import Pooling, pool, scalar_mix
+from .encoder import Layer
 from .grad_factor import GradFactor
 from .gradient_log import Parts
 from .gradients import Reading
-from .mixing import Layer, scalar_mix
-from .pooling import Pooling, pool
 
 Backprop = Callable[[list[Floats2d]], list[Doc]]
 

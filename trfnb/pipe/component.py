@@ -1,7 +1,5 @@
 """The component that runs one transformer for all that listen to it."""
 
-import ctypes
-import platform
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import srsly
 import torch
-from spacy import util
 from spacy.language import Language
 from spacy.pipeline.trainable_pipe import TrainablePipe
 from spacy.tokens import Doc
@@ -22,11 +18,11 @@ from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model
 
+from ..flow.encoder import EncoderShim, Layer
+from ..flow.engines import trim_memory
 from ..flow.gradients import Backprop, SharedGradients
 from ..flow.listener import TransformerListener
-from ..flow.mixing import Layer
 from ..flow.tokens import tokens_of
-from ..flow.weights import EncoderShim
 from .annotations import (
     AnnotationSetter,
     Storage,
@@ -135,7 +131,7 @@ class Transformer(SharedComponent, TrainablePipe):
         handle_error = self.get_error_handler()
         for number, batch in enumerate(_cut(stream, batch_size, _TOKENS_A_BATCH), start=1):
             if self.storage == "none" and number % _TRIM_EVERY == 0:
-                _trim_malloc()
+                trim_memory()
             for docs, tokenised in self._tokenised(batch):
                 try:
                     self.set_annotations(docs, self.predict(docs, tokenised()))
@@ -311,38 +307,20 @@ class Transformer(SharedComponent, TrainablePipe):
         """Save the component; each encoder becomes a directory that HuggingFace opens too."""
         self.send_back()
         encoders = [shim for shim in self._encoders() if shim.tokenizer is not None]
-
-        def save_model(folder: Path) -> None:
-            with ExitStack() as stack:
-                for i, shim in enumerate(encoders):
-                    shim.save(folder.parent / f"encoder{i or ''}")
-                    stack.enter_context(shim.stored_aside())
-                self.model.to_disk(folder)
-
-        serialize = {
-            "cfg": lambda p: srsly.write_json(p, self.cfg),
-            "vocab": lambda p: self.vocab.to_disk(p, exclude=exclude),
-            "model": save_model,
-        }
-        util.to_disk(path, serialize, exclude)
+        with ExitStack() as stack:
+            for i, shim in enumerate(encoders if "model" not in exclude else ()):
+                shim.save(Path(path) / f"encoder{i or ''}")
+                stack.enter_context(shim.stored_aside())
+            super().to_disk(path, exclude=exclude)
 
     def from_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> "Transformer":
         """Load what `to_disk` saved."""
-
-        def load_model(folder: Path) -> None:
-            self.model.from_disk(folder)
-            for i, shim in enumerate(self._encoders()):
-                directory = folder.parent / f"encoder{i or ''}"
-                if directory.exists():
-                    shim.restore(directory)
-            self._restored()
-
-        deserialize: dict[str, Any] = {
-            "cfg": lambda p: self.cfg.update(srsly.read_json(p)),
-            "vocab": lambda p: self.vocab.from_disk(p, exclude=exclude),
-            "model": load_model,
-        }
-        util.from_disk(path, deserialize, exclude)
+        super().from_disk(path, exclude=exclude)
+        for i, shim in enumerate(self._encoders() if "model" not in exclude else ()):
+            directory = Path(path) / f"encoder{i or ''}"
+            if directory.exists() or shim.saved_apart:
+                shim.restore(directory)
+        self._restored()
         return self
 
     def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
@@ -400,9 +378,3 @@ def _cut(stream: Iterable[Doc], max_docs: int, max_tokens: int) -> Iterator[list
             batch, tokens = [], 0
     if batch:
         yield batch
-
-
-def _trim_malloc() -> None:
-    """Return freed memory to the system: batches of many shapes leave holes in glibc's heap."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)

@@ -16,10 +16,9 @@ from spacy.vocab import Vocab
 from thinc.api import Linear, Model, reduce_mean
 
 from trfnb import models
-from trfnb.flow.precision import Precision
-from trfnb.flow.runtime import Runtime
+from trfnb.flow.encoder import EncoderShim
+from trfnb.flow.engines import Precision, Runtime
 from trfnb.flow.spans import get_doc_spans
-from trfnb.flow.weights import EncoderShim
 from trfnb.pipe.model import token_vector_model, transformer_model
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.corruption import texts

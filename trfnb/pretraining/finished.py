@@ -8,7 +8,7 @@ from pathlib import Path
 
 from thinc.api import Model, Optimizer
 
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
 from trfnb.pretraining.checkpoints import write_aside
 
 

@@ -8,7 +8,7 @@ from spacy.vocab import Vocab
 from thinc.api import Model, reduce_mean
 from thinc.types import Floats2d
 
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
 from trfnb.pipe.model import token_vector_model
 from trfnb.pretraining.bodies import Body, PlainBody, WindowBody
 from trfnb.pretraining.windows import window_encoder

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from thinc.api import Model, NumpyOps
 
-from trfnb.flow.precision import native_bf16
+from trfnb.flow.engines import native_bf16
 
 Precision = Literal["fp32", "bf16", "auto"]
 

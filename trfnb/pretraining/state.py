@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from thinc.api import Model, Optimizer
 
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
 
 Arrays = dict[str, NDArray[Any]]
 _MOMENTS = ("mom1", "mom2", "averages")

@@ -8,8 +8,8 @@ import srsly
 from safetensors.torch import load as load_safetensors
 from thinc.api import Model
 
-from trfnb.flow.saved import from_spacy_transformers
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
+from trfnb.flow.saving import from_spacy_transformers
 from trfnb.pretraining.errors import PretrainingError
 
 

@@ -17,7 +17,7 @@ from spacy.vocab import Vocab
 from thinc.api import Gelu, LayerNorm, Model, Softmax_v2, chain
 from thinc.types import Floats2d
 
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderInput, EncoderShim
 from trfnb.flow.wordpieces import encode, max_wordpieces
 from trfnb.pipe.model import TokenVectors
 from trfnb.pipe.registries import registry
@@ -57,9 +57,9 @@ def _forward(
         lengths=lengths,
         truncated=whole.truncated[number::of],
     )
-    states, backprop_encoder = encoder(mine, is_train)
+    states, backprop_encoder = encoder(EncoderInput(mine), is_train)
     layer = shim.layer_index(-1)
-    vectors = states[layer]
+    vectors = states.rows[layer]
     output, backprop_head = head(vectors[rows], is_train)
 
     def backprop(d_output: Floats2d) -> list[Doc]:

@@ -168,7 +168,7 @@ def test_the_measured_norm_is_that_of_the_gradient_sent(tiny):
     nlp.get_pipe("body").update(batch)
     for name in ("first", "second"):
         nlp.get_pipe(name).update(batch)
-    waiting = [parts[0] for _, _, parts in nlp.get_pipe("body").junction.contributions]
+    waiting = [parts[0] for parts in nlp.get_pipe("body").junction.contributions.values()]
     nlp.get_pipe("body").send_back()
     nlp.get_pipe("body").gradient_log.close()
     table = nlp.get_pipe("body").gradient_log.table()

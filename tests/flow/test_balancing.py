@@ -17,7 +17,9 @@ UNKNOWN = np.array([math.nan, math.nan])
 def task_gradients(*gradients, losses=None):
     names = tuple("abc"[: len(gradients)])
     products = gram([{0: np.array([g], "f")} for g in gradients])
-    return TaskGradients(names, products, np.full(len(names), math.nan) if losses is None else losses)
+    return TaskGradients(
+        names, products, np.full(len(names), math.nan) if losses is None else losses
+    )
 
 
 def policy(name, **settings):

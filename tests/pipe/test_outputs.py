@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import spacy
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from small_pipelines import LISTENER, examples, initialized, transformer_pipeline
 from spacy.kb import InMemoryLookupKB
@@ -41,7 +41,7 @@ def rows_of(data, start, end):
     """The mean over all rows of some tokens, by hand."""
     ends = np.cumsum([0, *data.row_align.lengths])
     rows = np.unique(data.row_align.dataXd[ends[start] : ends[end]])
-    return data.layer(-1)[rows].mean(0)
+    return data.layer(-1)[rows].sum(0) / max(1, len(rows))
 
 
 def test_merged_tokens_have_the_rows_of_all_parts(tiny):
@@ -57,40 +57,38 @@ def test_merged_tokens_have_the_rows_of_all_parts(tiny):
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.generate])
 def test_any_change_to_a_doc_gives_right_vectors_or_an_error(changeable, data):
     nlp, encode = changeable
     doc = encode(nlp.make_doc(data.draw(st.sampled_from([TEXTS[0], TEXTS[3], "the  bank ."]))))
     other = encode(nlp.make_doc(TEXTS[1]))
-    beside, parts = listener_of(nlp).predict([other])[0], [(i, i + 1) for i in range(len(doc))]
+    beside = listener_of(nlp).predict([other])[0]
     kept, text = doc._.trf_data, doc.text
-    for change in data.draw(st.lists(st.sampled_from("merge split copy part".split()), max_size=3)):
+    starts, ends = zip(*((t.idx, t.idx + len(t)) for t in doc), strict=True)
+    for change in data.draw(st.lists(st.sampled_from(["merge", "split", "copy", "part"]), max_size=3)):
         start = data.draw(st.integers(0, len(doc) - 1))
         end = data.draw(st.integers(start + 1, len(doc)))
         if change == "merge":
             merged(doc, start, end)
-            parts[start:end] = [(parts[start][0], parts[end - 1][1])]
         elif change == "split" and len(doc[start].text) > 1:
             word = doc[start].text
             with doc.retokenize() as split:
                 split.split(doc[start], [word[:1], word[1:]], heads=[doc[start], doc[start]])
-            parts[start : start + 1] = [None, None]
         elif change == "copy":
             doc = doc.copy()
         elif change == "part":
             doc = doc[start:end].as_doc(copy_user_data=data.draw(st.booleans()))
-            parts = [None] * len(doc)
     found = listener_of(nlp).predict([doc, other])
     np.testing.assert_array_equal(found[1], beside)
-    if doc.text == text and None not in parts:
-        expected = np.array([rows_of(kept, *part) for part in parts])
+    only_merged = doc._.trf_data is not None and doc.text == text
+    if only_merged and all(t.idx in starts and t.idx + len(t) in ends for t in doc):
+        expected = [rows_of(kept, starts.index(t.idx), ends.index(t.idx + len(t)) + 1) for t in doc]
         np.testing.assert_allclose(trfnb.token_vectors(doc), expected, atol=1e-5)
     else:
-        anew = encode(Doc(nlp.vocab, [t.text for t in doc], [bool(t.whitespace_) for t in doc]))
-        expected = trfnb.token_vectors(anew)
-        if doc._.trf_data is not None and doc[:].as_doc().to_bytes() != anew.to_bytes():
-            with pytest.raises(ValueError, match="which are others"):
-                trfnb.token_vectors(doc)
+        words, spaces = [t.text for t in doc], [bool(t.whitespace_) for t in doc]
+        expected = trfnb.token_vectors(encode(Doc(nlp.vocab, words, spaces)))
+        with pytest.raises(ValueError, match="token_vectors expected"):
+            trfnb.token_vectors(doc)
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 

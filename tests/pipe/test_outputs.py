@@ -65,7 +65,8 @@ def test_any_change_to_a_doc_gives_right_vectors_or_an_error(changeable, data):
     beside = listener_of(nlp).predict([other])[0]
     kept, text = doc._.trf_data, doc.text
     starts, ends = zip(*((t.idx, t.idx + len(t)) for t in doc), strict=True)
-    for change in data.draw(st.lists(st.sampled_from(["merge", "split", "copy", "part"]), max_size=3)):
+    kinds = st.sampled_from(["merge", "split", "copy", "part"])
+    for change in data.draw(st.lists(kinds, max_size=3)):
         start = data.draw(st.integers(0, len(doc) - 1))
         end = data.draw(st.integers(start + 1, len(doc)))
         if change == "merge":
@@ -178,7 +179,7 @@ def test_two_transformers_before_a_listener_to_any(tiny):
         nlp.add_pipe("trfnb_transformer", name=name, config={"model": {"name": tiny}})
     with pytest.warns(UserWarning, match="found two components to listen to, 'one' and 'two'"):
         nlp.add_pipe("tagger", config={"model": {"tok2vec": LISTENER}})
-        initialized(nlp, free=("one", "two"))
+    initialized(nlp, free=("one", "two"))
     assert nlp.get_pipe("one").listening_components == []
     assert nlp.get_pipe("two").listening_components == ["tagger"]
     nlp.get_pipe("one").storage = nlp.get_pipe("two").storage = "none"

@@ -15,8 +15,8 @@ from spacy.tokens import Doc, DocBin
 from thinc.api import Adam
 
 import trfnb
-from trfnb.flow.bert import PackedBert
 from trfnb.flow.listener import TransformerListener
+from trfnb.flow.packed import PackedBert
 
 TEXTS = ["Paris meets April in the bank .", "the river", "", "  ", "unable plans of the river bank"]
 

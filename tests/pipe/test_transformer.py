@@ -384,7 +384,7 @@ def test_what_another_library_left_on_a_doc_is_replaced(tiny):
 @pytest.fixture
 def reached(monkeypatch):
     """Collect the highest layer of every forward pass."""
-    from trfnb.flow.bert import PackedBert
+    from trfnb.flow.packed import PackedBert
 
     states, highest = PackedBert.states, []
 
@@ -427,7 +427,7 @@ def test_a_setter_may_read_the_last_layer(tiny, reached):
 
 
 def test_equal_texts_are_encoded_once(tiny, monkeypatch):
-    from trfnb.flow.bert import PackedBert
+    from trfnb.flow.packed import PackedBert
 
     nlp = transformer_pipeline(tiny)
     expected = [trfnb.token_vectors(nlp(text)) for text in TEXTS]

@@ -62,10 +62,8 @@ def pieces(lengths):
 @pytest.mark.parametrize("make", [fnet, funnel, canine])
 def test_a_text_alone_and_beside_a_longer_one(make):
     torch.manual_seed(0)
-    engine, n_layers = (
-        PaddedEngine(make().eval(), 0, attentions=False),
-        make().config.num_hidden_layers,
-    )
+    engine = PaddedEngine(make().eval(), 0, attentions=False)
+    n_layers = engine.body.config.num_hidden_layers
     flat = pieces([8, 12, 8])
     found = torch.zeros(len(flat.ids), 16)
     for part in engine.run(flat, np.arange(3), [n_layers], Runtime(), False):

@@ -1,5 +1,7 @@
 """One table of every function that trfnb.pipe registers: a missing row fails."""
 
+import pickle
+
 import numpy as np
 import pytest
 import spacy
@@ -80,9 +82,19 @@ def test_every_function_has_a_row(kind):
     ours = {
         name
         for name, function in getattr(registry, kind).get_all().items()
-        if name.startswith("trfnb.") and function.__module__.startswith("trfnb.pipe")
+        if name.startswith("trfnb.")
+        and function.__module__.startswith(("trfnb.pipe", "trfnb.flow"))
     }
     assert ours == set(TABLES[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "row"), [(kind, *one.values) for kind in TABLES for one in rows(kind)]
+)
+def test_everything_is_picklable(tiny, kind, name, row):
+    """Where processes are not forked (macOS, Windows) a pipeline travels pickled."""
+    made = resolved(kind, name, settings_of(tiny, name, row) if kind == "architectures" else row)
+    assert type(pickle.loads(pickle.dumps(made))) is type(made)
 
 
 def settings_of(tiny, name, row):

@@ -240,7 +240,7 @@ class PaddedEngine:
         padding = _CPU_PADDING if device.type == "cpu" else None
         if self.padding_counts:
             padding = 0
-        if runtime.checkpointing and not self.body.is_gradient_checkpointing:
+        if is_train and runtime.checkpointing:
             self.body.gradient_checkpointing_enable({"use_reentrant": False})
         items = runtime.items(device, is_train)
         for batch in micro_batches(wordpieces, items, self.pad_id, padding, texts):

@@ -133,12 +133,23 @@ def encoder_to_bytes(tokenizer: Any, body: Any, has_adapter: bool) -> dict[str, 
 def encoder_from_bytes(
     saved: Mapping[str, Any], trust_remote_code: bool, lora: dict[str, Any] | None
 ) -> tuple[Any, torch.nn.Module]:
-    """Restore what `encoder_to_bytes` returned."""
+    """Restore what `encoder_to_bytes` returned.
+
+    Raises:
+        ValueError: the bytes are damaged, or their parts do not fit each other.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         _write_files(Path(name), {**saved["files"], _WEIGHTS: saved["weights"]})
         if "adapter" in saved:
             _write_files(Path(name) / _ADAPTER, saved["adapter"])
-        return load_encoder(name, {}, {}, trust_remote_code, lora)
+        try:
+            return load_encoder(name, {}, {}, trust_remote_code, lora)
+        except OSError as error:
+            raise ValueError(
+                "The transformer's saved bytes expected config, tokenizer and weights that are "
+                f"whole and fit each other, but were damaged ({error.__cause__}). Save the "
+                "pipeline again."
+            ) from error
 
 
 def from_spacy_transformers(saved: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from spacy.tokens import Doc, Span
 from thinc.api import Config, Model
 
 import trfnb.registration  # noqa: F401  registers
+from trfnb.pipe.component import Transformer
 from trfnb.pipe.data import FullTransformerBatch
 from trfnb.pipe.registries import registry
-from trfnb.pipe.component import Transformer
 
 # Any text a user may have: parts of words, whitespace, nothing, more than one sentence.
 TEXTS = [SENTENCES[0][0], "the river", "", "  ", "unable plans . of the river bank ."]

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _HOME = {
     "FullTransformerBatch": "trfnb.pipe.data",
     "Tok2VecListener": "trfnb.pipe.architectures",
-    "Transformer": "trfnb.pipe.transformer",
+    "Transformer": "trfnb.pipe.component",
     "TransformerData": "trfnb.pipe.data",
     "TransformerListener": "trfnb.pipe.architectures",
     "TransformerModel": "trfnb.pipe.architectures",

@@ -1,15 +1,129 @@
-"""Everything that trfnb registers with spaCy, in one import.
+"""Everything that trfnb registers with spaCy, in one import, and the components' factories.
 
 spaCy loads this module through an entry point whenever a pipeline is made, so it must import
 neither transformers nor a notebook library.
 """
 
-from .experiments import weights  # noqa: F401  configs name what it holds
-from .pipe.factories import make_transformer, register
+from importlib.util import find_spec
+from typing import Any
+
+from spacy.language import Language
+from spacy.pipeline import Pipe
+from spacy.tokens import Doc
+from thinc.api import Config, Model
+from thinc.types import Floats2d
+
+from .experiments.weights import EncoderAdam  # noqa: F401
+from .flow.balancing import Policy
+from .pipe import architectures, legacy  # noqa: F401  configs name what these hold
+from .pipe.annotations import AnnotationSetter, Storage
+from .pipe.component import Transformer
+from .pipe.data import FullTransformerBatch
 from .pipe.registries import registry
-from .pretraining import masking, objectives, teacher, text, weights  # noqa: F401  configs name
-from .vectors import embed, store  # noqa: F401  architectures, key maps, tables
+from .pipe.shared import PipelineRef
+from .pipe.tok2vec import Tok2Vec
+from .pretraining import masking, objectives, teacher, text  # noqa: F401
+from .pretraining.weights import LoadPretrained  # noqa: F401
+from .vectors import embed, store  # noqa: F401
 
-register()
+__all__ = ["make_tok2vec", "make_transformer", "registry"]
 
-__all__ = ["make_transformer", "registry"]
+_DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+_TRANSFORMER = f"""
+[transformer]
+max_batch_items = 4096
+storage = "keep"
+set_extra_annotations = null
+balance = null
+[transformer.annotation_setter]
+@annotation_setters = "trfnb.null_annotation_setter.v1"
+[transformer.model]
+@architectures = "trfnb.TransformerModel.v1"
+name = "{_DEFAULT_MODEL}"
+tokenizer_config = {{}}
+transformer_config = {{}}
+precision = "fp32"
+layers = []
+trust_remote_code = false
+trainable_layers = null
+lora = null
+attentions = false
+keep_end = true
+gradient_checkpointing = false
+cache = null
+[transformer.model.get_spans]
+@span_getters = "trfnb.doc_spans.v1"
+"""
+
+_TOK2VEC = """
+[tok2vec]
+balance = null
+[tok2vec.model]
+@architectures = "spacy.HashEmbedCNN.v2"
+pretrained_vectors = null
+width = 96
+depth = 4
+embed_size = 2000
+window_size = 1
+maxout_pieces = 3
+subword_features = true
+"""
+
+
+def make_transformer(
+    nlp: Language,
+    name: str,
+    model: Model[list[Doc], FullTransformerBatch],
+    annotation_setter: AnnotationSetter,
+    max_batch_items: int,
+    storage: Storage,
+    set_extra_annotations: AnnotationSetter | None = None,
+    balance: Policy | None = None,
+) -> Pipe:
+    """Make a `Transformer` component."""
+    pipe = Transformer(
+        nlp.vocab,
+        model,
+        annotation_setter,
+        name=name,
+        max_batch_items=max_batch_items,
+        storage=storage,
+        set_extra_annotations=set_extra_annotations,
+    )
+    pipe.balance, pipe.pipeline = balance, PipelineRef(nlp)
+    return pipe
+
+
+def make_tok2vec(
+    nlp: Language,
+    name: str,
+    model: Model[list[Doc], list[Floats2d]],
+    balance: Policy | None = None,
+) -> Pipe:
+    """Make a `Tok2Vec` component."""
+    pipe = Tok2Vec(nlp.vocab, model, name)
+    pipe.balance, pipe.pipeline = balance, PipelineRef(nlp)
+    return pipe
+
+
+def _register() -> None:
+    """Register the factories; `transformer` too, unless spacy-transformers is there for it."""
+    names = ["trfnb_transformer"]
+    if find_spec("spacy_transformers") is None:
+        names.append("transformer")
+        legacy.register()
+    settings: dict[str, Any] = Config().from_str(_TRANSFORMER)["transformer"]
+    for name in names:
+        Language.factory(
+            name, assigns=["doc._.trf_data"], default_config=settings, func=make_transformer
+        )
+    Language.factory(
+        "trfnb_tok2vec",
+        assigns=["doc.tensor"],
+        default_config=Config().from_str(_TOK2VEC)["tok2vec"],
+        func=make_tok2vec,
+    )
+
+
+_register()

@@ -3,10 +3,12 @@ import pytest
 import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thinc.api import reduce_first, reduce_last, reduce_max, reduce_mean, reduce_sum
+from thinc.types import Ragged
 from transformers import AutoTokenizer
 
-from trfnb.flow.alignment import align
-from trfnb.flow.spans import get_doc_spans, strided_spans
+from trfnb.flow.alignment import align, pool
+from trfnb.flow.spans import StridedSpans, get_doc_spans
 from trfnb.flow.wordpieces import Wordpieces, encode
 
 nlp = spacy.blank("en")
@@ -68,7 +70,7 @@ def test_truncated_tokens_have_no_rows(tokenizer):
 def test_rows_share_characters_with_their_token(texts, window, stride):
     tokenizer = test_rows_share_characters_with_their_token.tokenizer
     docs = [nlp(text) for text in texts]
-    get_spans = strided_spans(window, min(stride, window))
+    get_spans = StridedSpans(window, min(stride, window))
     spans = get_spans(docs)
     pieces, _, rows = aligned(tokenizer, docs, get_spans)
     span_of = np.repeat(np.arange(len(pieces.lengths)), pieces.lengths)
@@ -89,3 +91,46 @@ def test_rows_share_characters_with_their_token(texts, window, stride):
 def _lend_tokenizer(tokenizer):
     # hypothesis draws its own arguments beside fixtures of a module's scope
     test_rows_share_characters_with_their_token.tokenizer = tokenizer
+
+
+ROWS = np.asarray([[0.0, 1.0], [2.0, 5.0], [4.0, 3.0]], dtype="float32")
+# three tokens: rows 1 and 2, none, row 2 again
+ALIGN = Ragged(np.asarray([1, 2, 2], dtype="int32"), np.asarray([2, 0, 1], dtype="int32"))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "first"),
+    [
+        (reduce_mean, [3, 4]),
+        (reduce_max, [4, 5]),
+        (reduce_sum, [6, 8]),
+        (reduce_first, [2, 5]),
+        (reduce_last, [4, 3]),
+    ],
+)
+def test_each_reduction(pooling, first):
+    vectors, _ = pool(pooling(), ROWS, ALIGN, is_train=False)
+    assert vectors.tolist() == [first, [0, 0], [4, 3]]
+
+
+@pytest.mark.parametrize(
+    "pooling", [reduce_mean, reduce_max, reduce_sum, reduce_first, reduce_last]
+)
+def test_gradient_by_finite_differences(pooling):
+    weights = np.random.default_rng(0).normal(size=(3, 2)).astype("float32")
+    _, backprop = pool(pooling(), ROWS, ALIGN, is_train=True)
+    gradient = backprop(weights.copy())
+    for index in np.ndindex(ROWS.shape):
+        ends = []
+        for step in (0.25, -0.25):
+            moved = ROWS.copy()
+            moved[index] += step
+            ends.append(float((pool(pooling(), moved, ALIGN, False)[0] * weights).sum()))
+        assert gradient[index] == pytest.approx((ends[0] - ends[1]) / 0.5, abs=1e-4)
+
+
+def test_no_token_has_a_row():
+    none = Ragged(np.zeros(0, dtype="int32"), np.zeros(2, dtype="int32"))
+    vectors, backprop = pool(reduce_mean(), ROWS, none, is_train=True)
+    assert vectors.tolist() == [[0, 0], [0, 0]]
+    assert not backprop(np.ones((2, 2), dtype="f")).any()

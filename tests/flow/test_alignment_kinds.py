@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from tokenizers_of_kinds import KINDS
 
 from trfnb.flow.alignment import align
-from trfnb.flow.spans import get_doc_spans, strided_spans
-from trfnb.flow.windows import WordpieceSpans
+from trfnb.flow.spans import StridedSpans, WordpieceSpans, get_doc_spans
 from trfnb.flow.wordpieces import encode
 
 nlp = spacy.blank("xx")
@@ -93,4 +92,4 @@ LETTERS = st.text(
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(LETTERS, max_size=3), window=st.integers(1, 6))
 def test_any_text(kind, texts, window):
-    check(KINDS[kind](), [nlp(text) for text in texts], strided_spans(window, window))
+    check(KINDS[kind](), [nlp(text) for text in texts], StridedSpans(window, window))

@@ -7,17 +7,19 @@ import pytest
 import torch
 
 from trfnb.flow import balancing
-from trfnb.flow.balancing import Balance, Meeting
-from trfnb.flow.measurement import gram
+from trfnb.flow.balancing import TaskGradients, chosen_factors
+from trfnb.flow.gradient_log import gram
 
 FROM_TORCHJD = ["pcgrad", "mgda", "cagrad", "upgrad", "imtl_g"]
 UNKNOWN = np.array([math.nan, math.nan])
 
 
-def meeting(*gradients, losses=None):
+def task_gradients(*gradients, losses=None):
     names = tuple("abc"[: len(gradients)])
     products = gram([{0: np.array([g], "f")} for g in gradients])
-    return Meeting(names, products, np.full(len(names), math.nan) if losses is None else losses)
+    return TaskGradients(
+        names, products, np.full(len(names), math.nan) if losses is None else losses
+    )
 
 
 def policy(name, **settings):
@@ -32,20 +34,20 @@ def aggregate(factors, *gradients):
 
 def test_equal_norms():
     strong, weak = [6.0, 0.0], [0.0, 2.0]
-    factors = policy("equal_norms")(meeting(strong, weak))
+    factors = policy("equal_norms")(task_gradients(strong, weak))
     np.testing.assert_allclose(factors * [6, 2], [4, 4])
 
 
 def test_equal_norms_remember():
     smooth = policy("equal_norms", smoothing=0.5)
-    smooth(meeting([4.0, 0.0], [0.0, 4.0]))
-    np.testing.assert_allclose(smooth(meeting([4.0, 0.0], [0.0, 8.0])), [5 / 4, 5 / 6])
+    smooth(task_gradients([4.0, 0.0], [0.0, 4.0]))
+    np.testing.assert_allclose(smooth(task_gradients([4.0, 0.0], [0.0, 8.0])), [5 / 4, 5 / 6])
 
 
 def test_uncertainty_gives_less_to_a_noisy_task():
     learn = policy("uncertainty", rate=0.1)
     for _ in range(300):
-        factors = learn(meeting([1.0, 0], [0, 1.0], losses=np.array([0.5, 2.0])))
+        factors = learn(task_gradients([1.0, 0], [0, 1.0], losses=np.array([0.5, 2.0])))
     # At rest σ² is the loss itself, so that the weights are as 1/0.5 to 1/2.
     assert factors[0] / factors[1] == pytest.approx(4, rel=0.01)
     assert factors.mean() == pytest.approx(1)
@@ -54,28 +56,28 @@ def test_uncertainty_gives_less_to_a_noisy_task():
 def test_loss_ratio_gives_more_to_a_task_that_stands_still():
     weigh = policy("loss_ratio", temperature=1.0, window=2)
     for losses in ([4.0, 1.0], [4.0, 1.0], [2.0, 1.0]):
-        assert weigh(meeting([1.0], [1.0], losses=np.array(losses))).tolist() == [1, 1]
-    factors = weigh(meeting([1.0], [1.0], losses=np.array([2.0, 1.0])))
+        assert weigh(task_gradients([1.0], [1.0], losses=np.array(losses))).tolist() == [1, 1]
+    factors = weigh(task_gradients([1.0], [1.0], losses=np.array([2.0, 1.0])))
     assert factors[1] / factors[0] == pytest.approx(math.exp(1 - 0.5))
 
 
 def test_pcgrad_by_hand():
     a, b = np.array([1.0, 0.0]), np.array([-1.0, 1.0])
-    factors = policy("pcgrad")(meeting(a, b))
+    factors = policy("pcgrad")(task_gradients(a, b))
     by_hand = (a - (a @ b) / (b @ b) * b) + (b - (a @ b) / (a @ a) * a)
     np.testing.assert_allclose(aggregate(factors, a, b), by_hand, atol=1e-6)
 
 
 def test_mgda_is_the_shortest_vector_between_both():
     a, b = np.array([2.0, 0.0]), np.array([0.0, 1.0])
-    found = aggregate(policy("mgda")(meeting(a, b)), a, b)
+    found = aggregate(policy("mgda")(task_gradients(a, b)), a, b)
     np.testing.assert_allclose(found, 2 * np.array([0.4, 0.8]), atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["mgda", "upgrad"])
 def test_no_task_gets_worse(name):
     a, b = np.array([1.0, 0.0]), np.array([-3.0, 1.0])
-    found = aggregate(policy(name)(meeting(a, b)), a, b)
+    found = aggregate(policy(name)(task_gradients(a, b)), a, b)
     assert found @ a >= -1e-3
     assert found @ b >= -1e-3
     assert (a + b) @ a < 0, "the plain sum would harm one"
@@ -83,18 +85,18 @@ def test_no_task_gets_worse(name):
 
 def test_imtl_g_projects_equally_far():
     a, b = np.array([5.0, 0.0]), np.array([1.0, 1.0])
-    found = aggregate(policy("imtl_g")(meeting(a, b)), a, b)
+    found = aggregate(policy("imtl_g")(task_gradients(a, b)), a, b)
     assert found @ a / 5 == pytest.approx(found @ b / math.sqrt(2), rel=1e-4)
 
 
 def test_cagrad_at_zero_is_the_mean():
-    factors = policy("cagrad", c=0.0)(meeting([1.0, 0.0], [-1.0, 2.0]))
+    factors = policy("cagrad", c=0.0)(task_gradients([1.0, 0.0], [-1.0, 2.0]))
     np.testing.assert_allclose(factors, [1, 1], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "upgrad", "equal_norms"])
 def test_nothing_to_balance_leaves_the_sum(name):
-    factors = policy(name)(meeting([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]))
+    factors = policy(name)(task_gradients([1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]))
     np.testing.assert_allclose(factors, [1, 1, 1], atol=1e-3)
 
 
@@ -103,48 +105,31 @@ def test_zero_gradients_and_unknown_losses(name):
     """As of a head at its start, whose output weights are zero."""
     weigh = policy(name)
     for gradients in (([0.0, 0], [0, 0]), ([0.0, 0], [0, 3.0]), ([1.0, 0], [-1.0, 0])):
-        factors = np.asarray(weigh(meeting(*gradients)))
+        factors = np.asarray(weigh(task_gradients(*gradients)))
         assert np.isfinite(factors).all()
-    assert np.isfinite(weigh(meeting([1e-6, 0.0], [0, 1e6]))).all()
+    assert np.isfinite(weigh(task_gradients([1e-6, 0.0], [0, 1e6]))).all()
 
 
 @pytest.mark.parametrize("name", FROM_TORCHJD)
 def test_torchs_random_state_stays(name):
     weigh = policy(name)
     before = torch.random.get_rng_state()
-    weigh(meeting([1.0, 0], [-1.0, 1.0]))
+    weigh(task_gradients([1.0, 0], [-1.0, 1.0]))
     assert (torch.random.get_rng_state() == before).all()
 
 
 def test_pcgrads_order_is_seeded():
-    crowd = meeting([1.0, 0, 0], [-1.0, 0.5, 0], [-0.5, -1.0, 0.2])
+    crowd = task_gradients([1.0, 0, 0], [-1.0, 0.5, 0], [-0.5, -1.0, 0.2])
     runs = [policy("pcgrad", seed=1)(crowd).tolist() for _ in range(2)]
     assert runs[0] == runs[1]
     many = policy("pcgrad", seed=1)
     assert len({tuple(many(crowd)) for _ in range(12)}) > 1
 
 
-def test_only_those_set_to_auto_are_chosen():
-    seen = []
-
-    def constant(meeting):
-        seen.append(meeting)
-        return [7.0]
-
-    balance = Balance(constant, {2: "ner"}, {"ner": 0.5})
-    assert balance([1, 2], np.array([[4.0, 1.0], [1.0, 9.0]])) == {2: 7.0}
-    assert (seen[0].listeners, seen[0].gram.tolist(), seen[0].losses.tolist()) == (
-        ("ner",),
-        [[9.0]],
-        [0.5],
-    )
-    assert balance([1], np.array([[4.0]])) == {}
-
-
 @pytest.mark.parametrize("returned", [[1.0], [1.0, math.nan], 1.0])
 def test_a_policy_that_returns_something_else(returned):
     with pytest.raises(ValueError, match="expected to return 2 finite factors, one each for a, b"):
-        Balance(lambda meeting: returned, {1: "a", 2: "b"}, {})([1, 2], np.eye(2))
+        chosen_factors(lambda gradients: returned, ["a", "b"], np.eye(2), {})
 
 
 @pytest.mark.parametrize(

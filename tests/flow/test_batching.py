@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trfnb.flow.batching import length_sorted, micro_batches
+from trfnb.flow.batching import (
+    distinct,
+    grouped,
+    grouped_for_bf16,
+    length_sorted,
+    micro_batches,
+    packs,
+    text_rows,
+)
 from trfnb.flow.wordpieces import Wordpieces
 
 
@@ -51,3 +59,40 @@ def test_sorting_leaves_little_padding():
 def test_no_budget():
     with pytest.raises(ValueError, match="at least 1 wordpiece, got 0"):
         length_sorted(np.asarray([1]), 0)
+
+
+def test_packs_hold_each_wordpiece_once_under_the_budget():
+    found = packs(wordpieces([5, 0, 30, 9, 5, 1, 9, 9, 3]), 12, np.arange(9))
+    assert sorted(np.concatenate([one.rows for one in found])) == list(range(71))
+    assert [len(one.ids) for one in found] == [30, 9, 9, 9, 10, 4]
+    assert found[4].runs == [(2, 5)]
+    assert found[5].positions.tolist() == [0, 1, 2, 0]
+
+
+def test_equal_texts_are_found():
+    ids, zeros = np.array([1, 2, 3, 1, 2, 1, 2, 3]), np.zeros(5, dtype="int64")
+    pieces = Wordpieces(ids, np.zeros((8, 2), "int64"), np.array([3, 2, 0, 3, 0]), zeros)
+    texts, copies = distinct(pieces)
+    assert texts.tolist() == [0, 1, 2]
+    assert copies.tolist() == [[3, 0]]
+    assert [text_rows(pieces, one)[0].tolist() for one in copies.T] == [[5, 6, 7], [0, 1, 2]]
+
+
+def test_groups_for_bf16_fill_registers():
+    runs = [(1, 70), (3, 64), (2, 50), (2, 48), (2, 32), (1, 31), (3, 15), (4, 1)]
+    groups = grouped_for_bf16(runs)
+    assert [(one.size, one.rows, one.places is None) for one in groups] == [
+        ((1, 80), slice(0, 70), False), ((5, 64), slice(70, 362), False),
+        ((2, 48), slice(362, 458), True), ((3, 32), slice(458, 553), False),
+        ((3, 15), slice(553, 598), True), ((4, 1), slice(598, 602), True),
+    ]  # fmt: skip
+
+
+def test_groups_hold_texts_of_about_one_length():
+    groups = grouped([(1, 70), (3, 48), (2, 47), (2, 16), (3, 15), (4, 1)], waste=300)
+    assert [(one.size, one.rows) for one in groups] == [
+        ((1, 70), slice(0, 70)), ((5, 48), slice(70, 308)), ((5, 16), slice(308, 385)),
+        ((4, 1), slice(385, 389)),
+    ]  # fmt: skip
+    assert [one.places is None for one in groups] == [True, False, False, True]
+    assert groups[1].real.sum() == 3 * 48 + 2 * 47

@@ -2,7 +2,7 @@ import pytest
 import spacy
 from spacy.tokens import Doc
 
-from trfnb.flow.spans import checked_spans, get_doc_spans, get_sent_spans, strided_spans
+from trfnb.flow.spans import StridedSpans, checked_spans, get_doc_spans, get_sent_spans
 
 nlp = spacy.blank("en")
 
@@ -31,13 +31,13 @@ def test_doc_spans():
     ],
 )
 def test_strided_spans(n, window, stride, expected):
-    assert bounds(strided_spans(window, stride)([doc(n)])) == [expected]
+    assert bounds(StridedSpans(window, stride)([doc(n)])) == [expected]
 
 
 @pytest.mark.parametrize(("window", "stride"), [(0, 1), (3, 0), (2, 3), (3, -1)])
 def test_strided_spans_would_skip_tokens(window, stride):
     with pytest.raises(ValueError, match=f"window={window}, stride={stride}"):
-        strided_spans(window, stride)
+        StridedSpans(window, stride)
 
 
 def test_sent_spans():
@@ -52,7 +52,7 @@ def test_a_wrong_span_getter_is_named():
 
     for answer, error, message in [
         (None, TypeError, "'broken': expected a list of spans for each doc, got NoneType"),
-        ([[a[:]]], ValueError, "'broken': expected 2 lists, one a doc, got 1"),
+        ([[a[:]]], ValueError, "'broken': expected 2 lists, one per doc, got 1"),
         ([["a"], [b[:]]], TypeError, "'broken': expected Span objects, got str"),
         ([[b[:]], [b[:]]], ValueError, "'broken': got a span of another doc"),
     ]:

@@ -8,7 +8,7 @@ from small_pipelines import examples, transformer_pipeline
 from thinc.api import Adam
 
 import trfnb
-from trfnb.flow.bert import PackedBert
+from trfnb.flow.packed import PackedBert
 
 TEXTS = ["paris meets april in the bank", "the river", "", "unable plans of the river bank"]
 

@@ -1,5 +1,7 @@
 """One table of every function that trfnb.pipe registers: a missing row fails."""
 
+import pickle
+
 import numpy as np
 import pytest
 import spacy
@@ -9,9 +11,9 @@ from spacy.tokens import Doc, Span
 from thinc.api import Config, Model
 
 import trfnb.registration  # noqa: F401  registers
+from trfnb.pipe.component import Transformer
 from trfnb.pipe.data import FullTransformerBatch
 from trfnb.pipe.registries import registry
-from trfnb.pipe.transformer import Transformer
 
 # Any text a user may have: parts of words, whitespace, nothing, more than one sentence.
 TEXTS = [SENTENCES[0][0], "the river", "", "  ", "unable plans . of the river bank ."]
@@ -80,9 +82,19 @@ def test_every_function_has_a_row(kind):
     ours = {
         name
         for name, function in getattr(registry, kind).get_all().items()
-        if name.startswith("trfnb.") and function.__module__.startswith("trfnb.pipe")
+        if name.startswith("trfnb.")
+        and function.__module__.startswith(("trfnb.pipe", "trfnb.flow"))
     }
     assert ours == set(TABLES[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "row"), [(kind, *one.values) for kind in TABLES for one in rows(kind)]
+)
+def test_everything_is_picklable(tiny, kind, name, row):
+    """Where processes are not forked (macOS, Windows) a pipeline travels pickled."""
+    made = resolved(kind, name, settings_of(tiny, name, row) if kind == "architectures" else row)
+    assert type(pickle.loads(pickle.dumps(made))) is type(made)
 
 
 def settings_of(tiny, name, row):
@@ -216,7 +228,7 @@ def test_gradients_of_transformer_listeners(tiny, name, row):
     sent = [w.copy() for w in weights]
     backprop(sent)
     assert all((a == b).all() for a, b in zip(sent, weights, strict=True)), "changed its argument"
-    transformer.settle()
+    transformer.send_back()
 
     def predict():
         transformer.set_annotations(docs, transformer.predict(docs))
@@ -255,7 +267,7 @@ def test_tok2vec_listeners(name, row):
     vectors, backprop = listener.begin_update(docs)
     weights = random_like(vectors)
     backprop(weights)
-    tok2vec.settle()
+    tok2vec.send_back()
     node = next(n for n in tok2vec.model.walk() if n.has_param("b"))
     bias = node.get_param("b")
 

@@ -1,10 +1,11 @@
 """What a user can get wrong, and that the error says what to do."""
 
+import numpy as np
 import pytest
 import spacy
 from small_pipelines import LISTENER, initialized, transformer_pipeline
 
-from trfnb.flow.spans import checked_spans
+import trfnb
 from trfnb.pipe.data import FullTransformerBatch
 
 
@@ -38,18 +39,6 @@ def test_another_width(tiny):
         listener.listen_to(32, 3)
 
 
-def test_span_getters():
-    docs = [spacy.blank("en")("the bank"), spacy.blank("en")("a")]
-    with pytest.raises(TypeError, match="expected a list of spans for each doc, got NoneType"):
-        checked_spans(lambda docs: None, docs)
-    with pytest.raises(ValueError, match="expected 2 lists, one a doc, got 1"):
-        checked_spans(lambda docs: [[docs[0][:]]], docs)
-    with pytest.raises(TypeError, match="expected Span objects, got Token"):
-        checked_spans(lambda docs: [[doc[0]] for doc in docs], docs)
-    with pytest.raises(ValueError, match="a span of another doc"):
-        checked_spans(lambda docs: [[docs[0][:]] for _ in docs], docs)
-
-
 def test_a_schedule_where_a_number_belongs(tiny):
     schedule = {"@schedules": "constant.v1", "rate": 1.0}
     for key in ("layer",):
@@ -61,8 +50,6 @@ def test_a_schedule_where_a_number_belongs(tiny):
 
 
 def test_a_custom_models_vectors(tiny):
-    import numpy as np
-
     docs = [spacy.blank("en")("the bank")]
     with pytest.raises(ValueError, match=r"tokens = \[2\] .* got the shapes \[\(3, 4\)\]"):
         FullTransformerBatch.of_vectors(docs, [np.zeros((3, 4), "f")])
@@ -85,15 +72,47 @@ def test_settings_the_model_does_not_have(tiny):
         transformer_pipeline(tiny, transformer_config=config)
 
 
-def test_a_model_with_a_decoder(tmp_path, tiny):
-    from transformers import AutoTokenizer, BartConfig, BartModel
+def seq2seq(folder, tiny, body):
+    """Save a model with an encoder and a decoder, or a part of it, and a tokenizer."""
+    from transformers import AutoTokenizer
+
+    body.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
+    return folder
+
+
+def bart():
+    from transformers import BartConfig, BartModel
 
     sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
     heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
-    BartModel(BartConfig(vocab_size=200, d_model=8, **sizes, **heads)).save_pretrained(tmp_path)
-    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="expected an encoder, got an encoder and a decoder"):
-        transformer_pipeline(tmp_path)
+    return BartModel(BartConfig(vocab_size=200, d_model=8, **sizes, **heads))
+
+
+def t5(kind):
+    import transformers
+
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    return getattr(transformers, kind)(transformers.T5Config(vocab_size=200, **sizes))
+
+
+def test_a_model_with_a_decoder_and_the_advice_that_works(tmp_path, tiny, monkeypatch):
+    folder = seq2seq(tmp_path / "whole", tiny, bart())
+    with pytest.raises(ValueError, match="got an encoder and a decoder") as caught:
+        transformer_pipeline(folder)
+    monkeypatch.chdir(tmp_path)
+    exec(str(caught.value).partition("\n")[2], {})  # what the message says to write
+    assert trfnb.token_vectors(transformer_pipeline("encoder")("the river")).shape == (2, 8)
+
+
+@pytest.mark.parametrize("kind", ["T5EncoderModel", "T5Model"])
+def test_encoders_saved_alone_load(tmp_path, tiny, kind):
+    body = t5(kind)
+    body = body if kind == "T5EncoderModel" else body.get_encoder()
+    nlp = transformer_pipeline(seq2seq(tmp_path / "alone", tiny, body))
+    expected = trfnb.token_vectors(nlp("the river"))
+    again = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
+    np.testing.assert_array_equal(trfnb.token_vectors(again("the river")), expected)
 
 
 def test_settings_made_at_run_time_are_checked_and_taken(tiny):

@@ -7,7 +7,7 @@ import torch
 from small_pipelines import examples, initialized
 from thinc.api import Adam
 
-from trfnb.flow.measurement import ABSENT, AT_ZERO, MEASURED
+from trfnb.flow.gradient_log import ABSENT, AT_ZERO, MEASURED
 
 CNN = {
     "@architectures": "spacy.HashEmbedCNN.v2",
@@ -61,7 +61,7 @@ def weights(nlp):
 
 def gradient(nlp, batch):
     nlp.update(batch, sgd=False)
-    nlp.get_pipe("body").settle()
+    nlp.get_pipe("body").send_back()
     return [np.zeros_like(w) if g is None else g.copy() for w, g in weights(nlp)]
 
 
@@ -133,7 +133,7 @@ def test_listeners_to_different_layers_are_linear_too(tiny):
 
 @pytest.mark.parametrize("body", BODIES)
 def test_every_step_is_logged(tiny, body):
-    nlp = pipeline(body, tiny, ({"@schedules": "trfnb.thaw.v1", "frozen": 2}, 0.5))
+    nlp = pipeline(body, tiny, ({"@schedules": "trfnb.frozen_then_warmup.v1", "frozen": 2}, 0.5))
     optimizer = Adam(0.001)
     for step in range(4):
         if step == 3:
@@ -157,7 +157,7 @@ def test_every_step_is_logged(tiny, body):
 def test_all_frozen_is_logged_too(tiny):
     nlp = pipeline("tok2vec", tiny, (0.0, 0.0))
     nlp.update(examples(nlp), sgd=Adam(0.01))
-    nlp.get_pipe("body").settle()
+    nlp.get_pipe("body").send_back()
     table = nlp.get_pipe("body").gradient_log.table()
     assert list(table["state"]) == [AT_ZERO, AT_ZERO]
 
@@ -168,8 +168,8 @@ def test_the_measured_norm_is_that_of_the_gradient_sent(tiny):
     nlp.get_pipe("body").update(batch)
     for name in ("first", "second"):
         nlp.get_pipe(name).update(batch)
-    waiting = [parts[0] for _, _, parts in nlp.get_pipe("body").junction.contributions]
-    nlp.get_pipe("body").settle()
+    waiting = [parts[0] for parts in nlp.get_pipe("body").junction.contributions.values()]
+    nlp.get_pipe("body").send_back()
     nlp.get_pipe("body").gradient_log.close()
     table = nlp.get_pipe("body").gradient_log.table()
     np.testing.assert_allclose(table["raw_norm"], [np.linalg.norm(g) for g in waiting], rtol=1e-5)
@@ -220,14 +220,14 @@ def test_losses_reach_the_policy_a_batch_later(tiny):
     nlp.update(examples(nlp), sgd=optimizer, losses=losses)
     first = dict(losses)
     nlp.update(examples(nlp), sgd=optimizer, losses=losses)
-    nlp.get_pipe("body").settle()
+    nlp.get_pipe("body").send_back()
     assert np.isnan(seen[0]).all()
     assert seen[1] == pytest.approx([first["first"] / words, first["second"] / words])
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_a_config_goes_round(tiny, body, tmp_path):
-    ramp = {"@schedules": "trfnb.moves.v1", "starts": [0, 2], "factors": [1.0, 0.0]}
+    ramp = {"@schedules": "trfnb.piecewise_constant.v1", "starts": [0, 2], "factors": [1.0, 0.0]}
     nlp = pipeline(body, tiny, ("auto", ramp), balance=EQUAL)
     nlp.update(examples(nlp), sgd=Adam(0.01))
     nlp.to_disk(tmp_path)
@@ -239,7 +239,7 @@ def test_a_config_goes_round(tiny, body, tmp_path):
     for _ in range(4):
         seen.append(listener(loaded, "second").grad_factor)
         loaded.update(examples(loaded), sgd=optimizer)
-    loaded.get_pipe("body").settle()
+    loaded.get_pipe("body").send_back()
     assert seen == [1, 1, 0, 0]
 
 

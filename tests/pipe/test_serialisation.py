@@ -1,6 +1,7 @@
 """Pipelines that travel: to disk without network or source, to processes, as bytes and copies."""
 
 import copy
+import io
 import pickle
 import shutil
 import socket
@@ -9,15 +10,20 @@ import warnings
 import numpy as np
 import pytest
 import spacy
+import srsly
 import torch
+from safetensors.torch import load, save
 from small_pipelines import LISTENER, examples, initialized, transformer_pipeline
 from spacy.tokens import Doc, DocBin
 from thinc.api import Adam
+from transformers import BertConfig, BertModel
 
 import trfnb
-from trfnb.flow.bert import PackedBert
+from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.listener import TransformerListener
+from trfnb.flow.packed import PackedBert
 
+FORMAT = {"format": "pt"}
 TEXTS = ["Paris meets April in the bank .", "the river", "", "  ", "unable plans of the river bank"]
 
 
@@ -376,3 +382,68 @@ def test_a_mix_of_layers_stays_with_the_shared_transformer(tiny):
     nlp = transformer_pipeline(tiny, ner={"layer": "mix"})
     with pytest.raises(ValueError, match='layer = "mix", which only a shared'):
         nlp.replace_listeners("transformer", "ner", ["model.tok2vec"])
+
+
+def rewritten(path, keep):
+    path.write_bytes(save({k: v for k, v in load(path.read_bytes()).items() if keep(k)}, FORMAT))
+
+
+DAMAGES = {
+    "no folder": (lambda e: shutil.rmtree(e), "no .*encoder/config.json"),
+    "no weights": (lambda e: (e / "model.safetensors").unlink(), "no .*model.safetensors"),
+    "no tokenizer": (lambda e: (e / "tokenizer.json").unlink(), "tokenizer"),
+    "no config": (lambda e: (e / "config.json").unlink(), "no .*config.json"),
+    "a layer missing": (
+        lambda e: rewritten(e / "model.safetensors", lambda name: "layer.2." not in name),
+        "no tensor encoder.layer.2.attention.output.LayerNorm.bias, .* and 8 more",
+    ),
+    "cut": (
+        lambda e: (e / "model.safetensors").write_bytes(
+            (e / "model.safetensors").read_bytes()[:99]
+        ),
+        r"encoder: expected config.json, .* \(SafetensorError",
+    ),
+    "empty": (lambda e: (e / "model.safetensors").write_bytes(b""), r"\(SafetensorError"),
+    "another size": (
+        lambda e: (e / "config.json").write_text(
+            (e / "config.json").read_text().replace('"vocab_size": ', '"vocab_size": 1')
+        ),
+        r"embeddings.word_embeddings.weight of size \(\d+, 16\) where config.json asks for",
+    ),
+    "another width": (
+        lambda e: BertModel(
+            BertConfig(vocab_size=200, hidden_size=8, num_hidden_layers=3, num_attention_heads=2)
+        ).save_pretrained(e),
+        "expected an encoder of width 16, .* got one of width 8",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "pipeline"
+    transformer_pipeline(tiny).to_disk(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_encoder_is_named_at_load(saved, tmp_path, name):
+    damage, message = DAMAGES[name]
+    damage(shutil.copytree(saved, tmp_path / "copy") / "transformer" / "encoder")
+    with pytest.raises((OSError, ValueError), match=message):
+        spacy.load(tmp_path / "copy")
+
+
+def test_weights_of_spacy_transformers_as_zip_and_as_safetensors(tiny):
+    nlp = transformer_pipeline(tiny)
+    own, state = shim(nlp), io.BytesIO()
+    torch.save(own.loaded().state_dict(), state)
+    there = {
+        "config": own.config.to_dict(),
+        "tokenizer": {k: v for k, v in srsly.msgpack_loads(own.to_bytes())["files"].items()
+                      if k != "config.json"},
+    }  # fmt: skip
+    for weights in (state.getvalue(), srsly.msgpack_loads(own.to_bytes())["weights"]):
+        restored = EncoderShim("there").from_bytes(srsly.msgpack_dumps({**there, "state": weights}))
+        for name, one in own.loaded().state_dict().items():
+            assert torch.equal(restored.loaded().state_dict()[name], one)

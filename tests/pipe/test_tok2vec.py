@@ -63,8 +63,8 @@ def test_linear_in_the_factor(factory):
     def gradient(**factors):
         nlp = pipeline(factory, **{name: {"grad_factor": f} for name, f in factors.items()})
         nlp.update(examples(nlp), sgd=False)
-        if hasattr(nlp.get_pipe("tok2vec"), "settle"):
-            nlp.get_pipe("tok2vec").settle()
+        if hasattr(nlp.get_pipe("tok2vec"), "send_back"):
+            nlp.get_pipe("tok2vec").send_back()
         return np.concatenate(
             [
                 node.get_grad(name).ravel()

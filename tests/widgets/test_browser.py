@@ -66,7 +66,7 @@ print("all is written")
 """
 RUNTIME = """
 import spacy
-from trfnb.flow.spans import strided_spans
+from trfnb.flow.spans import StridedSpans
 from trfnb.widgets import AlignmentExplorer, SpanStepper
 nlp = spacy.blank("en")
 nlp.add_pipe("trfnb_transformer", config={"model": {"name": MODEL}})
@@ -75,7 +75,7 @@ def look(text):
     doc = nlp(text)
     return doc, doc._.trf_data.wordpieces.strings[0], doc._.trf_data.align
 doc = nlp("the bank of the river plans a bank in paris")
-stepper = SpanStepper(doc, strided_spans(4, 3)([doc])[0])
+stepper = SpanStepper(doc, StridedSpans(4, 3)([doc])[0])
 explorer = AlignmentExplorer(look, "the bank")
 display(stepper, explorer)
 """

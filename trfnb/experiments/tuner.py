@@ -16,8 +16,8 @@ from spacy.util import registry
 from thinc.api import Config
 
 from trfnb.experiments.training import HasExamples, Trained, train
-from trfnb.flow.gradients import GradFactor
-from trfnb.flow.measurement import GradientLog
+from trfnb.flow.grad_factor import GradFactor
+from trfnb.flow.gradient_log import GradientLog
 
 State = Literal["ready", "running", "paused", "stopping", "ended", "failed"]
 Value = float | str | Mapping[str, Any] | None

@@ -1,15 +1,18 @@
-"""Wordpiece rows <-> tokens, from the characters that both cover."""
+"""Hidden states of wordpieces -> one vector for each token: alignment, pooling, layer mix."""
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from spacy.attrs import IDX, LENGTH
 from spacy.tokens import Doc, Span
-from thinc.types import Ints1d, Ragged
+from thinc.api import Model
+from thinc.types import Floats2d, Ints1d, Ragged
 
 from .wordpieces import Wordpieces
+
+Pooling = Model[Ragged, Floats2d]
 
 
 def align(docs: Sequence[Doc], spans: Sequence[Sequence[Span]], wordpieces: Wordpieces) -> Ragged:
@@ -40,6 +43,77 @@ def align(docs: Sequence[Doc], spans: Sequence[Sequence[Span]], wordpieces: Word
     order = np.argsort(tokens, kind="stable")
     lengths = np.bincount(tokens, minlength=n_tokens)
     return Ragged(cast(Ints1d, rows[order].astype("int32")), cast(Ints1d, lengths.astype("int32")))
+
+
+def pool(
+    pooling: Pooling, rows: Floats2d, alignment: Ragged, is_train: bool
+) -> tuple[Floats2d, Callable[[Floats2d], Floats2d]]:
+    """Reduce each token's rows to one vector; a token without rows gets zeros.
+
+    Args:
+        pooling: A reduction such as Thinc's ``reduce_mean``; it never sees a token without rows.
+        rows: (n, width) hidden states.
+        alignment: Which rows belong to which token, from `align`.
+        is_train: Whether the pooling may keep what its backprop needs.
+
+    Returns:
+        (tokens, width) vectors, and a callback from their gradient to that of the rows.
+    """
+    ops, indices = pooling.ops, cast(Ints1d, alignment.dataXd)
+    lengths = alignment.lengths
+    has_rows = lengths > 0
+    everywhere = bool(has_rows.all())
+    picked = Ragged(rows[indices], lengths if everywhere else lengths[has_rows])
+    reduced, backprop_pooling = pooling(picked, is_train) if len(indices) else (None, None)
+    if everywhere and reduced is not None:
+        vectors = reduced
+    else:
+        vectors = ops.alloc2f(len(lengths), rows.shape[1])
+        if reduced is not None:
+            vectors[has_rows] = reduced
+
+    def backprop(d_vectors: Floats2d) -> Floats2d:
+        d_rows = ops.alloc2f(*rows.shape)
+        if backprop_pooling is not None:
+            d_picked = backprop_pooling(d_vectors if everywhere else d_vectors[has_rows])
+            ops.scatter_add(d_rows, indices, cast(Floats2d, d_picked.dataXd))
+        return d_rows
+
+    return vectors, backprop
+
+
+def scalar_mix(
+    model: Model, rows: Mapping[int, Floats2d]
+) -> tuple[Floats2d, Callable[[Floats2d], dict[int, Floats2d]]]:
+    """Return ``gamma * sum(softmax(mix)[l] * rows[l])`` over all layers.
+
+    Each task learns which layers it needs (Peters et al., 2018, Deep contextualized word
+    representations, https://arxiv.org/abs/1802.05365, eq. 1).
+
+    Args:
+        model: Holds the parameters ``mix`` (layers,) and ``gamma`` (1,).
+        rows: Layer number -> (n, width), every layer from the embeddings' output on.
+
+    Returns:
+        (n, width), and a callback that adds to the parameters' gradients and returns those of the
+        layers.
+    """
+    ops = model.ops
+    weights: Any = model.get_param("mix")
+    gamma: Any = cast(Any, model.get_param("gamma"))[0]
+    shares: Any = ops.softmax(weights[None])[0]
+    mixed: Any = sum(share * rows[layer] for layer, share in enumerate(shares))
+
+    def backprop(d_mixed: Floats2d) -> dict[int, Floats2d]:
+        slopes = ops.xp.asarray(
+            [(d_mixed * one).sum(axis=(0, 1)) for _, one in sorted(rows.items())]
+        )
+        mean = (shares * slopes).sum()
+        model.inc_grad("gamma", ops.asarray1f([mean]))
+        model.inc_grad("mix", ops.asarray1f(gamma * shares * (slopes - mean)))
+        return {layer: gamma * share * d_mixed for layer, share in enumerate(shares)}
+
+    return cast(Floats2d, gamma * mixed), backprop
 
 
 def _token_characters(

@@ -1,8 +1,8 @@
-"""Policies that choose the factors of listeners set to "auto", from what meets at the output.
+"""Policies that choose the factors of listeners set to "auto", from their gradients or losses.
 
 Each works on the inner products of the gradients alone, so that a step costs one small matrix and
 no second backward pass. Factors are on the scale of a plain sum: where nothing is to be balanced,
-each is about 1.
+each is about 1. A config names a policy in the registry `balancers`.
 """
 
 import math
@@ -11,17 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import catalogue
 import numpy as np
+from spacy.util import registry as _registry
+
+registry: Any = _registry
+
+
+if not hasattr(registry, "balancers"):
+    registry.balancers = catalogue.create("spacy", "balancers", entry_points=True)
 
 
 @dataclass(frozen=True)
-class Meeting:
+class TaskGradients:
     """What a policy sees of a batch.
 
     Attributes:
         listeners: Names of the components whose factor it chooses.
         gram: Inner products of their gradients, (k, k); 0 for listeners to different layers.
-        losses: Each component's loss a word in the batch before; NaN where none is known yet.
+        losses: Each component's loss per word in the batch before; NaN where it is not known yet.
     """
 
     listeners: tuple[str, ...]
@@ -29,48 +37,37 @@ class Meeting:
     losses: np.ndarray
 
 
-Policy = Callable[[Meeting], Sequence[float] | np.ndarray]
+Policy = Callable[[TaskGradients], Sequence[float] | np.ndarray]
 
 
-class Balance:
-    """A policy and the listeners whose factor it chooses.
+def chosen_factors(
+    policy: Policy, names: Sequence[str], products: np.ndarray, losses: Mapping[str, float]
+) -> dict[str, float]:
+    """Ask a policy for the factors of some listeners.
 
     Args:
-        policy: See `balancing`.
-        names: Of those listeners' components, by the listeners' ids.
-        losses: Each component's latest loss a word.
+        policy: One of those below, or any function of `TaskGradients`.
+        names: The listeners' names.
+        products: Inner products of their gradients, (k, k); NaN for listeners to different layers.
+        losses: Each component's latest loss per word.
+
+    Raises:
+        ValueError: the policy returned something else than one finite number for each.
     """
-
-    def __init__(
-        self, policy: Policy, names: Mapping[int, str], losses: Mapping[str, float]
-    ) -> None:
-        self.policy = policy
-        self.names = names
-        self.losses = losses
-
-    def __call__(self, listeners: Sequence[int], products: np.ndarray) -> dict[int, float]:
-        """Return the factors of those whose gradients came.
-
-        Raises:
-            ValueError: the policy returned something else than a finite number each.
-        """
-        places = [i for i, listener in enumerate(listeners) if listener in self.names]
-        if not places:
-            return {}
-        names = tuple(self.names[listeners[i]] for i in places)
-        losses = np.array([self.losses.get(name, math.nan) for name in names])
-        products = np.nan_to_num(products[np.ix_(places, places)])
-        chosen = np.asarray(self.policy(Meeting(names, products, losses)), dtype=float)
-        if chosen.shape != (len(names),) or not np.isfinite(chosen).all():
-            raise ValueError(
-                f"The balancing policy expected to return {len(names)} finite factors, one each "
-                f"for {', '.join(names)}; it returned {chosen.tolist()}."
-            )
-        return {listeners[i]: float(factor) for i, factor in zip(places, chosen, strict=True)}
+    known = np.array([losses.get(name, math.nan) for name in names])
+    gradients = TaskGradients(tuple(names), np.nan_to_num(products), known)
+    chosen = np.asarray(policy(gradients), dtype=float)
+    if chosen.shape != (len(names),) or not np.isfinite(chosen).all():
+        raise ValueError(
+            f"The balancing policy expected to return {len(names)} finite factors, one each "
+            f"for {', '.join(names)}; it returned {chosen.tolist()}."
+        )
+    return dict(zip(names, chosen.tolist(), strict=True))
 
 
+@registry.balancers("trfnb.equal_norms.v1")
 def equal_norms(smoothing: float = 0.9) -> Policy:
-    """Make all listeners pull equally strongly, at the mean of their norms.
+    """Make all gradients equally strong, at the mean of their norms.
 
     What GradNorm (Chen et al., 2018, https://arxiv.org/abs/1711.02257) learns by gradient descent
     for equal training rates (its alpha of 0), in closed form.
@@ -82,11 +79,11 @@ def equal_norms(smoothing: float = 0.9) -> Policy:
         raise ValueError(f"equal_norms expected smoothing in [0, 1), got {smoothing}.")
     known: dict[str, float] = {}
 
-    def policy(meeting: Meeting) -> np.ndarray:
-        for name, norm in zip(meeting.listeners, np.sqrt(meeting.gram.diagonal()), strict=True):
+    def policy(gradients: TaskGradients) -> np.ndarray:
+        for name, norm in zip(gradients.listeners, np.sqrt(gradients.gram.diagonal()), strict=True):
             if norm > 0:
                 known[name] = smoothing * known.get(name, norm) + (1 - smoothing) * norm
-        norms = np.array([known.get(name, np.nan) for name in meeting.listeners])
+        norms = np.array([known.get(name, np.nan) for name in gradients.listeners])
         if np.isnan(norms).all():
             return np.ones(len(norms))
         return np.nan_to_num(np.nanmean(norms) / norms, nan=1.0)
@@ -94,30 +91,32 @@ def equal_norms(smoothing: float = 0.9) -> Policy:
     return policy
 
 
+@registry.balancers("trfnb.uncertainty.v1")
 def uncertainty(rate: float = 0.05) -> Policy:
     """Weigh each task by its learnt precision 1/σ², so that noisy tasks count less.
 
     Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", 2018,
-    https://arxiv.org/abs/1705.07115. Log σ² follows the gradient of L/σ² + log σ² for each loss
-    a word. Weights are scaled to a mean of 1, as spaCy's losses have no common unit.
+    https://arxiv.org/abs/1705.07115. Log σ² follows the gradient of L/σ² + log σ² for each
+    loss per word. Weights are scaled to a mean of 1, since spaCy's losses have no common unit.
 
     Args:
         rate: Step size of log σ².
     """
     log_variance: dict[str, float] = {}
 
-    def policy(meeting: Meeting) -> np.ndarray:
-        for name, loss in zip(meeting.listeners, meeting.losses, strict=True):
+    def policy(gradients: TaskGradients) -> np.ndarray:
+        for name, loss in zip(gradients.listeners, gradients.losses, strict=True):
             now = log_variance.setdefault(name, 0.0)
             if np.isfinite(loss):
                 # A loss of hundreds must not throw it about.
                 log_variance[name] = now - rate * (1 - min(np.exp(-now) * loss, 10.0))
-        weights = np.exp([-log_variance[name] for name in meeting.listeners])
+        weights = np.exp([-log_variance[name] for name in gradients.listeners])
         return weights / weights.mean()
 
     return policy
 
 
+@registry.balancers("trfnb.loss_ratio.v1")
 def loss_ratio(temperature: float = 2.0, window: int = 50) -> Policy:
     """Weigh each task by how slowly its loss falls: Dynamic Weight Average.
 
@@ -144,14 +143,15 @@ def loss_ratio(temperature: float = 2.0, window: int = 50) -> Policy:
         before, after = list(losses)[:window], list(losses)[window:]
         return sum(after) / sum(before) if sum(before) else 1.0
 
-    def policy(meeting: Meeting) -> np.ndarray:
-        pairs = zip(meeting.listeners, meeting.losses, strict=True)
+    def policy(gradients: TaskGradients) -> np.ndarray:
+        pairs = zip(gradients.listeners, gradients.losses, strict=True)
         weights = np.exp(np.array([ratio(name, loss) for name, loss in pairs]) / temperature)
         return weights / weights.mean()
 
     return policy
 
 
+@registry.balancers("trfnb.pcgrad.v1")
 def pcgrad(seed: int = 0) -> Policy:
     """Take from each gradient what points against another, in random order, and add them up.
 
@@ -165,16 +165,17 @@ def pcgrad(seed: int = 0) -> Policy:
     weigh = _torchjd("PCGradWeighting", mean=False)
     random = np.random.default_rng(seed)
 
-    def policy(meeting: Meeting) -> np.ndarray:
+    def policy(gradients: TaskGradients) -> np.ndarray:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(random.integers(2**31)))
-            return np.asarray(weigh(meeting))
+            return np.asarray(weigh(gradients))
 
     return policy
 
 
+@registry.balancers("trfnb.mgda.v1")
 def mgda() -> Policy:
-    """Find the shortest vector between the gradients: no task gets worse, the weak lead.
+    """Find the shortest vector between the gradients, along which no task gets worse.
 
     Désidéri, "Multiple-gradient descent algorithm", 2012; Sener and Koltun, "Multi-Task Learning
     as Multi-Objective Optimization", 2018, https://arxiv.org/abs/1810.04650.
@@ -182,6 +183,7 @@ def mgda() -> Policy:
     return _torchjd("MGDAWeighting")
 
 
+@registry.balancers("trfnb.cagrad.v1")
 def cagrad(c: float = 0.5) -> Policy:
     """Stay near the mean gradient, and help the task that it helps least.
 
@@ -194,6 +196,7 @@ def cagrad(c: float = 0.5) -> Policy:
     return _torchjd("CAGradWeighting", c=c)
 
 
+@registry.balancers("trfnb.upgrad.v1")
 def upgrad() -> Policy:
     """Project each gradient to where it conflicts with none, and add them up.
 
@@ -203,6 +206,7 @@ def upgrad() -> Policy:
     return _torchjd("UPGradWeighting")
 
 
+@registry.balancers("trfnb.imtl_g.v1")
 def imtl_g() -> Policy:
     """Make the sum project equally far onto each gradient's direction.
 
@@ -224,16 +228,16 @@ def _torchjd(name: str, *, mean: bool = True, **settings: Any) -> Policy:
             f"This balancing policy needs torchjd: pip install 'trfnb[balance]' ({error})."
         ) from error
 
-    def policy(meeting: Meeting) -> np.ndarray:
-        weights = np.ones(len(meeting.listeners))
+    def policy(gradients: TaskGradients) -> np.ndarray:
+        weights = np.ones(len(gradients.listeners))
         # Heads often start at zero weights and send zeros, which no direction fits.
-        pulling = np.flatnonzero(meeting.gram.diagonal() > 0)
-        if len(pulling):
-            products = meeting.gram[np.ix_(pulling, pulling)]
+        nonzero = np.flatnonzero(gradients.gram.diagonal() > 0)
+        if len(nonzero):
+            products = gradients.gram[np.ix_(nonzero, nonzero)]
             # The weights of all of them depend on no common scale; the solvers' limits do.
             scaled = torch.from_numpy(products / products.diagonal().mean())
             found = weighting(scaled).numpy()
-            weights[pulling] = found * (len(pulling) if mean else 1)
+            weights[nonzero] = found * (len(nonzero) if mean else 1)
         return weights
 
     return policy

@@ -1,82 +1,105 @@
 """Wordpiece ids -> hidden states: a HuggingFace model inside a Thinc layer."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, cast
 
 import numpy as np
+import srsly
 import torch
-from numpy.typing import NDArray
-from thinc.api import Model, torch2xp, xp2torch
+from thinc.api import (
+    Model,
+    Optimizer,
+    PyTorchShim,
+    Shim,
+    get_torch_default_device,
+    torch2xp,
+    xp2torch,
+)
 from thinc.types import Floats2d, Floats3d
 
-from .caching import StateCache
-from .forking import one_thread_in_forks
-from .mixing import Layer
-from .packing import copy_rows, distinct
-from .passes import passes
-from .precision import Precision as Precision
-from .precision import resolved
-from .runtime import Runtime as Runtime
-from .weights import EncoderShim
-from .wordpieces import Wordpieces
+from .batching import distinct, text_rows
+from .engines import Engine, Engines, Runtime
+from .optimizer import step
+from .saving import (
+    StateCache,
+    check_saved,
+    encoder_from_bytes,
+    encoder_to_bytes,
+    from_spacy_transformers,
+    load_encoder,
+    save_encoder,
+)
+from .wordpieces import Ints, Wordpieces
 
-one_thread_in_forks()
+# A layer's number, 0 for the embeddings' output and -1 for the last, or a learned mix of all.
+Layer = int | Literal["mix"]
+Backprop = Callable[[Mapping[int, Floats2d]], None]
 
 
-class Hidden(dict[int, Floats2d]):
-    """Layer number -> (n, width) hidden states of n wordpieces.
+@dataclass(frozen=True, eq=False)
+class EncoderInput:
+    """What an encoder is asked for.
 
     Attributes:
+        wordpieces: A flat batch of n wordpieces.
+        layers: The layers to return; ``"mix"`` asks for all.
+    """
+
+    wordpieces: Wordpieces
+    layers: Sequence[Layer] = (-1,)
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """What an encoder computed.
+
+    Attributes:
+        rows: Layer number -> (n, width) hidden states of n wordpieces.
         attentions: For each text (layers, heads, its wordpieces, its wordpieces), if asked for.
     """
 
+    rows: dict[int, Floats2d]
     attentions: list[Floats3d] | None = None
 
 
-def encoder(shim: EncoderShim, runtime: Runtime) -> Model[Wordpieces, Hidden]:
+def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden]:
     """Wrap a HuggingFace encoder.
 
-    The layer maps a flat batch of n wordpieces to the hidden states asked for: for each layer
-    number in ``attrs["layers"]`` an array (n, width). Layer 0 is the embeddings' output, -1 the
-    last layer; ``"mix"`` asks for all. Its backprop takes gradients of the same form, for any of
-    those layers, and accumulates them on the weights; ids have no gradient, so it returns nothing.
+    Its backprop takes gradients by layer number, (n, width) each, for any of the layers that were
+    asked for, and adds them to those of the weights; ids have no gradient, so it returns nothing.
     """
-    return Model(
-        "encoder",
-        forward,
-        dims={"nO": None},
-        shims=[shim],
-        attrs={"layers": [-1], "runtime": runtime},
-    )
+    attrs = {"layers": [-1], "runtime": runtime}
+    return Model("encoder", forward, dims={"nO": None}, shims=[shim], attrs=attrs)
 
 
 def forward(
-    model: Model[Wordpieces, Hidden], wordpieces: Wordpieces, is_train: bool
-) -> tuple[Hidden, Callable[[Mapping[int, Floats2d]], None]]:
-    """Run length-sorted micro-batches and put their rows back in order.
+    model: Model[EncoderInput, Hidden], X: EncoderInput, is_train: bool
+) -> tuple[Hidden, Backprop]:
+    """Run mini-batches and put their rows back in order.
 
-    Where memory runs out, the micro-batches are halved until they fit, and stay so.
+    Where memory runs out, the mini-batches are halved until they fit, and stay so.
     """
-    before = model.attrs["runtime"]
-    device = cast(EncoderShim, model.shims[0]).device
-    first = items = before.items(device, is_train)
+    shim, runtime = cast(EncoderShim, model.shims[0]), model.attrs["runtime"]
+    first = items = runtime.items(shim.device, is_train)
     while True:
         try:
-            result = _forward(model, wordpieces, is_train)
+            result = _run(shim, runtime, X, is_train)
             break
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _out_of_memory(error) or items <= wordpieces.lengths.max(initial=1):
-                model.attrs["runtime"] = before
+        except RuntimeError as error:
+            if not _out_of_memory(error) or items <= X.wordpieces.lengths.max(initial=1):
                 raise
         # Outside the handler, where the failed pass's tensors are no longer held.
         items //= 2
-        model.attrs["runtime"] = replace(before, max_batch_items=items)
-        if device.type == "cuda":
+        runtime = replace(runtime, max_batch_items=items)
+        if shim.device.type == "cuda":
             torch.cuda.empty_cache()
     if items < first:
+        model.attrs["runtime"] = runtime
         warnings.warn(
             f"Out of memory at {first} wordpieces a forward pass; going on with {items}. "
             f"Set max_batch_items = {items} on the transformer to start there.",
@@ -86,100 +109,354 @@ def forward(
     return result
 
 
-def _forward(
-    model: Model[Wordpieces, Hidden], wordpieces: Wordpieces, is_train: bool
-) -> tuple[Hidden, Callable[[Mapping[int, Floats2d]], None]]:
-    shim, runtime = cast(EncoderShim, model.shims[0]), model.attrs["runtime"]
-    device = shim.device
-    layers = wanted_layers(shim, model.attrs["layers"])
-    out = {layer: torch.empty((len(wordpieces.ids), shim.width), device=device) for layer in layers}
-    looks: dict[int, Floats3d] = {}
+def _run(
+    shim: "EncoderShim", runtime: Runtime, X: EncoderInput, is_train: bool
+) -> tuple[Hidden, Backprop]:
+    engine, device, wordpieces = shim.begin(is_train), shim.device, X.wordpieces
+    layers, shape = shim.wanted_layers(X.layers), (len(wordpieces.ids), shim.width)
+    out = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
+    attentions: dict[int, Floats3d] = {}
     graph = []
-    # With dropout, texts that come twice differ.
-    every = is_train or runtime.attentions
-    texts, copies = (np.arange(len(wordpieces.lengths)), []) if every else distinct(wordpieces)
-    keys: list[tuple[int, bytes]] = []
-    if runtime.cache is not None and not every:
-        texts, keys = _read_cache(shim, runtime, wordpieces, texts, out)
-    for place, states in passes(shim, runtime, wordpieces, texts, layers, is_train, looks):
-        for layer, rows in states.items():
-            out[layer][place] = rows.detach()
+    texts, copies = np.arange(len(wordpieces.lengths)), None
+    keys: dict[int, bytes] = {}
+    if not is_train and not shim.attentions:  # with dropout, texts that come twice differ
+        texts, copies = distinct(wordpieces)
+        if runtime.cache is not None:
+            keys = _read_cache(shim, runtime, wordpieces, texts, out)
+            texts = np.asarray(list(keys), dtype="int64")
+    for part in engine.run(wordpieces, texts, layers, runtime, is_train):
+        for layer, rows in part.states.items():
+            out[layer][part.rows] = rows.detach()
+        attentions |= part.attentions
         if is_train:
-            graph.append((place, states))
+            graph.append(part)
     if keys:
-        _write_cache(shim, wordpieces, keys, out)
-    if copies:
-        to, source = (torch.from_numpy(one).to(device) for one in copy_rows(wordpieces, copies))
+        _write_cache(runtime, wordpieces, keys, out)
+    if copies is not None and len(copies):
+        to, source = (torch.from_numpy(text_rows(wordpieces, one)[0]) for one in copies.T)
         for rows in out.values():
-            rows[to] = rows[source]
+            rows[to.to(device)] = rows[source.to(device)]
 
     def backprop(d_rows: Mapping[int, Floats2d]) -> None:
         d_torch = {layer: xp2torch(d, device=device) for layer, d in d_rows.items()}
         ends, gradients = [], []
-        for place, states in graph:
+        for part in graph:
             for layer, d in d_torch.items():
-                if states[layer].requires_grad:
-                    ends.append(states[layer])
-                    gradients.append(d[place])
+                if part.states[layer].requires_grad:
+                    ends.append(part.states[layer])
+                    gradients.append(d[part.rows])
         if ends:
             torch.autograd.backward(ends, gradients)
             shim.has_gradient = True
 
-    hidden = Hidden({layer: cast(Floats2d, torch2xp(rows)) for layer, rows in out.items()})
-    if runtime.attentions:
-        shape = (shim.n_layers, int(shim.config.num_attention_heads), 0, 0)
-        nothing = cast(Floats3d, torch2xp(torch.zeros(shape, device=device)))
-        hidden.attentions = [looks.get(i, nothing) for i in range(len(wordpieces.lengths))]
-    return hidden, backprop
+    found = {layer: cast(Floats2d, torch2xp(rows)) for layer, rows in out.items()}
+    if not shim.attentions:
+        return Hidden(found), backprop
+    nothing = torch.zeros((shim.n_layers, int(shim.config.num_attention_heads), 0, 0))
+    empty = cast(Floats3d, torch2xp(nothing.to(device)))
+    return Hidden(found, [attentions.get(i, empty) for i in range(len(texts))]), backprop
 
 
 def _read_cache(
-    shim: EncoderShim,
+    shim: "EncoderShim",
     runtime: Runtime,
     wordpieces: Wordpieces,
-    texts: NDArray[np.int64],
-    out: dict[int, torch.Tensor],
-) -> tuple[NDArray[np.int64], list[tuple[int, bytes]]]:
+    texts: Ints,
+    out: Mapping[int, torch.Tensor],
+) -> dict[int, bytes]:
     """Fill in the states that are on disk; return the other texts, with their keys."""
-    if shim.cache is None or shim.cache.path != Path(str(runtime.cache)):
-        shim.cache = StateCache(str(runtime.cache))
-    precision = resolved(runtime.precision, shim.device)
-    keys = shim.cache.keys(shim.loaded(), wordpieces, texts.tolist(), precision)
-    known = shim.cache.read(keys, sorted(out))
-    ends = np.cumsum(wordpieces.lengths)
-    missing = []
+    cache, precision = StateCache(str(runtime.cache)), runtime.precision_on(shim.device)
+    keys = cache.keys(shim.loaded(), wordpieces, texts, precision)
+    known, starts, missing = cache.read(keys, sorted(out)), wordpieces.starts, {}
     for text, key in zip(texts.tolist(), keys, strict=True):
-        end, n = int(ends[text]), int(wordpieces.lengths[text])
         if key not in known:
-            missing.append((text, key))
+            missing[text] = key
             continue
-        for layer, rows in known[key].items():
-            out[layer][end - n : end] = torch.from_numpy(rows.copy())
-    return np.asarray([text for text, _ in missing], dtype="int64"), missing
+        for layer, rows in zip(sorted(out), known[key], strict=True):
+            out[layer][starts[text] : starts[text] + len(rows)] = torch.from_numpy(rows)
+    return missing
 
 
 def _write_cache(
-    shim: EncoderShim,
+    runtime: Runtime,
     wordpieces: Wordpieces,
-    keys: list[tuple[int, bytes]],
-    out: dict[int, torch.Tensor],
+    keys: Mapping[int, bytes],
+    out: Mapping[int, torch.Tensor],
 ) -> None:
     """Add the states of texts that were just computed."""
-    ends = np.cumsum(wordpieces.lengths)
     arrays = {layer: rows.cpu().numpy() for layer, rows in out.items()}
-    cast(StateCache, shim.cache).write(
-        (key, {layer: rows[ends[text] - wordpieces.lengths[text] : ends[text]]
-               for layer, rows in arrays.items()})
-        for text, key in keys
-    )  # fmt: skip
-
-
-def wanted_layers(shim: EncoderShim, layers: Sequence[Layer]) -> list[int]:
-    """Return the numbers of the layers asked for, all of them for a mix."""
-    if "mix" in layers:
-        return list(range(shim.n_layers + 1))
-    return sorted({shim.layer_index(layer) for layer in layers if layer != "mix"})
+    starts, ends = wordpieces.starts, np.cumsum(wordpieces.lengths)
+    StateCache(str(runtime.cache)).write(
+        (key, {layer: rows[starts[text] : ends[text]] for layer, rows in arrays.items()})
+        for text, key in keys.items()
+    )
 
 
 def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class EncoderShim(PyTorchShim):
+    """A HuggingFace encoder with its tokenizer, loaded when first needed.
+
+    Args:
+        name: A hub name or a local directory. Not needed once weights were restored.
+        tokenizer_config: Passed to ``AutoTokenizer.from_pretrained``.
+        transformer_config: Passed to ``AutoConfig.from_pretrained``; ``output_attentions`` asks
+            for attentions, ``output_hidden_states`` for all layers.
+        trust_remote_code: Run code that comes with the weights; off unless asked for.
+        trainable_layers: How many of the upper layers learn, as for `Trainable`.
+        lora: Settings of peft's ``LoraConfig``: learn low-rank updates alone (Hu et al., 2021,
+            https://arxiv.org/abs/2106.09685), saved as adapter weights.
+        attentions: Compute attention so that its weights can be kept.
+
+    Attributes:
+        tokenizer: HuggingFace's tokenizer; None before anything was loaded.
+        saved_apart: Whether the weights restored from bytes are in a directory of their own,
+            which must still be read.
+        has_gradient: Whether a gradient waits for a step.
+
+    Raises:
+        TypeError: ``trainable_layers`` is no number and no schedule.
+        ValueError: both ``trainable_layers`` and ``lora`` are given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer_config: Mapping[str, Any] | None = None,
+        transformer_config: Mapping[str, Any] | None = None,
+        trust_remote_code: bool = False,
+        trainable_layers: float | Iterable[float] | None = None,
+        lora: dict[str, Any] | None = None,
+        attentions: bool = False,
+    ) -> None:
+        super().__init__(None)
+        self.name = name
+        self.tokenizer_config = dict(tokenizer_config or {})
+        self.transformer_config = dict(transformer_config or {})
+        self.attentions = bool(self.transformer_config.pop("output_attentions", attentions))
+        self.all_layers = bool(self.transformer_config.pop("output_hidden_states", False))
+        self.trust_remote_code = trust_remote_code
+        if lora is not None and trainable_layers is not None:
+            raise ValueError(
+                "lora and trainable_layers expected one of the two, got both: with lora the "
+                "encoder's own layers keep their weights. Choose layers for the updates by "
+                'lora = {"layers_to_transform": [...]}, and remove trainable_layers.'
+            )
+        self.trainable = Trainable(trainable_layers)
+        self.lora = None if lora is None else dict(lora)
+        self.tokenizer: Any = None
+        self.has_gradient = self.saved_apart = self._aside = False
+        self._engines: Engines | None = None
+
+    def begin(self, is_train: bool) -> Engine:
+        """Set the model for a forward pass and return the engine that runs it."""
+        body = self.loaded()
+        body.train(is_train)
+        if is_train and self.lora is None:
+            self.trainable.apply(body, self.n_layers)
+        engines = self._engines
+        if engines is None or engines.body is not body:
+            pad_id = self.tokenizer.pad_token_id
+            engines = Engines(body, 0 if pad_id is None else int(pad_id), self.attentions)
+            self._engines = engines
+        return engines.choose(self.device)
+
+    def loaded(self) -> torch.nn.Module:
+        """Return the torch module.
+
+        Raises:
+            ValueError: there are no weights yet.
+        """
+        if self._model is None:
+            raise ValueError(
+                f"The transformer {self.name!r} has no weights yet: call nlp.initialize() to load "
+                "them from the hub or from a local path, or spacy.load a saved pipeline."
+            )
+        return self._model
+
+    @property
+    def config(self) -> Any:
+        """The HuggingFace configuration."""
+        return self.loaded().config
+
+    @property
+    def width(self) -> int:
+        """Numbers of a hidden state."""
+        return int(self.config.hidden_size)
+
+    @property
+    def n_layers(self) -> int:
+        """Transformer layers above the embeddings."""
+        return int(self.config.num_hidden_layers)
+
+    def layer_index(self, layer: int) -> int:
+        """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0.
+
+        Raises:
+            ValueError: the model has no such layer.
+        """
+        index = layer if layer >= 0 else self.n_layers + 1 + layer
+        if not 0 <= index <= self.n_layers:
+            raise ValueError(
+                f"layer expected a number from {-self.n_layers - 1} to {self.n_layers} for "
+                f"{self.name!r} (0 is the embeddings' output, -1 the last layer), got {layer}."
+            )
+        return index
+
+    def wanted_layers(self, layers: Sequence[Layer]) -> list[int]:
+        """Return the numbers of the layers asked for, all of them for a mix."""
+        if "mix" in layers:
+            return list(range(self.n_layers + 1))
+        return sorted({self.layer_index(layer) for layer in layers if layer != "mix"})
+
+    def load(self, source: str | Path | None = None) -> None:
+        """Load weights and tokenizer from a hub or a directory.
+
+        Raises:
+            OSError: there is nothing to load at that name, or the files are damaged.
+            ConfigError: ``transformer_config`` has keys that the model does not know, or the
+                model has a decoder of its own.
+        """
+        self._install(
+            *load_encoder(
+                source or self.name, self.tokenizer_config, self.transformer_config,
+                self.trust_remote_code, self.lora,
+            )
+        )  # fmt: skip
+
+    def restore(self, directory: Path) -> None:
+        """Load what `save` wrote.
+
+        Raises:
+            OSError: the directory is missing, or its files are damaged.
+        """
+        check_saved(self.name, directory, self.lora is not None)
+        self._install(*load_encoder(directory, {}, {}, self.trust_remote_code, self.lora))
+        self.saved_apart = False
+
+    def save(self, directory: Path) -> None:
+        """Write a directory that HuggingFace opens: config, safetensors, tokenizer."""
+        save_encoder(directory, self.tokenizer, self.loaded(), self.lora is not None)
+
+    @contextmanager
+    def stored_aside(self) -> Iterator[None]:
+        """Leave the weights out of `to_bytes`, because they are saved as a directory."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
+
+    def to_bytes(self) -> bytes:
+        """Return config, tokenizer files and weights (safetensors) as bytes."""
+        if self._model is None or self._aside:
+            return cast(bytes, srsly.msgpack_dumps({"saved_apart": True} if self._aside else {}))
+        saved = encoder_to_bytes(self.tokenizer, self.loaded(), self.lora is not None)
+        return cast(bytes, srsly.msgpack_dumps(saved))
+
+    def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
+        """Restore what `to_bytes` returned, or what spacy-transformers saved.
+
+        Raises:
+            ValueError: the weights are damaged, or do not fit their config.
+        """
+        saved: Any = srsly.msgpack_loads(bytes_data)
+        if "state" in saved:
+            saved = from_spacy_transformers(saved)
+        self.saved_apart = saved.get("saved_apart", False)
+        if "weights" in saved:
+            self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
+        return self
+
+    def _install(self, tokenizer: Any, body: Any) -> None:
+        """Take what was just loaded, with what the settings ask of it."""
+        if self.attentions:
+            body.set_attn_implementation("eager")
+        self.tokenizer, self._model = tokenizer, body.to(get_torch_default_device())
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """Step each parameter that got a gradient; without one, nothing moves."""
+        self.trainable.step()
+        if not self.has_gradient:
+            return
+        step(optimizer, self.id, self.loaded().named_parameters())
+        self.has_gradient = False
+
+    def copy(self) -> "EncoderShim":
+        """Return a deep copy that an optimizer can tell from this one."""
+        copied = deepcopy(self)
+        copied.id = Shim(None).id
+        return copied
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        """Move the weights, if there are any."""
+        if self._model is not None:
+            super().to_device(device_type, device_id)
+
+
+class Trainable:
+    """How many of the upper layers learn.
+
+    Gradual unfreezing starts at the top and moves down (Howard and Ruder, 2018, Universal
+    language model fine-tuning for text classification, https://arxiv.org/abs/1801.06146).
+
+    Args:
+        layers: None for everything, the embeddings included; a number of layers, counted from the
+            top; or a schedule of such numbers, stepped once a training step. One more than the
+            model has layers reaches the embeddings.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: a number is negative or NaN.
+    """
+
+    def __init__(self, layers: float | Iterable[float] | None = None) -> None:
+        self._schedule: Iterator[float] | None = None
+        self.now: float | None
+        if layers is None or (isinstance(layers, (int, float)) and not isinstance(layers, bool)):
+            self.now = _checked(layers)
+        elif isinstance(layers, Iterable) and not hasattr(layers, "encode"):
+            self._schedule = iter(layers)
+            self.now = _checked(next(self._schedule, None))
+        else:
+            raise TypeError(
+                "trainable_layers expected a number of layers from the top, a schedule of them, or "
+                f"null for all, got {layers!r} ({type(layers).__name__})."
+            )
+
+    def step(self) -> None:
+        """Move on to the next training step."""
+        if self._schedule is not None:
+            self.now = _checked(next(self._schedule, self.now))
+
+    def apply(self, body: torch.nn.Module, n_layers: int) -> None:
+        """Let the chosen layers take a gradient, and no others."""
+        wanted = None if self.now is None else int(self.now)
+        everything = wanted is None or wanted > n_layers
+        for parameter in body.parameters():
+            parameter.requires_grad_(everything)
+        if not everything and wanted:
+            for layer in _layer_stack(body, n_layers)[n_layers - wanted :]:
+                for parameter in layer.parameters():
+                    parameter.requires_grad_(True)
+
+
+def _checked(layers: float | None) -> float | None:
+    if layers is not None and not layers >= 0:
+        raise ValueError(
+            f"trainable_layers expected 0 layers from the top or more (null for all), got {layers}."
+        )
+    return layers
+
+
+def _layer_stack(body: torch.nn.Module, n_layers: int) -> torch.nn.ModuleList:
+    """Find the encoder's layers."""
+    for module in body.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == n_layers:
+            return module
+    raise ValueError(
+        f"trainable_layers expected a model with a list of {n_layers} layers, but "
+        f"{type(body).__name__} has none. Leave trainable_layers = null."
+    )

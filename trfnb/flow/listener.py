@@ -1,16 +1,20 @@
 """Shared output -> a task's model, and the task's gradient on its way back."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 from weakref import ref
 
 from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
-from .gradients import GradFactor, Junction
-from .mixing import Layer, scalar_mix
-from .pooling import Pooling, pool
+from .alignment import Pooling, pool, scalar_mix
+from .encoder import Layer
+from .grad_factor import GradFactor
+from .gradient_log import Parts
+from .gradients import Reading
+
+Backprop = Callable[[list[Floats2d]], list[Doc]]
 
 
 class Upstream:
@@ -29,13 +33,80 @@ class Upstream:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Upstream":
         component = self()
-        return Upstream(memo.get(id(component), component))
+        return type(self)(memo.get(id(component), component))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Upstream, (self(),)
 
 
-class TransformerListener(Model):
+class SharedListener(Model):
+    """What the listeners to transformers and to tok2vec components have in common.
+
+    Attributes:
+        upstream_name: Name of the component to listen to, or ``"*"`` for any.
+        upstream: The component that it is connected to.
+        sample: The docs that shapes are inferred by, before the shared layer has run on them.
+    """
+
+    upstream_name: str
+    upstream: Upstream
+    sample: list[Doc]
+
+    @property
+    def grad_factor(self) -> float:
+        """The factor of the present step; 1 where a policy decides ("auto")."""
+        return self.attrs["factor"].now
+
+    @grad_factor.setter
+    def grad_factor(self, value: float | str | Iterable[float]) -> None:
+        self.attrs["factor"] = GradFactor(value)
+
+    def step(self) -> None:
+        """Move the factor's schedule on by a training step."""
+        self.attrs["factor"].step()
+
+    def read(self, docs: Sequence[Doc]) -> Reading | None:
+        """Return what the batch under way holds for docs; None where they belong to no step."""
+        self.sample, upstream = [], self.upstream()
+        return None if upstream is None else upstream.read(self, docs)
+
+    def compute(self, docs: Sequence[Doc], is_train: bool) -> list[Any] | None:
+        """Ask the upstream for its output of docs that carry none: copies, parts, changed docs.
+
+        Returns:
+            One output a doc; None where only a shape is asked for, while the model is initialised.
+
+        Raises:
+            ValueError: there is no upstream, or it should have run on these docs but did not.
+        """
+        sample, self.sample = self.sample, []
+        if self.has_dim("nO") and docs and all(any(doc is x for x in sample) for doc in docs):
+            self.sample = sample
+            return None
+        upstream = self.upstream()
+        if upstream is None:
+            raise ValueError(
+                f"A listener expected a component named {self.upstream_name!r} before it in the "
+                "pipeline, but is connected to none. Set its upstream to the name of a transformer "
+                "or tok2vec, or to '*' for any, and see that this component comes first."
+            )
+        if not self.has_dim("nO"):
+            raise ValueError(
+                f"A listener expected vectors of {upstream.name!r}, but that component has no "
+                "weights yet. Call nlp.initialize(), and see that it comes before its listeners."
+            )
+        if not is_train:
+            upstream.check_may_compute(docs)
+        computed: list[Any] = upstream.compute(docs)
+        return computed
+
+
+def remember_sample(model: SharedListener, X: Any = None, Y: Any = None) -> None:
+    """Initialise a listener: its shape is inferred before the shared layer has run on the docs."""
+    model.sample = [] if X is None else list(X)
+
+
+class TransformerListener(SharedListener):
     """A layer that takes its answer from a `Transformer` earlier in the pipeline.
 
     Args:
@@ -67,7 +138,7 @@ class TransformerListener(Model):
             self,
             name=self.name,
             forward=forward,
-            init=init,
+            init=remember_sample,
             dims={"nO": None},
             params={"mix": None, "gamma": None},
             layers=[pooling] if layers is None else layers,
@@ -75,18 +146,8 @@ class TransformerListener(Model):
         )
         self.pooling = pooling
         self.upstream_name = upstream
-        self.junction: Junction | None = None
-        self.sample: list[Doc] = []
         self.upstream = Upstream()
-
-    @property
-    def grad_factor(self) -> float:
-        """The factor of the present step; 1 where a policy decides ("auto")."""
-        return self.attrs["factor"].now
-
-    @grad_factor.setter
-    def grad_factor(self, value: float | str | Iterable[float]) -> None:
-        self.attrs["factor"] = GradFactor(value)
+        self.sample = []
 
     def listen_to(self, width: int, n_layers: int) -> None:
         """Learn the upstream's width and number of layers.
@@ -108,118 +169,105 @@ class TransformerListener(Model):
                 "transformer that it was trained with, or initialise the component anew."
             )
         self.set_dim("nO", width)
-        if self.attrs["layer"] == "mix" and not self.has_param("mix"):
+        if layer == "mix" and not self.has_param("mix"):
             self.set_param("mix", self.ops.alloc1f(n_layers + 1))
             self.set_param("gamma", self.ops.alloc1f(1) + 1.0)
-
-    def connect(self, junction: Junction | None) -> None:
-        """Take the batch that the shared layer was just updated with."""
-        self.junction = junction
-
-    def step(self) -> None:
-        """Move the factor's schedule on by a training step."""
-        self.attrs["factor"].step()
-
-
-def init(model: TransformerListener, X: Any = None, Y: Any = None) -> None:
-    """Remember the sample: shapes are inferred before the shared layer has run on it."""
-    model.sample = list(X) if X is not None else []
 
 
 def forward(
     model: TransformerListener, docs: Sequence[Doc], is_train: bool
-) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
-    """Hand on the shared vectors of a batch."""
-    if is_train and model.junction is not None and not model.junction.over_for(docs):
-        return _from_junction(model, docs, model.junction)
-    return _from_docs(model, docs, is_train), lambda d_vectors: []
+) -> tuple[list[Floats2d], Backprop]:
+    """Hand on the shared vectors of a batch: of the step under way, or what lies on the docs."""
+    reading = model.read(docs) if is_train else None
+    if reading is not None:
+        batch = reading.outputs
+        return _vectors(model, docs, [batch], batch.align, is_train, reading)
+    filled = [doc for doc in docs if len(doc)]
+    found = [_stored(doc, model.upstream_name) for doc in filled]
+    missing = [i for i, one in enumerate(found) if one is None]
+    if missing or not model.has_dim("nO"):
+        computed = model.compute([filled[i] for i in missing], is_train)
+        if computed is None:
+            return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs], _nothing
+        for i, data in zip(missing, computed, strict=True):
+            found[i] = data, data.row_align
+    read = [one for one in found if one is not None]
+    if not read:
+        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], _nothing
+    if not is_train:
+        for doc, (data, _) in zip(filled, read, strict=True):
+            _count_reader(doc, data)
+    outputs = [data for data, _ in read]
+    return _vectors(model, docs, outputs, _joined(model, read), is_train, None)
 
 
-def _from_junction(
-    model: TransformerListener, docs: Sequence[Doc], junction: Junction
-) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
-    junction.check(docs, model.upstream_name)
-    batch = junction.outputs
-    rows, backprop_rows = chosen(model, batch)
-    vectors, backprop_pool = pool(model.pooling, rows, batch.align, is_train=True)
-    factor = junction.asked.get(model.id, model.grad_factor)
+def _vectors(
+    model: TransformerListener,
+    docs: Sequence[Doc],
+    outputs: Sequence[Any],
+    alignment: Ragged,
+    is_train: bool,
+    reading: Reading | None,
+) -> tuple[list[Floats2d], Backprop]:
+    """Choose the rows of a layer, pool them, and send the gradient where there is a way for it."""
+    rows, backprop_rows = _chosen(model, outputs)
+    vectors, backprop_pool = pool(model.pooling, rows, alignment, is_train)
+    sends = reading is not None and reading.factor != 0
+    learns = model.attrs["layer"] == "mix" or any(x.param_names for x in model.pooling.walk())
 
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
-        if factor != 0 or model.attrs["layer"] == "mix":
+        if sends or learns:
             parts = backprop_rows(backprop_pool(model.ops.flatten(d_vectors)))
-            if factor != 0:
-                junction.add(model.id, factor, parts)
+            if reading is not None and sends:
+                reading.add(parts)
         return []
 
     return split(vectors, [len(doc) for doc in docs]), backprop
 
 
-def _from_docs(model: TransformerListener, docs: Sequence[Doc], is_train: bool) -> list[Floats2d]:
-    """Read what the shared layer stored on the docs, whatever batches it ran in.
+def _chosen(
+    model: TransformerListener, outputs: Sequence[Any]
+) -> tuple[Floats2d, Callable[[Floats2d], Parts]]:
+    """Return the rows of the listener's layer, or of its mix of layers, and their backprop."""
 
-    While training, a shared layer that did not run on them (it is frozen, or the task rehearses)
-    is asked for its output.
-    """
-    if not model.has_dim("nO"):
-        raise ValueError(_not_connected(model))
-    data = [_stored(doc, model.upstream_name) for doc in docs]
-    missing = [i for i, doc in enumerate(docs) if data[i] is None and len(doc)]
-    if missing:
-        known = {id(doc) for doc in model.sample}
-        if all(id(docs[i]) in known for i in missing):
-            return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs]
-        upstream = model.upstream() if is_train else None
-        if upstream is None:
-            raise ValueError(_nothing_upstream(model, docs[missing[0]]))
-        computed = upstream.predict([docs[i] for i in missing]).doc_data
-        for i, one in zip(missing, computed, strict=True):
-            data[i] = one
-    model.sample = []
-    filled = [one for doc, one in zip(docs, data, strict=True) if len(doc)]
-    if not filled:
-        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs]
-    xp = model.ops.xp
-    rows = [chosen(model, one)[0] for one in filled]
-    indices, n_rows = [], 0
-    for one, its_rows in zip(filled, rows, strict=True):
-        indices.append(model.ops.asarray(one.row_align.dataXd) + n_rows)
-        n_rows += len(its_rows)
-    align = Ragged(
-        xp.concatenate(indices),
-        xp.concatenate([model.ops.asarray(one.row_align.lengths) for one in filled]),
-    )
-    vectors, _ = pool(model.pooling, xp.concatenate(rows), align, is_train=False)
-    if not is_train:
-        for doc, one in zip(docs, data, strict=True):
-            if one is not None and one.readers is not None:
-                _count_reader(doc, one)
-    return split(vectors, [len(doc) for doc in docs])
+    def rows(layer: int) -> Floats2d:
+        found = [model.ops.asarray(output.layer(layer)) for output in outputs]
+        return cast(Floats2d, found[0] if len(found) == 1 else model.ops.xp.concatenate(found))
+
+    layer = model.attrs["layer"]
+    if layer == "mix":
+        return scalar_mix(model, {i: rows(i) for i in range(len(model.get_param("mix")))})
+    index = outputs[0].layer_index(layer)
+    return rows(layer), lambda d_rows: {index: d_rows}
 
 
-def _stored(doc: Doc, upstream: str) -> Any:
-    """Return what a component left on a doc, or None."""
+def _joined(model: TransformerListener, read: Sequence[tuple[Any, Ragged]]) -> Ragged:
+    """Return the alignment of several docs' rows, laid one after another."""
+    indices, lengths, n_rows = [], [], 0
+    for data, alignment in read:
+        indices.append(model.ops.asarray(alignment.dataXd) + n_rows)
+        lengths.append(model.ops.asarray(alignment.lengths))
+        n_rows += int(data.wordpieces.lengths.sum())
+    return Ragged(model.ops.xp.concatenate(indices), model.ops.xp.concatenate(lengths))
+
+
+def _stored(doc: Doc, upstream: str) -> tuple[Any, Ragged] | None:
+    """Return what a component left on a doc, and the rows of the tokens that the doc has now."""
     data = doc._.get("trf_data") if doc._.has("trf_data") else None
     # spacy-transformers, where it is installed too, leaves a record of its own there.
     of = getattr(data, "of", None)
-    return None if of is None else of(upstream)
+    one = None if of is None else of(upstream)
+    alignment = None if one is None else one.align_for(doc)
+    return None if alignment is None else (one, alignment)
 
 
-def _count_reader(doc: Doc, one: Any) -> None:
+def _count_reader(doc: Doc, data: Any) -> None:
     """Drop an output that the last of its readers has read."""
-    one.readers -= 1
-    if one.readers <= 0 and doc._.trf_data is not None:
-        doc._.trf_data = doc._.trf_data.without(one)
-
-
-def chosen(
-    model: TransformerListener, output: Any
-) -> tuple[Floats2d, Callable[[Floats2d], dict[int, Floats2d]]]:
-    """Return the rows of the listener's layer, or of its mix of layers, and their backprop."""
-    layer = model.attrs["layer"]
-    if layer != "mix":
-        index = output.layer_index(layer)
-        return output.layer(layer), lambda d_rows: {index: d_rows}
-    return scalar_mix(model, output.rows)
+    if data.readers is None:
+        return
+    data.readers -= 1
+    if data.readers <= 0 and doc._.trf_data is not None:
+        doc._.trf_data = doc._.trf_data.without(data)
 
 
 def split(vectors: Floats2d, lengths: Iterable[int]) -> list[Floats2d]:
@@ -231,17 +279,6 @@ def split(vectors: Floats2d, lengths: Iterable[int]) -> list[Floats2d]:
     return views
 
 
-def _nothing_upstream(model: TransformerListener, doc: Doc) -> str:
-    return (
-        f"A listener expected output of the transformer {model.upstream_name!r} on every doc, but "
-        f"{doc.text[:40]!r} has none. Is that component in the pipeline, enabled, and before its "
-        "listeners? If it is frozen during training, name it in [training] annotating_components."
-    )
-
-
-def _not_connected(model: TransformerListener) -> str:
-    return (
-        f"A listener expected a transformer component named {model.upstream_name!r} before it in "
-        "the pipeline, but was connected to none. Set its upstream to that component's name, or to "
-        "'*' for any, and see that the transformer comes first."
-    )
+def _nothing(d_vectors: list[Floats2d]) -> list[Doc]:
+    """Send no gradient: there is none to compute."""
+    return []

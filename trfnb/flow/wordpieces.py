@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Ints = NDArray[np.int64]
+
 # transformers marks "no limit" by a very large model_max_length.
 _NO_LIMIT = 1_000_000
 # What bytes that are no whole character decode to, and how many bytes a character may have.
@@ -16,28 +18,16 @@ _UNREADABLE, _MAX_BYTES = "\ufffd", 4
 # How tokenizers write a space.
 _SPACE_MARKS = "▁Ġ "
 
-
-class _OneAtATime:
-    """A lock around tokenizers: their settings change while they run.
-
-    A fork waits for it, since the forked process would find the lock inside a tokenizer that runs
-    in another thread closed for good.
-    """
-
-    def __init__(self) -> None:
-        self.renew()
-        os.register_at_fork(
-            before=lambda: self.lock.acquire(),
-            after_in_parent=lambda: self.lock.release(),
-            after_in_child=self.renew,
-        )
-
-    def renew(self) -> None:
-        # A thread that forks, or is interrupted, while it tokenises must not wait for itself.
-        self.lock = threading.RLock()
-
-
-_tokenizing = _OneAtATime()
+# A tokenizer's settings change while it runs, so one thread at a time may use it. A fork waits:
+# a process that is forked while another thread tokenises could never tokenise itself. A thread
+# that forks while it tokenises must not wait for itself.
+_tokenizing = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_tokenizing.acquire,
+        after_in_parent=_tokenizing.release,
+        after_in_child=_tokenizing.release,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +43,26 @@ class Wordpieces:
         write: Turns ids into wordpieces as text.
     """
 
-    ids: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    truncated: NDArray[np.int64]
+    ids: Ints
+    offsets: Ints
+    lengths: Ints
+    truncated: Ints
     write: Callable[[list[int]], list[str]] | None = None
+
+    @property
+    def starts(self) -> Ints:
+        """(texts,) the number of each text's first wordpiece."""
+        return np.cumsum(self.lengths) - self.lengths
 
     @property
     def strings(self) -> list[list[str]]:
         """The wordpieces of each text as the tokenizer writes them."""
         flat = self.write(self.ids.tolist()) if self.write else [str(i) for i in self.ids]
-        ends = np.cumsum(self.lengths)
-        return [flat[e - n : e] for e, n in zip(ends, self.lengths, strict=True)]
+        places = zip(self.starts, self.lengths, strict=True)
+        return [flat[start : start + n] for start, n in places]
 
     @property
-    def input_ids(self) -> NDArray[np.int64]:
+    def input_ids(self) -> Ints:
         """The ids as (texts, longest), filled up with zeros."""
         padded = np.zeros((len(self.lengths), int(self.lengths.max(initial=0))), dtype="int64")
         padded[self.attention_mask] = self.ids
@@ -88,6 +83,11 @@ class Wordpieces:
             self.truncated[first:last],
             self.write,
         )
+
+    def copy(self) -> "Wordpieces":
+        """Return the same in memory of its own, where this is part of a larger batch."""
+        arrays = (self.ids, self.offsets, self.lengths, self.truncated)
+        return Wordpieces(*(one.copy() for one in arrays), self.write)
 
 
 def encode(
@@ -114,7 +114,7 @@ def encode(
     def read(which: list[int], **options: Any) -> None:
         if not which:
             return
-        with _tokenizing.lock:
+        with _tokenizing:
             encoded = tokenizer(
                 [texts[i] for i in which],
                 return_offsets_mapping=tokenizer.is_fast,
@@ -148,6 +148,25 @@ def encode(
         truncated=truncated,
         write=tokenizer.convert_ids_to_tokens,
     )
+
+
+def max_wordpieces(tokenizer: Any, config: Any) -> int | None:
+    """Return how many wordpieces a model reads at once, or None where it sets no limit."""
+    limits = []
+    if getattr(tokenizer, "model_max_length", None) and tokenizer.model_max_length < _NO_LIMIT:
+        limits.append(int(tokenizer.model_max_length))
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    if positions > 0:
+        # RoBERTa's family counts positions from the padding id on.
+        first = (config.pad_token_id or 0) + 1 if _counts_from_padding(config) else 0
+        limits.append(positions - first)
+    return min(limits, default=None)
+
+
+def _counts_from_padding(config: Any) -> bool:
+    kind = str(getattr(config, "model_type", ""))
+    others = {"camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "xmod"}
+    return "roberta" in kind or kind in others
 
 
 def character_offsets(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
@@ -204,22 +223,3 @@ def _character(tokenizer: Any, ids: Sequence[int]) -> tuple[str, int]:
     if len(ids) >= 3 and str(tokenizer.decode(list(ids[:3]))) == _UNREADABLE:
         return _UNREADABLE, 3
     return raw, 1
-
-
-def max_wordpieces(tokenizer: Any, config: Any) -> int | None:
-    """Return how many wordpieces a model reads at once, or None where it sets no limit."""
-    limits = []
-    if getattr(tokenizer, "model_max_length", None) and tokenizer.model_max_length < _NO_LIMIT:
-        limits.append(int(tokenizer.model_max_length))
-    positions = getattr(config, "max_position_embeddings", None) or 0
-    if positions > 0:
-        # RoBERTa's family counts positions from the padding id on.
-        first = (config.pad_token_id or 0) + 1 if _counts_from_padding(config) else 0
-        limits.append(positions - first)
-    return min(limits, default=None)
-
-
-def _counts_from_padding(config: Any) -> bool:
-    kind = str(getattr(config, "model_type", ""))
-    others = {"camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "xmod"}
-    return "roberta" in kind or kind in others

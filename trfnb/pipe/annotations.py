@@ -1,15 +1,17 @@
 """What the component leaves on a doc: the setters, the storage of `trf_data`, token vectors."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span, Token
 from thinc.api import reduce_mean, to_numpy
 from thinc.types import Floats2d
 
-from ..flow.pooling import pool
+from ..flow.alignment import pool
 from .data import FullTransformerBatch, TransformerData
+from .registries import registry
 
 AnnotationSetter = Callable[[Sequence[Doc], FullTransformerBatch], None]
 Storage = Literal["keep", "cpu", "last", "none"]
@@ -17,8 +19,12 @@ Storage = Literal["keep", "cpu", "last", "none"]
 
 def install_extension() -> None:
     """Make sure that docs have the attribute `doc._.trf_data`."""
-    if not Doc.has_extension("trf_data"):
-        Doc.set_extension("trf_data", default=None)
+    _install("trf_data")
+
+
+def _install(name: str) -> None:
+    if not Doc.has_extension(name):
+        Doc.set_extension(name, default=None)
 
 
 def checked_storage(storage: str) -> Storage:
@@ -30,8 +36,8 @@ def checked_storage(storage: str) -> Storage:
     if storage not in get_args(Storage):
         raise ValueError(
             f"storage expected one of {', '.join(get_args(Storage))}, got {storage!r}: 'keep' "
-            "leaves trf_data on its device, 'cpu' copies it to main memory, 'last' keeps the last "
-            "layer alone, 'none' drops it once the listeners have read it."
+            "leaves trf_data on its device, where one kept doc holds its whole batch, 'cpu' copies it to main memory, 'last' copies the last layer alone, 'none' "
+            "drops it once the listeners have read it."
         )
     return cast(Storage, storage)
 
@@ -48,7 +54,9 @@ def store(
     Args:
         docs: The docs of a batch.
         data: Their shares, in the same order.
-        storage: ``"none"`` drops a share after `readers` listeners have read it.
+        storage: ``"keep"`` leaves views of the batch's arrays, so that one kept doc holds its whole
+            batch; ``"cpu"`` and ``"last"`` copy; ``"none"`` drops a share after `readers` listeners
+            have read it.
         readers: How many listeners will read it.
         source: The component's name; what others of the pipeline left stays in ``.others``.
     """
@@ -58,8 +66,9 @@ def store(
         elif storage == "last":
             one = one.only_last()
         elif storage == "none":
-            # Listeners are not asked about empty docs.
-            one.readers = readers if len(doc) else 0
+            # Listeners are not asked about empty docs. A doc that comes twice is read twice.
+            pending = _unread(doc, source)
+            one.readers = readers + pending if len(doc) else 0
         before = doc._.trf_data
         if isinstance(before, TransformerData):  # spacy-transformers leaves one of its own there
             others = {**before.others, before.source: before}
@@ -69,78 +78,103 @@ def store(
         doc._.trf_data = one.without(one) if one.readers == 0 else one
 
 
+def _unread(doc: Doc, source: str) -> int:
+    """Return how many listeners have yet to read what a component left on a doc before."""
+    before = doc._.trf_data
+    one = before.of(source) if isinstance(before, TransformerData) else None
+    return one.readers or 0 if one is not None and one.source == source else 0
+
+
 def null_annotation_setter(docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
     """Set nothing beyond `doc._.trf_data`."""
 
 
-def tensor_setter(layer: int = -1) -> AnnotationSetter:
-    """Make a setter that leaves token vectors (tokens, width) in `doc.tensor`."""
+@registry.annotation_setters("trfnb.null_annotation_setter.v1")
+def _make_null_annotation_setter() -> AnnotationSetter:
+    return null_annotation_setter
 
-    def set_tensor(docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
+
+@registry.annotation_setters("trfnb.tensor_setter.v1")
+@dataclass(frozen=True)
+class TensorSetter:
+    """Leaves token vectors (tokens, width) of a layer in `doc.tensor`."""
+
+    layer: int = -1
+
+    def __call__(self, docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
+        """Set each doc's tensor."""
         for doc, data in zip(docs, trf_data.doc_data, strict=True):
-            doc.tensor = cast(Any, _vectors(data, layer))
-
-    return set_tensor
+            doc.tensor = cast(Any, _vectors(data, self.layer))
 
 
-def vector_setter(layer: int = -1) -> AnnotationSetter:
-    """Make a setter that gives docs, spans and tokens vectors, so that `similarity` compares them.
+@registry.annotation_setters("trfnb.vector_setter.v1")
+@dataclass(frozen=True)
+class VectorSetter(TensorSetter):
+    """Gives docs, spans and tokens vectors, so that `similarity` compares them.
 
     A doc's or a span's vector is the mean of its tokens' vectors; tokens without a wordpiece do
     not count.
     """
 
-    def set_vector(docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
-        for doc, data in zip(docs, trf_data.doc_data, strict=True):
-            doc.tensor = cast(Any, _vectors(data, layer))
-            doc.user_hooks["vector"] = lambda doc: _mean(doc.tensor)
-            doc.user_hooks["has_vector"] = lambda doc: bool(len(doc))
-            doc.user_span_hooks["vector"] = lambda s: _mean(s.doc.tensor[s.start : s.end])
-            doc.user_span_hooks["has_vector"] = lambda span: bool(len(span))
-            doc.user_token_hooks["vector"] = lambda token: token.doc.tensor[token.i]
-            doc.user_token_hooks["has_vector"] = lambda token: True
-            for hooks in (doc.user_hooks, doc.user_span_hooks, doc.user_token_hooks):
-                hooks["similarity"] = _cosine
-
-    return set_vector
+    def __call__(self, docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
+        """Set each doc's tensor, and the hooks that read it."""
+        super().__call__(docs, trf_data)
+        for doc in docs:
+            for hooks, vector in (
+                (doc.user_hooks, _doc_vector),
+                (doc.user_span_hooks, _span_vector),
+                (doc.user_token_hooks, _token_vector),
+            ):
+                hooks |= {"vector": vector, "has_vector": _has_vector, "similarity": _cosine}
 
 
-def layers_setter(layers: Sequence[int], name: str = "trf_layers") -> AnnotationSetter:
-    """Make a setter that leaves chosen layers' token vectors in `doc._`.
+@registry.annotation_setters("trfnb.layers_setter.v1")
+@dataclass(frozen=True)
+class LayersSetter:
+    """Leaves chosen layers' token vectors in `doc._`.
 
-    Args:
+    Attributes:
         layers: Numbers of layers that the model keeps; 0 is the embeddings' output.
         name: The extension attribute: a dict of layer -> (tokens, width).
     """
 
-    def set_layers(docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
-        if not Doc.has_extension(name):
-            Doc.set_extension(name, default=None)
+    layers: list[int]
+    name: str = "trf_layers"
+
+    def __call__(self, docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
+        """Set each doc's attribute."""
+        _install(self.name)
         for doc, data in zip(docs, trf_data.doc_data, strict=True):
-            doc._.set(name, {layer: _vectors(data, layer) for layer in layers})
-
-    return set_layers
+            doc._.set(self.name, {layer: _vectors(data, layer) for layer in self.layers})
 
 
-def attentions_setter(name: str = "trf_attentions") -> AnnotationSetter:
-    """Make a setter that leaves each doc's attentions in `doc._`.
+@registry.annotation_setters("trfnb.attentions_setter.v1")
+@dataclass(frozen=True)
+class AttentionsSetter:
+    """Leaves each doc's attentions in `doc._`.
 
-    The model must be asked for them (`attentions = true`). The attribute holds, for each span,
-    (layers, heads, wordpieces, wordpieces).
+    The model must be asked for them (`attentions = true`).
+
+    Attributes:
+        name: The extension attribute: for each span (layers, heads, wordpieces, wordpieces).
     """
 
-    def set_attentions(docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
-        if not Doc.has_extension(name):
-            Doc.set_extension(name, default=None)
+    name: str = "trf_attentions"
+
+    def __call__(self, docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
+        """Set each doc's attribute.
+
+        Raises:
+            ValueError: the model keeps no attentions.
+        """
+        _install(self.name)
         if trf_data.attentions is None:
             raise ValueError(
                 "The attentions setter expected attentions, but the model keeps none. Set "
                 "[components.transformer.model] attentions = true."
             )
         for doc, data in zip(docs, trf_data.doc_data, strict=True):
-            doc._.set(name, [to_numpy(one) for one in data.attentions or []])
-
-    return set_attentions
+            doc._.set(self.name, [to_numpy(one) for one in data.attentions or []])
 
 
 def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
@@ -154,7 +188,8 @@ def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
         float32 (tokens, width) in main memory; zeros where a token has no wordpiece.
 
     Raises:
-        ValueError: the doc has no transformer output, or the layer was not kept.
+        ValueError: the doc has no transformer output, its tokens were split or replaced since, or
+            the layer was not kept.
     """
     data = doc._.trf_data if Doc.has_extension("trf_data") else None
     if data is None:
@@ -163,7 +198,15 @@ def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
             "none. Process it with a pipeline that has a transformer component whose storage is "
             "not 'none'."
         )
-    return _vectors(data, layer)
+    alignment = data.align_for(doc)
+    if alignment is None:
+        raise ValueError(
+            f"token_vectors expected the {len(data.row_align.lengths)} tokens that the transformer "
+            f"{data.source!r} ran on, but {doc.text[:40]!r} now has {len(doc)}, which are others. "
+            "Run the transformer again, or change tokens before it: nlp.add_pipe(…, before=…)."
+        )
+    vectors, _ = pool(reduce_mean(), data.layer(layer), alignment, is_train=False)
+    return cast(Floats2d, to_numpy(vectors))
 
 
 def _vectors(data: TransformerData, layer: int) -> Floats2d:
@@ -171,12 +214,28 @@ def _vectors(data: TransformerData, layer: int) -> Floats2d:
     return cast(Floats2d, to_numpy(vectors))
 
 
+def _doc_vector(doc: Doc) -> Any:
+    return _mean(doc.tensor)
+
+
+def _span_vector(span: Span) -> Any:
+    return _mean(span.doc.tensor[span.start : span.end])
+
+
+def _token_vector(token: Token) -> Any:
+    return token.doc.tensor[token.i]
+
+
+def _has_vector(one: Doc | Span | Token) -> bool:
+    return bool(len(one))
+
+
 def _mean(vectors: Any) -> Any:
     filled = vectors[np.any(vectors != 0, axis=1)]
     return filled.mean(0) if len(filled) else vectors.sum(0)
 
 
-def _cosine(one: Doc, other: Doc) -> float:
-    a, b = cast(Any, one.vector), cast(Any, other.vector)
+def _cosine(one: Doc | Span | Token, other: Any) -> float:
+    a, b = cast(Any, one.vector), other.vector
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norms if norms else 0.0

@@ -1,4 +1,4 @@
-"""The functions that a config names: models, listeners, span getters, annotation setters."""
+"""The functions that a config names: models, listeners, span getters."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -7,25 +7,20 @@ from spacy.tokens import Doc
 from thinc.api import Model, reduce_mean
 from thinc.types import Floats2d, Ragged
 
+from ..flow.encoder import EncoderShim, Layer
+from ..flow.engines import Precision, Runtime
 from ..flow.listener import TransformerListener
-from ..flow.mixing import Layer
-from ..flow.precision import Precision
-from ..flow.runtime import Runtime
-from ..flow.spans import SpanGetter, get_doc_spans, get_sent_spans, strided_spans
-from ..flow.weights import EncoderShim
-from ..flow.windows import WordpieceSpans
-from .annotations import (
-    AnnotationSetter,
-    attentions_setter,
-    layers_setter,
-    null_annotation_setter,
-    tensor_setter,
-    vector_setter,
+from ..flow.spans import (
+    SpanGetter,
+    StridedSpans,
+    WordpieceSpans,
+    get_doc_spans,
+    get_sent_spans,
 )
 from .data import FullTransformerBatch
-from .listener import Tok2VecListener
 from .model import token_vector_model, transformer_model
 from .registries import registry
+from .tok2vec import Tok2VecListener
 
 GradFactorSetting = float | Literal["auto"] | Iterable[float]
 
@@ -53,7 +48,8 @@ def TransformerModel(  # noqa: N802
         get_spans: What the encoder reads of each doc; the whole doc by default.
         tokenizer_config: Passed to ``AutoTokenizer.from_pretrained``.
         transformer_config: Passed to ``AutoConfig.from_pretrained``; dropout is set here, e.g.
-            ``{"hidden_dropout_prob": 0.0}``.
+            ``{"hidden_dropout_prob": 0.0}``. ``output_attentions`` is the same as `attentions`,
+            ``output_hidden_states`` keeps all layers.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: bf16 where the machine
             multiplies it natively, fp32 elsewhere.
         layers: Layers to keep in `doc._.trf_data` beside those that listeners read; 0 is the
@@ -79,9 +75,7 @@ def TransformerModel(  # noqa: N802
         lora,
         attentions,
     )
-    runtime = Runtime(
-        precision, attentions=attentions, checkpointing=gradient_checkpointing, cache=cache
-    )
+    runtime = Runtime(precision, checkpointing=gradient_checkpointing, cache=cache)
     return transformer_model(shim, get_spans or get_doc_spans, runtime, layers, keep_end)
 
 
@@ -163,54 +157,16 @@ def tok2vec_listener(
 
 
 @registry.span_getters("trfnb.doc_spans.v1")
-def configure_doc_spans() -> SpanGetter:
+def doc_spans() -> SpanGetter:
     """Read each doc as a whole."""
     return get_doc_spans
 
 
 @registry.span_getters("trfnb.sent_spans.v1")
-def configure_sent_spans() -> SpanGetter:
+def sent_spans() -> SpanGetter:
     """Read each sentence by itself."""
     return get_sent_spans
 
 
-@registry.span_getters("trfnb.strided_spans.v1")
-def configure_strided_spans(window: int = 128, stride: int = 96) -> SpanGetter:
-    """Read overlapping windows of tokens."""
-    return strided_spans(window, stride)
-
-
-@registry.span_getters("trfnb.wordpiece_spans.v1")
-def configure_wordpiece_spans(window: int | None = None, stride: int | None = None) -> SpanGetter:
-    """Read overlapping windows counted in wordpieces, so that nothing is truncated."""
-    return WordpieceSpans(window, stride)
-
-
-@registry.annotation_setters("trfnb.null_annotation_setter.v1")
-def configure_null_annotation_setter() -> AnnotationSetter:
-    """Set nothing beyond `doc._.trf_data`."""
-    return null_annotation_setter
-
-
-@registry.annotation_setters("trfnb.tensor_setter.v1")
-def configure_tensor_setter(layer: int = -1) -> AnnotationSetter:
-    """Leave token vectors in `doc.tensor`."""
-    return tensor_setter(layer)
-
-
-@registry.annotation_setters("trfnb.vector_setter.v1")
-def configure_vector_setter(layer: int = -1) -> AnnotationSetter:
-    """Give docs, spans and tokens vectors, so that `similarity` compares them."""
-    return vector_setter(layer)
-
-
-@registry.annotation_setters("trfnb.layers_setter.v1")
-def configure_layers_setter(layers: list[int], name: str = "trf_layers") -> AnnotationSetter:
-    """Leave chosen layers' token vectors in `doc._`."""
-    return layers_setter(layers, name)
-
-
-@registry.annotation_setters("trfnb.attentions_setter.v1")
-def configure_attentions_setter(name: str = "trf_attentions") -> AnnotationSetter:
-    """Leave attentions in `doc._`."""
-    return attentions_setter(name)
+registry.span_getters.register("trfnb.strided_spans.v1", func=StridedSpans)
+registry.span_getters.register("trfnb.wordpiece_spans.v1", func=WordpieceSpans)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Self, cast
 
 import numpy as np
@@ -11,14 +11,17 @@ from spacy.tokens import Doc, Span
 from thinc.api import get_array_module, to_numpy
 from thinc.types import Floats2d, Floats3d, FloatsXd, Ragged
 
+from ..flow.tokens import Tokens, realigned
 from ..flow.wordpieces import Wordpieces
 
 
-class _Layers:
+class _Output:
     """What a batch and a doc have in common: hidden states by layer number."""
 
+    wordpieces: Wordpieces
     rows: dict[int, Floats2d]
     n_layers: int
+    attentions: list[Floats3d] | None
 
     def layer_index(self, layer: int) -> int:
         """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0."""
@@ -39,9 +42,80 @@ class _Layers:
             )
         return self.rows[index]
 
+    @property
+    def width(self) -> int:
+        """Numbers of a hidden state."""
+        return next(iter(self.rows.values())).shape[1]
+
+    @property
+    def tensors(self) -> list[FloatsXd]:
+        """The kept layers, lowest first, each (spans, longest span, width), zero-filled."""
+        return [self._padded(self.rows[layer]) for layer in sorted(self.rows)]
+
+    @property
+    def last_hidden_state(self) -> FloatsXd:
+        """The last layer as (spans, longest span, width)."""
+        return self._padded(self.layer(-1))
+
+    @property
+    def tokens(self) -> dict[str, Any]:
+        """The wordpieces as spacy-transformers names them: texts, ids, attention mask."""
+        pieces = self.wordpieces
+        return {
+            "input_texts": pieces.strings,
+            "input_ids": pieces.input_ids,
+            "attention_mask": pieces.attention_mask,
+        }
+
+    @property
+    def model_output(self) -> Any:
+        """HuggingFace's `BaseModelOutput`: the last layer; all layers and attentions, if kept."""
+        every = len(self.rows) == self.n_layers + 1
+        hidden_states, attentions = tuple(self.tensors) if every else None, None
+        if self.attentions:
+            shape, xp = self.attentions[0].shape, get_array_module(self.attentions[0])
+            count, longest = self.wordpieces.attention_mask.shape
+            padded = xp.zeros((shape[0], count, shape[1], longest, longest), dtype="float32")
+            for i, (one, n) in enumerate(
+                zip(self.attentions, self.wordpieces.lengths, strict=True)
+            ):
+                padded[:, i, :, :n, :n] = one
+            attentions = tuple(padded)
+        return _output_class()(self.last_hidden_state, hidden_states, attentions)
+
+    @cached_property
+    def _positions(self) -> Any:
+        """Where each row lies in a padded block."""
+        return np.flatnonzero(self.wordpieces.attention_mask)
+
+    def _padded(self, rows: Floats2d) -> FloatsXd:
+        mask, xp, padded = self.wordpieces.attention_mask, get_array_module(rows), rows
+        if len(rows) != mask.size:
+            padded = xp.zeros((mask.size, rows.shape[1]), dtype="float32")
+            padded[xp.asarray(self._positions)] = rows
+        return cast(FloatsXd, padded.reshape((*mask.shape, rows.shape[1])))
+
+
+@cache
+def _output_class() -> Any:
+    """Make HuggingFace's class of outputs, which says what it lacks; not before it is needed."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    class ModelOutput(BaseModelOutput):
+        @property
+        def pooler_output(self) -> Any:
+            raise AttributeError(
+                "model_output expected to be asked for last_hidden_state, got pooler_output, which "
+                "is not computed. Apply the model's own: nlp.get_pipe('transformer').model"
+                ".transformer.pooler(torch.from_numpy(doc._.trf_data.last_hidden_state)), or take "
+                "the mean of trfnb.token_vectors(doc)."
+            )
+
+    return ModelOutput
+
 
 @dataclass(eq=False)
-class TransformerData(_Layers):
+class TransformerData(_Output):
     """The transformer's output for one doc.
 
     Attributes:
@@ -53,6 +127,7 @@ class TransformerData(_Layers):
         readers: Listeners that have yet to read this; None where it is kept after them.
         source: Name of the component that computed this; empty where none did.
         others: What other transformers of the pipeline computed, by name.
+        computed_for: The tokens that this was computed for (see `flow.tokens`), where known.
     """
 
     wordpieces: Wordpieces
@@ -63,6 +138,14 @@ class TransformerData(_Layers):
     readers: int | None = None
     source: str = ""
     others: "dict[str, TransformerData]" = field(default_factory=dict)
+    computed_for: Tokens | None = None
+
+    def align_for(self, doc: Doc) -> Ragged | None:
+        """Return the rows of each token that a doc has now; None where they cannot be told.
+
+        Tokens that were merged since have the rows of all their parts.
+        """
+        return realigned(self.row_align, self.computed_for, doc)
 
     def of(self, component: str) -> "TransformerData | None":
         """Return what a component computed; ``"*"`` stands for the last that did."""
@@ -81,80 +164,35 @@ class TransformerData(_Layers):
         last.others = dict(earlier)
         return last
 
-    @classmethod
-    def empty(cls) -> Self:
-        """Return the data of a doc that nothing was computed for."""
-        none: Any = np.zeros(0, dtype="int64")
-        rows: Any = np.zeros((0, 0), dtype="float32")
-        pieces = Wordpieces(none, none.reshape(0, 2), none, none)
-        return cls(pieces, {0: rows}, Ragged(none, none), 0)
-
-    @property
-    def width(self) -> int:
-        """Numbers a hidden state."""
-        return next(iter(self.rows.values())).shape[1]
-
-    @property
-    def tensors(self) -> list[FloatsXd]:
-        """The kept layers, lowest first, each (spans, longest span, width), zero-filled."""
-        return [self._padded(self.rows[layer]) for layer in sorted(self.rows)]
-
-    @property
-    def last_hidden_state(self) -> FloatsXd:
-        """The last layer as (spans, longest span, width)."""
-        return self._padded(self.layer(-1))
-
-    @property
-    def model_output(self) -> Any:
-        """The last layer as HuggingFace's `BaseModelOutput`."""
-        from transformers.modeling_outputs import BaseModelOutput
-
-        return BaseModelOutput(last_hidden_state=self.last_hidden_state)  # type: ignore[arg-type]
-
     @property
     def align(self) -> Ragged:
         """For each token its positions in ``tensors[-1].reshape((-1, width))``."""
         positions = get_array_module(self.row_align.dataXd).asarray(self._positions)
         return Ragged(positions[self.row_align.dataXd], self.row_align.lengths)
 
-    @cached_property
-    def _positions(self) -> Any:
-        """Where each row lies in a padded block."""
-        lengths = self.wordpieces.lengths
-        longest = int(lengths.max(initial=0))
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return np.repeat(np.arange(len(lengths)) * longest, lengths) + within
-
-    def _padded(self, rows: Floats2d) -> FloatsXd:
-        lengths = self.wordpieces.lengths
-        shape = (len(lengths), int(lengths.max(initial=0)), rows.shape[1])
-        if len(rows) == shape[0] * shape[1]:
-            return cast(FloatsXd, rows.reshape(shape))
-        padded = get_array_module(rows).zeros((shape[0] * shape[1], shape[2]), dtype="float32")
-        padded[self._positions] = rows
-        return cast(FloatsXd, padded.reshape(shape))
-
     def on_cpu(self) -> "TransformerData":
         """Return a copy in main memory that holds on to nothing else of its batch."""
-        return TransformerData(
-            self.wordpieces,
-            {layer: cast(Floats2d, np.array(to_numpy(rows))) for layer, rows in self.rows.items()},
-            Ragged(to_numpy(self.row_align.dataXd), to_numpy(self.row_align.lengths)),
-            self.n_layers,
-            [to_numpy(one) for one in self.attentions] if self.attentions else None,
-            self.readers,
-        )
+        copied = self._copied(self.rows, lambda array: np.array(to_numpy(array)))
+        copied.attentions = [to_numpy(one) for one in self.attentions] if self.attentions else None
+        return copied
 
     def only_last(self) -> "TransformerData":
-        """Return the same without the lower layers."""
-        last = {self.n_layers: self.layer(-1)}
+        """Return a copy of the last layer alone, which holds on to nothing else of its batch."""
+        return self._copied({self.n_layers: self.layer(-1)}, lambda array: array.copy())
+
+    def _copied(self, rows: dict[int, Floats2d], copy: Callable[[Any], Any]) -> "TransformerData":
         return TransformerData(
-            self.wordpieces, last, self.row_align, self.n_layers, None, self.readers
+            self.wordpieces.copy(),
+            {layer: copy(one) for layer, one in rows.items()},
+            Ragged(copy(self.row_align.dataXd), copy(self.row_align.lengths)),
+            self.n_layers,
+            readers=self.readers,
+            computed_for=self.computed_for,
         )
 
 
 @dataclass(eq=False)
-class FullTransformerBatch(_Layers):
+class FullTransformerBatch(_Output):
     """The transformer's output for a batch of docs.
 
     Attributes:
@@ -245,6 +283,7 @@ def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
                 "attentions": data.attentions,
                 "source": obj.source,
                 "others": obj.others,
+                "computed_for": obj.computed_for,
             }
         }
     return obj if chain is None else chain(obj)
@@ -268,5 +307,6 @@ def _decode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
             saved["readers"],
             saved.get("source", ""),
             saved.get("others", {}),
+            saved.get("computed_for"),
         )
     return obj if chain is None else chain(obj)

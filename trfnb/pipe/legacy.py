@@ -10,16 +10,10 @@ from spacy.tokens import Doc
 from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
+from ..flow.encoder import EncoderShim
+from ..flow.engines import Runtime
 from ..flow.listener import TransformerListener
-from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter
-from ..flow.weights import EncoderShim
-from .architectures import (
-    configure_doc_spans,
-    configure_null_annotation_setter,
-    configure_sent_spans,
-    configure_strided_spans,
-)
 from .data import FullTransformerBatch
 from .model import independent_copy, token_vector_model, transformer_model
 from .registries import registry
@@ -27,7 +21,7 @@ from .registries import registry
 PREFIX = "spacy-transformers"
 
 
-def transformer_as_there(
+def transformer_v3(
     name: str,
     get_spans: SpanGetter,
     tokenizer_config: dict[str, Any] = {},  # noqa: B006
@@ -53,26 +47,7 @@ def transformer_as_there(
     return model
 
 
-def transformer_v1(
-    name: str,
-    get_spans: SpanGetter,
-    tokenizer_config: dict[str, Any] = {},  # noqa: B006
-) -> Model[list[Doc], FullTransformerBatch]:
-    """Build the first version of `transformer_as_there`."""
-    return transformer_as_there(name, get_spans, tokenizer_config)
-
-
-def transformer_v2(
-    name: str,
-    get_spans: SpanGetter,
-    tokenizer_config: dict[str, Any] = {},  # noqa: B006
-    transformer_config: dict[str, Any] = {},  # noqa: B006
-) -> Model[list[Doc], FullTransformerBatch]:
-    """Build the second version of `transformer_as_there`."""
-    return transformer_as_there(name, get_spans, tokenizer_config, transformer_config)
-
-
-def listener_as_there(
+def listener_v1(
     pooling: Model[Ragged, Floats2d],
     grad_factor: float | Iterable[float] = 1.0,
     upstream: str = "*",
@@ -90,7 +65,7 @@ def listener_as_there(
     return model
 
 
-def independent_as_there(
+def independent_v3(
     name: str,
     get_spans: SpanGetter,
     tokenizer_config: dict[str, Any],
@@ -103,7 +78,7 @@ def independent_as_there(
     """Build spacy-transformers' ``Tok2VecTransformer``, third version.
 
     Args:
-        name: As for `transformer_as_there`, as are the settings of the same names.
+        name: As for `transformer_v3`, as are the settings of the same names.
         get_spans: What the encoder reads of each doc.
         tokenizer_config: Passed to the tokenizer.
         pooling: Reduces a token's rows to its vector.
@@ -112,10 +87,12 @@ def independent_as_there(
         mixed_precision: Run matrix products in half precision.
         grad_scaler_config: Not needed.
     """
-    transformer = transformer_as_there(
+    transformer = transformer_v3(
         name, get_spans, tokenizer_config, transformer_config, mixed_precision
     )
-    return _nested(transformer, pooling, grad_factor)
+    inner = _placeholder("transformer>>split_trf_batch", [transformer, _placeholder("split")])
+    layers = [inner, _placeholder("trfs2arrays", [pooling])]
+    return token_vector_model(transformer, pooling, grad_factor, layers=layers)
 
 
 def independent_v2(
@@ -126,28 +103,9 @@ def independent_v2(
     grad_factor: float = 1.0,
     transformer_config: dict[str, Any] = {},  # noqa: B006
 ) -> Model[list[Doc], list[Floats2d]]:
-    """Build the second version of `independent_as_there`."""
-    transformer = transformer_as_there(name, get_spans, tokenizer_config, transformer_config)
+    """Build the first and second version of ``Tok2VecTransformer``: another tree of nodes."""
+    transformer = transformer_v3(name, get_spans, tokenizer_config, transformer_config)
     layers = [transformer, _placeholder("split_trf_batch"), _placeholder("trfs2arrays", [pooling])]
-    return token_vector_model(transformer, pooling, grad_factor, layers=layers)
-
-
-def independent_v1(
-    name: str,
-    get_spans: SpanGetter,
-    tokenizer_config: dict[str, Any],
-    pooling: Model[Ragged, Floats2d],
-    grad_factor: float = 1.0,
-) -> Model[list[Doc], list[Floats2d]]:
-    """Build the first version of `independent_as_there`."""
-    return independent_v2(name, get_spans, tokenizer_config, pooling, grad_factor)
-
-
-def _nested(
-    transformer: Model, pooling: Model[Ragged, Floats2d], grad_factor: float | Iterable[float]
-) -> Model[list[Doc], list[Floats2d]]:
-    inner = _placeholder("transformer>>split_trf_batch", [transformer, _placeholder("split")])
-    layers = [inner, _placeholder("trfs2arrays", [pooling])]
     return token_vector_model(transformer, pooling, grad_factor, layers=layers)
 
 
@@ -187,26 +145,23 @@ def _independent_config(
 def register() -> None:
     """Register spacy-transformers' names."""
     architectures = {
-        "TransformerModel.v1": transformer_v1,
-        "TransformerModel.v2": transformer_v2,
-        "TransformerModel.v3": transformer_as_there,
-        "TransformerListener.v1": listener_as_there,
-        "Tok2VecListener.v1": listener_as_there,
-        "Tok2VecTransformer.v1": independent_v1,
+        # Later versions only took more settings, which have defaults.
+        "TransformerModel.v1": transformer_v3,
+        "TransformerModel.v2": transformer_v3,
+        "TransformerModel.v3": transformer_v3,
+        "TransformerListener.v1": listener_v1,
+        "Tok2VecListener.v1": listener_v1,
+        "Tok2VecTransformer.v1": independent_v2,
         "Tok2VecTransformer.v2": independent_v2,
-        "Tok2VecTransformer.v3": independent_as_there,
+        "Tok2VecTransformer.v3": independent_v3,
     }
     for name, function in architectures.items():
         registry.architectures.register(f"{PREFIX}.{name}", func=function)
-    span_getters = {
-        "doc_spans.v1": configure_doc_spans,
-        "sent_spans.v1": configure_sent_spans,
-        "strided_spans.v1": configure_strided_spans,
-    }
-    for name, function in span_getters.items():
+    for name in ("doc_spans.v1", "sent_spans.v1", "strided_spans.v1"):
+        function = registry.span_getters.get(f"trfnb.{name}")
         # The guide's first edition names them without the prefix.
         registry.span_getters.register(name, func=function)
         registry.span_getters.register(f"{PREFIX}.{name}", func=function)
-    registry.annotation_setters.register(
-        f"{PREFIX}.null_annotation_setter.v1", func=configure_null_annotation_setter
-    )
+    setter = "null_annotation_setter.v1"
+    function = registry.annotation_setters.get(f"trfnb.{setter}")
+    registry.annotation_setters.register(f"{PREFIX}.{setter}", func=function)

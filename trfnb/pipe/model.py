@@ -1,27 +1,106 @@
-"""List[Doc] -> FullTransformerBatch: the stages of the flow, in order."""
+"""list[Doc] -> FullTransformerBatch: the whole way of the data, stage by stage (`encode_docs`)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, cast
 
 from spacy.tokens import Doc, Span
 from thinc.api import Model
 from thinc.types import Floats2d, Ints1d, Ragged
 
-from ..flow.alignment import align
-from ..flow.encoder import encoder
-from ..flow.gradients import GradFactor, as_factor
+from ..flow.alignment import Pooling, align, pool
+from ..flow.encoder import EncoderInput, EncoderShim, Layer, encoder
+from ..flow.engines import Runtime
+from ..flow.grad_factor import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
-from ..flow.pooling import Pooling, pool
-from ..flow.runtime import Runtime
-from ..flow.spans import SpanGetter, checked_spans
-from ..flow.weights import EncoderShim
-from ..flow.windows import WordpieceSpans
+from ..flow.spans import SpanGetter, WordpieceSpans, checked_spans
 from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
 from .data import FullTransformerBatch
 
 # Settings of a shared model that a task of its own has no use for.
-ONLY_SHARED = ("layers", "attentions", "cache")
+_ONLY_SHARED = ("layers", "attentions", "cache")
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenised:
+    """What the encoder reads of a batch of docs.
+
+    Attributes:
+        spans: For each doc, what is read of it.
+        wordpieces: The wordpieces of all spans.
+    """
+
+    spans: list[list[Span]]
+    wordpieces: Wordpieces
+
+
+def tokenise(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc]) -> Tokenised:
+    """Cut docs into spans and these into wordpieces: all that a model does before its encoder."""
+    shim = _shim(model)
+    limit = max_wordpieces(shim.tokenizer, shim.config)
+    get_spans = model.attrs["get_spans"]
+    if isinstance(get_spans, WordpieceSpans):
+        get_spans = get_spans.by(shim.tokenizer, limit)
+    spans = checked_spans(get_spans, docs)
+    texts = [span.text for doc_spans in spans for span in doc_spans]
+    return Tokenised(spans, encode(shim.tokenizer, texts, limit, model.attrs["keep_end"]))
+
+
+def encode_docs(
+    model: Model[list[Doc], FullTransformerBatch],
+    docs: Sequence[Doc],
+    is_train: bool,
+    *,
+    layers: Sequence[Layer] | None = None,
+    tokenised: Tokenised | None = None,
+) -> tuple[FullTransformerBatch, Callable[[Mapping[int, Floats2d]], None]]:
+    """Go from docs to hidden states that are aligned with tokens.
+
+    Args:
+        model: From `transformer_model`.
+        docs: The batch.
+        is_train: Whether to keep what backprop needs.
+        layers: The layers to compute; by default all that the model is set to keep.
+        tokenised: From `tokenise`, where that was done before.
+
+    Returns:
+        The batch, and a callback that takes gradients, (wordpieces, width), by layer number.
+    """
+    read = tokenise(model, docs) if tokenised is None else tokenised
+    node = model.layers[0]
+    asked = EncoderInput(read.wordpieces, node.attrs["layers"] if layers is None else layers)
+    hidden, backprop = node(asked, is_train)
+    found = align(docs, read.spans, read.wordpieces)
+    indices, lengths = cast(Ints1d, found.dataXd), found.lengths
+    batch = FullTransformerBatch(
+        spans=read.spans,
+        wordpieces=read.wordpieces,
+        rows=hidden.rows,
+        align=Ragged(model.ops.asarray1i(indices), model.ops.asarray1i(lengths)),
+        n_layers=_shim(model).n_layers,
+        n_tokens=[len(doc) for doc in docs],
+        attentions=hidden.attentions,
+    )
+    return batch, backprop
+
+
+class SharedTransformer(Model):
+    """The model of a `Transformer` component."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """HuggingFace's tokenizer; None before the weights were loaded."""
+        return _shim(self).tokenizer
+
+    @property
+    def transformer(self) -> Any:
+        """HuggingFace's model.
+
+        Raises:
+            ValueError: there are no weights yet.
+        """
+        return _shim(self).loaded()
 
 
 def transformer_model(
@@ -51,82 +130,48 @@ def transformer_model(
             f"layers expected a list of whole numbers, such as [0, -2], got {layers!r} "
             f"({type(layers).__name__}). Only grad_factor and trainable_layers take schedules."
         )
-    body = encoder(shim, runtime)
-    body.attrs["layers"] = sorted({-1, *layers})
-    return Model(
+    every: list[Layer] = ["mix"] if shim.all_layers else []
+    node = encoder(shim, runtime)
+    node.attrs["layers"] = sorted({-1, *layers, *every}, key=str)
+    return SharedTransformer(
         "transformer_model",
-        forward,
-        init=init,
+        encode_docs,
+        init=_init,
         dims={"nO": None},
-        layers=[body],
+        layers=[node],
         attrs={
             "get_spans": get_spans,
             "keep_end": keep_end,
-            "kept": sorted(layers),
+            "kept": [*sorted(layers), *every],
             "replace_listener": independent_copy,
             "replace_listener_cfg": independent_config,
         },
     )
 
 
-def init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:
+def _init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:
     """Load the weights, unless they were restored already."""
-    shim = _shim(model)
-    if shim.tokenizer is None:
-        shim.load()
+    if _shim(model).tokenizer is None:
+        _shim(model).load()
     set_width(model)
 
 
 def set_width(model: Model[list[Doc], FullTransformerBatch]) -> None:
-    """Take the width from the weights, once they are there."""
-    for node in (model.layers[0], model):
-        node.set_dim("nO", _shim(model).width)
+    """Take the width from the weights, once they are there.
 
-
-def forward(
-    model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc], is_train: bool
-) -> tuple[FullTransformerBatch, Callable[[Mapping[int, Floats2d]], None]]:
-    """Spans, wordpieces, hidden states, alignment."""
-    body, shim = model.layers[0], _shim(model)
-    read = docs if isinstance(docs, Tokenised) else tokenised(model, docs)
-    spans, wordpieces = read.spans, read.wordpieces
-    rows, backprop = body(wordpieces, is_train)
-    alignment = align(docs, spans, wordpieces)
-    indices, lengths = cast(Ints1d, alignment.dataXd), alignment.lengths
-    on_device = Ragged(model.ops.asarray1i(indices), model.ops.asarray1i(lengths))
-    batch = FullTransformerBatch(
-        spans, wordpieces, rows, on_device, shim.n_layers, [len(d) for d in docs], rows.attentions
-    )
-    return batch, backprop
-
-
-class Tokenised(list[Doc]):
-    """A batch of docs whose spans and wordpieces are known.
-
-    Args:
-        docs: The batch.
-        spans: For each doc, what the encoder reads of it.
-        wordpieces: The wordpieces of all spans.
+    Raises:
+        ValueError: the model was saved with an encoder of another width.
     """
-
-    def __init__(
-        self, docs: Iterable[Doc], spans: list[list[Span]], wordpieces: Wordpieces
-    ) -> None:
-        super().__init__(docs)
-        self.spans = spans
-        self.wordpieces = wordpieces
-
-
-def tokenised(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc]) -> Tokenised:
-    """Cut docs into spans and these into wordpieces: all that a model does before its encoder."""
     shim = _shim(model)
-    limit = max_wordpieces(shim.tokenizer, shim.config)
-    get_spans = model.attrs["get_spans"]
-    if isinstance(get_spans, WordpieceSpans):
-        get_spans = get_spans.by(shim.tokenizer, limit)
-    spans = checked_spans(get_spans, docs)
-    texts = [span.text for doc_spans in spans for span in doc_spans]
-    return Tokenised(docs, spans, encode(shim.tokenizer, texts, limit, model.attrs["keep_end"]))
+    for node in (model.layers[0], model):
+        if node.has_dim("nO") and node.get_dim("nO") != shim.width:
+            raise ValueError(
+                f"The transformer {shim.name!r} expected an encoder of width "
+                f"{node.get_dim('nO')}, which its pipeline was trained with, got one of width "
+                f"{shim.width}. Put the encoder back that was saved with the pipeline, or train "
+                "its components anew."
+            )
+        node.set_dim("nO", shim.width)
 
 
 def _shim(model: Model[list[Doc], FullTransformerBatch]) -> EncoderShim:
@@ -167,7 +212,7 @@ def token_vector_model(
     layer: int = -1,
     layers: Sequence[Model] | None = None,
 ) -> Model[list[Doc], list[Floats2d]]:
-    """Build a transformer that a single task keeps to itself: docs -> one array a doc.
+    """Build a transformer that a single task keeps to itself: docs -> one array for each doc.
 
     Args:
         transformer: From `transformer_model`.
@@ -176,14 +221,8 @@ def token_vector_model(
         layer: The layer to read.
         layers: The sublayers, where the two are nested in others; the two alone by default.
     """
-    transformer.layers[0].attrs["layers"] = [layer]
-    return TokenVectors(
-        transformer,
-        pooling,
-        grad_factor,
-        layer,
-        [transformer, pooling] if layers is None else layers,
-    )
+    parts = [transformer, pooling] if layers is None else layers
+    return TokenVectors(transformer, pooling, grad_factor, layer, parts)
 
 
 def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any = None) -> None:
@@ -196,11 +235,10 @@ def _forward_vectors(
     model: Model[list[Doc], list[Floats2d]], docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
     own = cast(TokenVectors, model)
-    transformer, pooling = own.transformer, own.pooling
     layer, factor = model.attrs["layer"], model.attrs["factor"]
     now = factor.now
-    batch, backprop_rows = transformer(list(docs), is_train and now != 0)
-    vectors, backprop_pool = pool(pooling, batch.layer(layer), batch.align, is_train)
+    batch, backprop_rows = encode_docs(own.transformer, docs, is_train and now != 0, layers=[layer])
+    vectors, backprop_pool = pool(own.pooling, batch.layer(layer), batch.align, is_train)
 
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
         if now != 0:
@@ -239,7 +277,7 @@ def independent_config(
     transformer_config: dict[str, Any], listener_config: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the config that fits `independent_copy`."""
-    config = {key: value for key, value in transformer_config.items() if key not in ONLY_SHARED}
+    config = {key: value for key, value in transformer_config.items() if key not in _ONLY_SHARED}
     config["@architectures"] = "trfnb.Tok2VecTransformer.v1"
     for key in ("grad_factor", "pooling", "layer"):
         if key in listener_config:

@@ -1,69 +1,49 @@
-"""What every shared body does: find its listeners, hand out one batch, take their gradients."""
+"""What every shared component does: find its listeners, hand out a batch, take gradients."""
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from spacy.language import Language
+from spacy.pipeline.tok2vec import Tok2Vec as SpacyTok2Vec
+from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
 from thinc.api import Model, Optimizer, set_dropout_rate
 
-from ..flow.balancing import Balance, Policy
-from ..flow.gradients import AUTO, Junction
-from ..flow.measurement import GradientLog
+from ..flow.balancing import Policy
+from ..flow.gradient_log import GradientLog
+from ..flow.gradients import Backprop, Junction, Reading, SharedGradients
+from ..flow.listener import SharedListener, Upstream
 
 
-class SharedBody:
+class PipelineRef(Upstream):
+    """A weak reference to the pipeline that a component is part of; not sent to other processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PipelineRef, ()
+
+
+class SharedComponent:
     """A mixin for components that others listen to.
-
-    Gradients wait at a junction. They go back through the body in one pass when the body is about
-    to step, or before its next batch, so that the order of the components does not matter.
 
     Attributes:
         balance: The policy that chooses the factor of every listener set to ``"auto"``.
-        junction: Where the gradients of the batch under way meet.
+        gradients: The way of the listeners' gradients, and the training step under way.
+        pipeline: The pipeline, where it is known.
     """
 
     name: str
     model: Model
     listener_map: dict[str, list[Any]]
     listener_type: Any
-    junction: Junction | None = None
     balance: Policy | None = None
-    _log: GradientLog | None = None
-    _losses: dict[str, float] | None = None
-    _losses_before: dict[str, float]
-    _words: int = 0
-    _names: dict[int, str]
-    _deferred: Optimizer | None = None
-    _has_gradient: bool = False
-    _in_step: bool = False
+    gradients: SharedGradients
+    pipeline: PipelineRef = PipelineRef()
 
-    # -- listeners: the protocol of spaCy's ListenedToComponent ------------------------------
-
-    @property
-    def listeners(self) -> list[Any]:
-        """All listener layers, in pipeline order."""
-        return [layer for layers in self.listener_map.values() for layer in layers]
-
-    @property
-    def listening_components(self) -> list[str]:
-        """Names of the components that listen."""
-        return list(self.listener_map)
-
-    def add_listener(self, listener: Any, component_name: str) -> None:
-        """Connect a listener layer of a component."""
-        layers = self.listener_map.setdefault(component_name, [])
-        if listener not in layers:
-            layers.append(listener)
-
-    def remove_listener(self, listener: Any, component_name: str) -> bool:
-        """Disconnect a listener layer; return whether it was connected."""
-        layers = self.listener_map.get(component_name, [])
-        if listener not in layers:
-            return False
-        layers.remove(listener)
-        if not layers:
-            del self.listener_map[component_name]
-        return True
+    # spaCy's own protocol for components that are listened to.
+    listeners: Any = SpacyTok2Vec.listeners
+    listening_components: Any = SpacyTok2Vec.listening_components
+    remove_listener: Any = SpacyTok2Vec.remove_listener
 
     def find_listeners(self, component: Any) -> None:
         """Connect every listener in a component's model that names this one, or any."""
@@ -73,22 +53,47 @@ class SharedBody:
             if isinstance(node, self.listener_type) and node.upstream_name in ("*", self.name):
                 self.add_listener(node, component.name)
 
-    def listener_names(self) -> dict[int, str]:
-        """Name every listener layer, by its id, after its component."""
+    def add_listener(self, listener: Any, component_name: str) -> None:
+        """Connect a listener layer of a component; another that it listened to lets go of it."""
+        if isinstance(listener, SharedListener):
+            self._take_over(listener, component_name)
+            listener.upstream = Upstream(self)
+        layers = self.listener_map.setdefault(component_name, [])
+        if listener not in layers:
+            layers.append(listener)
+
+    def _take_over(self, listener: SharedListener, component_name: str) -> None:
+        other, nlp = listener.upstream(), self.pipeline()
+        if other is None or other is self or listener not in other.listeners:
+            return
+        other.remove_listener(listener, component_name)
+        if listener.upstream_name == "*" and (nlp is None or nlp.has_pipe(other.name)):
+            first, second = sorted((self.name, other.name))
+            warnings.warn(
+                f"The listener of {component_name!r} to '*' found two components to listen to, "
+                f"{first!r} and {second!r}. It listens to the later one in the pipeline; the other "
+                f"gets no gradient from {component_name!r}. Set the listener's upstream to one of "
+                "the two names.",
+                stacklevel=2,
+            )
+
+    def named_listeners(self) -> dict[str, Any]:
+        """Return every listener layer by the name of its component, numbered from its second on."""
         return {
-            layer.id: name if place == 0 else f"{name}#{place + 1}"
+            name if place == 0 else f"{name}#{place + 1}": layer
             for name, layers in self.listener_map.items()
             for place, layer in enumerate(layers)
         }
 
     @property
     def gradient_log(self) -> GradientLog:
-        """What met at the shared output in every training step so far."""
-        if self._log is None:
-            self._log = GradientLog()
-        return self._log
+        """The listeners' gradients in every training step so far."""
+        return self.gradients.log
 
-    # -- one training step ------------------------------------------------------------------
+    @property
+    def junction(self) -> Junction | None:
+        """The batch under way, with the gradients that wait there."""
+        return self.gradients.junction
 
     def update(
         self,
@@ -98,7 +103,7 @@ class SharedBody:
         sgd: Optimizer | None = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:
-        """Encode a batch and hand it to the listeners.
+        """Encode a batch for the listeners.
 
         Args:
             examples: The batch.
@@ -108,147 +113,71 @@ class SharedBody:
         """
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.update")
-        self.settle()
-        known = self._known_losses()
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         if not self.listeners:
             return losses
         set_dropout_rate(self.model, drop)
-        docs = [example.predicted for example in examples]
-        asked = {layer.id: getattr(layer, "grad_factor", 1.0) for layer in self.listeners}
-        if any(asked.values()):
-            outputs, backprop = self._begin_update(docs)
-        else:
-            outputs, backprop = self._predict_for_update(docs), None
-        self.junction = Junction(
-            docs,
-            outputs,
-            backprop,
-            asked,
-            balance=self._balance(known),
-            pairs=self.gradient_log.pairs,
+        self.gradients.begin(
+            [example.predicted for example in examples],
+            self.encode_for_update,
+            self.named_listeners(),
+            name=self.name,
+            policy=self.balance,
+            losses=losses,
         )
-        self._names = self.listener_names()
-        self._losses, self._losses_before = losses, dict(losses)
-        self._words = sum(map(len, docs))
-        self._in_step = True
-        for layer in self.listeners:
-            self._connect(layer, self.junction)
         if sgd is not None:
             self.finish_update(sgd)
         return losses
 
     def finish_update(self, sgd: Optimizer) -> None:
-        """Step the body's weights, once this batch's gradients are there.
+        """Step the weights, once this batch's gradients are there.
 
         ``nlp.update(sgd=…)`` calls this before any listener ran; the step then waits for them.
         """
-        junction = self.junction
-        if junction is not None and not junction.read and not junction.contributions:
-            self._deferred = sgd
-            junction.when_complete = self._step_deferred
-        else:
-            self._step(sgd)
-            self._disconnect()
+        self.gradients.finish(sgd, self.model)
 
-    def settle(self) -> None:
-        """Send back the gradients that wait, and take a step that waited for them."""
-        self._step_deferred()
-        self._send_back()
-        self._disconnect()
+    def send_back(self) -> None:
+        """Send back the gradients that wait, and take the step that waits for them, if one does.
 
-    def _take_answered_step(self) -> None:
+        Without a step, the gradients stay on the weights and add up with those of later batches.
+        """
+        self.gradients.send_back()
+
+    def take_overdue_step(self) -> None:
         """Take the step that waits for listeners that were left out of an update."""
-        if self._deferred is not None and self.junction is not None and self.junction.contributions:
-            self.settle()
+        if self.gradients.overdue:
+            self.send_back()
 
-    def _step_deferred(self) -> None:
-        """Take the step that waited; a listener at factor 0 may still come to read."""
-        if self._deferred is not None:
-            self._step(self._deferred)
+    def read(self, listener: SharedListener, docs: Sequence[Doc]) -> Reading | None:
+        """Return what a listener reads of the batch under way (see `SharedGradients.read`)."""
+        return self.gradients.read(listener, docs, self.encode_for_update)
 
-    def _step(self, sgd: Optimizer) -> None:
-        self._deferred = None
-        self._send_back()
-        if self._has_gradient:
-            self.model.finish_update(sgd)
-            self._has_gradient = False
-        if self._in_step:
-            self._in_step = False
-            self.gradient_log.close()
-            for layer in self.listeners:
-                if hasattr(layer, "step"):
-                    layer.step()
-
-    def _send_back(self) -> None:
-        """Run the backward pass if gradients wait, and log what met."""
-        junction, self.junction = self.junction, None
-        if junction is None:
-            return
-        self._has_gradient |= bool(junction.contributions)
-        squares = junction.settle()
-        if self._losses is not None:
-            self._losses[self.name] += squares
-        names = self.listener_names()
-        factors = {
-            names[one]: factor for one, factor in (junction.asked | junction.factors).items()
-        }
-        came = [names[one] for one in junction.factors]
-        self.gradient_log.add(list(factors), factors, came, junction.products)
-
-    def _disconnect(self) -> None:
-        for layer in self.listeners:
-            self._connect(layer, None)
-
-    def _balance(self, losses: dict[str, float]) -> Balance | None:
-        """Return the policy with the listeners that are set to "auto", if there are any.
+    def check_may_compute(self, docs: Sequence[Doc]) -> None:
+        """Make sure that it is no mistake that docs come to a listener without an output.
 
         Raises:
-            ValueError: a listener is set to "auto", and there is no policy.
+            ValueError: this component is disabled, or was removed from its pipeline.
         """
-        names = self.listener_names()
-        auto = {
-            layer.id: names[layer.id]
-            for layer in self.listeners
-            if "factor" in layer.attrs and layer.attrs["factor"].auto
-        }
-        if not auto:
-            return None
-        if self.balance is None:
-            raise ValueError(
-                f"grad_factor is {AUTO!r} for {', '.join(auto.values())}, but the component "
-                f"{self.name!r} expected a policy to choose it, and has none. Set balance, e.g. "
-                f'[components.{self.name}.balance] with @balancers = "trfnb.equal_norms.v1", '
-                "or a number instead."
-            )
-        return Balance(self.balance, auto, losses)
+        nlp: Language | None = self.pipeline()
+        if nlp is None:
+            return
+        components: list[tuple[str, Any]] = nlp.components
+        names = [name for name, component in components if component is self]
+        if names and names[0] not in nlp.disabled:
+            return
+        state = "is disabled" if names else "was removed from the pipeline"
+        remedy = f"Enable it (nlp.enable_pipe({self.name!r}))" if names else "Add it again"
+        raise ValueError(
+            f"A listener expected output of {self.name!r} on every doc, but {docs[0].text[:40]!r} "
+            f"has none: {self.name!r} {state}. {remedy}, or give each component a copy of its own "
+            "before that: nlp.replace_listeners."
+        )
 
-    def _known_losses(self) -> dict[str, float]:
-        """Return each component's loss a word in the batch before: that of this one is not known.
+    def encode_for_update(self, docs: Sequence[Doc], is_train: bool) -> tuple[Any, Backprop | None]:
+        """Return outputs for the listeners, and a callback that takes their summed gradient."""
+        raise NotImplementedError
 
-        A component adds its loss only after its gradient has arrived here.
-        """
-        if self._losses is None:
-            return {}
-        words = max(1, self._words)
-        found = {
-            name: (loss - self._losses_before.get(name, 0.0)) / words
-            for name, loss in self._losses.items()
-            if name in self.listener_map
-        }
-        self._losses = None
-        return found
-
-    # -- what a body fills in ---------------------------------------------------------------
-
-    def _begin_update(self, docs: list[Any]) -> tuple[Any, Any]:
-        """Return outputs for the listeners and a callback that takes their summed gradient."""
-        return self.model.begin_update(docs)
-
-    def _predict_for_update(self, docs: list[Any]) -> Any:
-        """Return outputs for the listeners where no gradient is wanted."""
-        return self.model.predict(docs)
-
-    def _connect(self, layer: Any, junction: Junction | None) -> None:
-        layer.connect(junction)
+    def compute(self, docs: Sequence[Doc]) -> list[Any]:
+        """Return one output a doc, by the weights as they are; nothing is left on the docs."""
+        raise NotImplementedError

@@ -21,9 +21,9 @@ def build(path, precision, choice, train=False, dropout=True):
 
 def for_a_book(nlp):
     """Read a book in windows; a whole one fits no encoder."""
-    from trfnb.flow.spans import strided_spans
+    from trfnb.flow.spans import StridedSpans
 
-    nlp.get_pipe("transformer").model.attrs["get_spans"] = strided_spans(128, 128)
+    nlp.get_pipe("transformer").model.attrs["get_spans"] = StridedSpans(128, 128)
 
 
 def vectors(doc):

@@ -1,4 +1,4 @@
-"""How strongly each listener pulls at the shared output, and who pulls against whom."""
+"""The gradients of every training step: how strong each was, and which ones were in conflict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,24 +20,24 @@ AT_ZERO = "not computed: factor 0"
 ABSENT = "no gradient came"
 
 
-def gram(pulls: Sequence[Parts], *, pairs: bool = True) -> np.ndarray:
+def gram(gradients: Sequence[Parts], *, pairs: bool = True) -> np.ndarray:
     """Return all inner products of the listeners' gradients, (k, k), on the host.
 
     Norms are the roots of the diagonal, a cosine is an entry over two norms. Two listeners to
-    different layers do not meet at the shared output: their entry is NaN.
+    different layers have no output in common: their entry is NaN.
 
     Args:
-        pulls: What each listener sent, before its factor.
+        gradients: What each listener sent, before its factor.
         pairs: Without them only the diagonal is computed; the rest is NaN.
     """
     places, products = [], []
-    xp = get_array_module(next((d for parts in pulls for d in parts.values()), np.zeros(0)))
-    for i, first in enumerate(pulls):
-        for j in range(i, len(pulls) if pairs else i + 1):
-            for layer in first.keys() & pulls[j].keys():
+    xp = get_array_module(next((d for parts in gradients for d in parts.values()), np.zeros(0)))
+    for i, first in enumerate(gradients):
+        for j in range(i, len(gradients) if pairs else i + 1):
+            for layer in first.keys() & gradients[j].keys():
                 places.append((i, j))
-                products.append(xp.vdot(first[layer], pulls[j][layer]))
-    found = np.full((len(pulls), len(pulls)), np.nan)
+                products.append(xp.vdot(first[layer], gradients[j][layer]))
+    found = np.full((len(gradients), len(gradients)), np.nan)
     if products:
         # One copy from the device for all of them.
         on_host = to_numpy(xp.stack(products))
@@ -50,7 +50,7 @@ def gram(pulls: Sequence[Parts], *, pairs: bool = True) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Step:
-    """What met at the shared output in one training step.
+    """The gradients of one training step at the shared output.
 
     Attributes:
         listeners: Their components' names.
@@ -69,7 +69,7 @@ class GradientLog:
     """The effective factors and the gradients of every training step of a shared component.
 
     Attributes:
-        steps: One `Step` a training step.
+        steps: One `Step` per training step.
         pairs: Whether to compute what two listeners' gradients have in common, beside their norms.
     """
 
@@ -98,7 +98,7 @@ class GradientLog:
         )
 
     def close(self) -> None:
-        """End the step. Its parts hold other words, so that their inner products add up."""
+        """End the step. Its parts hold different words, so that their inner products add up."""
         parts, self._parts = self._parts, []
         if not parts:
             return
@@ -117,12 +117,12 @@ class GradientLog:
         self.steps, self._parts = [], []
 
     def table(self) -> "pd.DataFrame":
-        """Return a row a step and listener.
+        """Return one row per step and listener.
 
         Columns: ``step`` (from 1), ``listener``, the effective ``factor``, the ``raw_norm`` of
         its gradient, the ``norm`` after the factor, its ``share`` of the summed gradient (the
         part of the sum's length that it brings along the sum's direction; all shares add up to
-        1, and a negative one pulls against the rest), and ``state``: a gradient is measured
+        1, and a negative one points against the rest), and ``state``: a gradient is measured
         unless its factor was 0 (then it is not computed) or its component was not updated.
         Listeners to other layers count as orthogonal in the shares.
         """
@@ -132,9 +132,9 @@ class GradientLog:
         for number, step in enumerate(self.steps, start=1):
             raw = np.sqrt(step.gram.diagonal())
             factors = np.array(step.factors)
-            pulls = np.nan_to_num(step.gram) * np.outer(factors, factors)
+            products = np.nan_to_num(step.gram) * np.outer(factors, factors)
             # A cosine that was not computed would pass for 0.
-            total = pulls.sum() if self._complete(step) else np.nan
+            total = products.sum() if self._complete(step) else np.nan
             for i, name in enumerate(step.listeners):
                 rows.append(
                     {
@@ -143,7 +143,7 @@ class GradientLog:
                         "factor": step.factors[i],
                         "raw_norm": raw[i],
                         "norm": 0.0 if step.factors[i] == 0 else abs(step.factors[i]) * raw[i],
-                        "share": pulls[i].sum() / total if total else np.nan,
+                        "share": products[i].sum() / total if total else np.nan,
                         "state": _state(step.factors[i], raw[i]),
                     }
                 )
@@ -151,7 +151,7 @@ class GradientLog:
         return pd.DataFrame(rows, columns=columns)
 
     def conflicts(self) -> "pd.DataFrame":
-        """Return a row a step and pair: ``step``, ``first``, ``second``, ``cosine``.
+        """Return one row per step and pair: ``step``, ``first``, ``second``, ``cosine``.
 
         The cosine is that of the raw gradients; below 0 the two listeners want opposite changes.
         It is NaN where one was not computed, is zero, or belongs to another layer.

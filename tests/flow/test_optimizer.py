@@ -6,7 +6,7 @@ import torch
 from thinc.api import Adam, Optimizer, RAdam, warmup_linear
 
 from trfnb.experiments.optimizers import configure_adam
-from trfnb.flow import stepping
+from trfnb.flow import optimizer as optimizer_module
 
 SHAPES = {"layer.weight": (7, 5), "layer.bias": (5,), "embeddings": (11, 3)}
 SETTINGS = {
@@ -29,7 +29,7 @@ def steps(optimizer, count=100, skip=None):
         for name, parameter in parameters.items():
             gradient = torch.from_numpy(draw.normal(0, 0.5, parameter.shape).astype("float32"))
             parameter.grad = None if name == skip and number % 3 else gradient
-        stepping.step(optimizer, 1, parameters.items())
+        optimizer_module.step(optimizer, 1, parameters.items())
         optimizer.step_schedules()
         assert all(parameter.grad is None for parameter in parameters.values())
     return {name: parameter.detach().numpy().copy() for name, parameter in parameters.items()}
@@ -37,7 +37,7 @@ def steps(optimizer, count=100, skip=None):
 
 def by_thinc(optimizer, monkeypatch, **options):
     with monkeypatch.context() as patch:
-        patch.setattr(stepping, "_is_adam", lambda optimizer: False)
+        patch.setattr(optimizer_module, "_is_adam", lambda optimizer: False)
         return steps(optimizer, **options)
 
 
@@ -74,7 +74,7 @@ def test_the_two_ways_may_follow_each_other(monkeypatch):
         calls.append(optimizer)
         return len(calls) % 2 == 0
 
-    monkeypatch.setattr(stepping, "_is_adam", now_and_then)
+    monkeypatch.setattr(optimizer_module, "_is_adam", now_and_then)
     for key, value in steps(optimizer, 20).items():
         np.testing.assert_allclose(value, expected[key], atol=1e-5)
 
@@ -87,6 +87,6 @@ def test_other_optimizers_step_as_they_do():
 
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.ones(2)
-    stepping.step(Own(0.1), 1, [("w", parameter)])
+    optimizer_module.step(Own(0.1), 1, [("w", parameter)])
     np.testing.assert_allclose(parameter.detach().numpy(), 0.9)
     steps(RAdam(0.01), 3)

@@ -3,8 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from trfnb.flow.gradients import Junction
-from trfnb.flow.measurement import ABSENT, AT_ZERO, MEASURED, GradientLog, gram
+from trfnb.flow.gradient_log import ABSENT, AT_ZERO, MEASURED, GradientLog, gram
 
 X = np.array([[3.0, 0.0], [0.0, 4.0]], "f")  # norm 5
 Y = np.array([[-3.0, 0.0], [0.0, 0.0]], "f")  # norm 3, cosine -9/15 with X
@@ -82,13 +81,3 @@ def test_an_empty_log_has_its_columns():
     log.close()
     assert {"step", "listener", "factor", "raw_norm", "norm", "share"} <= set(log.table())
     assert list(log.conflicts()) == ["step", "first", "second", "cosine"]
-
-
-def test_a_listener_called_twice_is_one_pull():
-    junction = Junction([], None, lambda total: sent.append(total[0]), {1: 1.0})
-    sent: list = []
-    junction.add(1, 0.5, {0: X})
-    junction.add(1, 2.0, {0: Y})
-    squares = junction.settle()
-    np.testing.assert_allclose(sent[0], 0.5 * X + 2.0 * Y)
-    assert squares == pytest.approx(((0.5 * X + 2.0 * Y) ** 2).sum())

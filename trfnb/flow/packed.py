@@ -1,0 +1,384 @@
+"""BERT's and RoBERTa's layers over packs.
+
+HuggingFace's models read a padded block; their modules are reused here over texts laid end to end,
+where attention alone needs to know where one text ends. Nothing else is computed for padding,
+nothing above the highest layer asked for.
+"""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from .batching import SHORT, Group, Pack, grouped, grouped_for_bf16
+from .saving import weights_digest
+
+# Position of a text's first wordpiece: RoBERTa's family counts from the padding id on.
+_FIRST_POSITION: dict[str, Callable[[Any], int]] = {
+    "BertModel": lambda config: 0,
+    "RobertaModel": lambda config: int(config.pad_token_id) + 1,
+    "XLMRobertaModel": lambda config: int(config.pad_token_id) + 1,
+    "CamembertModel": lambda config: int(config.pad_token_id) + 1,
+}
+_SAME = 1e-4
+# A bf16 product adds no bias: torch writes it into the result first and reads it back, which takes
+# a third of the product's time. Columns of the input that hold 1 add it instead; a tile is 32 wide.
+_ONES, _TILE = 2, 32
+# Rows of scores of this many numbers: torch's softmax of bf16 is faster in fp32 and back.
+_IN_FP32 = range(16, 48)
+# Sums of exponentials between this and its inverse lost nothing to under- or overflow.
+_TINY = 1e-25
+# Dropout decides by sixteen random bits for each number.
+_STEPS = 2**16
+
+
+class PackedBert:
+    """An encoder of BERT's family that reads packs; it shares the HuggingFace model's modules."""
+
+    def __init__(self, body: torch.nn.Module) -> None:
+        whole = cast(Any, body)
+        self.first_position = _FIRST_POSITION[type(body).__name__](whole.config)
+        self.embeddings = whole.embeddings
+        self.layers = list(whole.encoder.layer)
+        self.heads = int(whole.config.num_attention_heads)
+        self._d_table: torch.Tensor | None = None
+        self._bf16: tuple[bytes, list[Bf16Layer]] | None = None
+
+    @classmethod
+    def of(cls, body: torch.nn.Module) -> Self | None:
+        """Wrap a model, or return None where it is of another kind or computes otherwise."""
+        config = getattr(body, "config", None)
+        plain = (
+            type(body).__name__ in _FIRST_POSITION
+            and not getattr(config, "is_decoder", False)
+            and getattr(config, "position_embedding_type", None) in (None, "absolute")
+            and not getattr(config, "chunk_size_feed_forward", 0)
+        )
+        if not plain:
+            return None
+        packed = cls(body)
+        return packed if packed._agrees(body) else None
+
+    def states(
+        self,
+        pack: Pack,
+        layers: Collection[int],
+        bf16: "Sequence[Bf16Layer] | None" = None,
+        *,
+        checkpointing: bool = False,
+    ) -> dict[int, torch.Tensor]:
+        """Return the hidden states of the layers asked for, each (n, width).
+
+        Args:
+            pack: Texts laid end to end.
+            layers: Layer numbers; 0 is the embeddings' output.
+            bf16: From `bf16_layers`: multiply these copies of the weights, without gradients.
+            checkpointing: Keep no states between layers, and compute them again on the way back.
+        """
+        x = self._embedded(pack)
+        training = torch.is_grad_enabled()
+        if bf16 is not None:
+            groups = grouped_for_bf16(pack.runs)
+        else:
+            by_hand = training or torch.is_autocast_enabled(x.device.type)
+            groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
+        found = {0: x} if 0 in layers else {}
+        for number, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
+            if bf16 is not None:
+                x = bf16[number - 1].forward(layer, x, groups, self.heads)
+            elif checkpointing and training:
+                x = checkpoint(self._layer, layer, x, groups, use_reentrant=False)
+            else:
+                x = self._layer(layer, x, groups)
+            if number in layers:
+                found[number] = x
+        return found
+
+    def bf16_layers(self) -> "list[Bf16Layer]":
+        """Return copies of the layers' weights in bf16, as the weights are now."""
+        modules = [module for layer in self.layers for module in _linears(layer)]
+        digest = weights_digest(one for m in modules for one in (m.weight, m.bias))
+        kept = self._bf16
+        if kept is None or kept[0] != digest:
+            kept = digest, [Bf16Layer.of(layer, self.heads) for layer in self.layers]
+            self._bf16 = kept
+        return kept[1]
+
+    def forget_bf16(self) -> None:
+        """Drop the copies of weights that are about to change."""
+        self._bf16 = None
+
+    def _embedded(self, pack: Pack) -> torch.Tensor:
+        device = next(self.embeddings.parameters()).device
+        ids = torch.from_numpy(pack.ids).to(device)[None]
+        positions = torch.from_numpy(pack.positions).to(device)[None] + self.first_position
+        states = self.embeddings(
+            inputs_embeds=self._looked_up(ids),
+            position_ids=positions,
+            token_type_ids=torch.zeros_like(ids),
+        )
+        return cast(torch.Tensor, states[0])
+
+    def _looked_up(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of ids; their gradient is added to the table's in place.
+
+        torch makes a table of zeros for every pass, though a pass touches few of its rows, and
+        adds these tables up: for MiniLM 47 MB a pass.
+        """
+        table = self.embeddings.word_embeddings
+        rows = functional.embedding(ids, table.weight.detach())
+        if table.weight.requires_grad and torch.is_grad_enabled():
+            rows.requires_grad_().register_hook(partial(self._add_gradient, table, ids))
+        return rows
+
+    def _add_gradient(self, table: torch.nn.Embedding, ids: torch.Tensor, d: torch.Tensor) -> None:
+        weight, kept = table.weight, self._d_table
+        if weight.grad is None:
+            if kept is None or kept.shape != weight.shape or kept.dtype != weight.dtype:
+                self._d_table = kept = torch.zeros_like(weight)
+            weight.grad = kept.zero_()  # memory that stays from step to step
+        if table.padding_idx is not None:
+            d = d.masked_fill((ids == table.padding_idx)[..., None], 0.0)
+        weight.grad.index_add_(0, ids.flatten(), d.flatten(0, -2).to(weight.dtype))
+
+    def _layer(self, layer: Any, x: torch.Tensor, groups: Sequence[Group]) -> torch.Tensor:
+        mixed, outer = layer.attention.output, layer.output
+        x_mixed = mixed.dense(self._mixed(layer.attention.self, x, groups))
+        x = mixed.LayerNorm(dropout(x_mixed, _rate(mixed.dropout)) + x)
+        inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(x))
+        x_outer = dropout(outer.dense(inner), _rate(outer.dropout))
+        return cast(torch.Tensor, outer.LayerNorm(x_outer + x))
+
+    def _mixed(self, own: Any, x: torch.Tensor, groups: Sequence[Group]) -> torch.Tensor:
+        """Return what attention mixes; its queries, keys and values go when it is done."""
+        return attend(
+            own.query(x), own.key(x), own.value(x), groups, self.heads, _rate(own.dropout)
+        )
+
+    def _agrees(self, body: torch.nn.Module) -> bool:
+        """Return whether this computes what the HuggingFace model itself computes."""
+        config: Any = body.config
+        low = int(getattr(config, "pad_token_id", 0) or 0) + 1
+        ids = np.arange(low, low + 5) % config.vocab_size
+        texts = [ids, ids[:2], ids[2:4]]
+        positions = np.array([0, 1, 2, 3, 4, 0, 1, 0, 1])
+        pack = Pack(np.concatenate(texts), positions, np.arange(9), [(1, 5), (2, 2)])
+        top, was = len(self.layers), body.training
+        body.eval()
+        try:
+            modules = [module for layer in self.layers for module in _linears(layer)]
+            if not all(type(module) is torch.nn.Linear for module in modules):
+                return False
+            with torch.no_grad():
+                ours = self.states(pack, [top])[top]
+                theirs = [
+                    body(input_ids=torch.from_numpy(one).to(ours.device)[None]).last_hidden_state[0]
+                    for one in texts
+                ]
+            return bool(torch.allclose(ours, torch.cat(theirs), atol=_SAME, rtol=_SAME))
+        except (AttributeError, TypeError, KeyError):
+            return False  # another version of the model names its parts otherwise
+        finally:
+            body.train(was)
+
+
+@dataclass(frozen=True, eq=False)
+class Bf16Layer:
+    """One layer's matrices in bf16, (in, out) in memory; queries, keys and values as one.
+
+    Queries are divided by the root of a head's width here, once, instead of at every pass.
+
+    Attributes:
+        qkv: (width + 32, 3 * width), the biases in rows of their own.
+        mixed: (width, width).
+        inner: (width + 32, inner width), the bias in rows of its own.
+        outer: (inner width, width).
+        mixed_bias: (width,).
+        outer_bias: (width,).
+    """
+
+    qkv: torch.Tensor
+    mixed: torch.Tensor
+    inner: torch.Tensor
+    outer: torch.Tensor
+    mixed_bias: torch.Tensor
+    outer_bias: torch.Tensor
+
+    @classmethod
+    def of(cls, layer: Any, heads: int) -> "Bf16Layer":
+        """Copy the matrices of a HuggingFace layer."""
+        query, key, value, mixed, inner, outer = _linears(layer)
+        scales = {query: 1.0 / math.sqrt(query.out_features // heads), key: 1.0, value: 1.0}
+        weight, bias = (
+            torch.cat([getattr(one, name).detach() * by for one, by in scales.items()])
+            for name in ("weight", "bias")
+        )
+        return cls(
+            _with_bias(weight, bias),
+            _in_bf16(mixed.weight),
+            _with_bias(inner.weight, inner.bias),
+            _in_bf16(outer.weight),
+            mixed.bias.detach().bfloat16(),
+            outer.bias.detach().bfloat16(),
+        )
+
+    def forward(
+        self, layer: Any, x: torch.Tensor, groups: Sequence[Group], heads: int
+    ) -> torch.Tensor:
+        """Return the layer's (n, width) output for (n, width) input, both in fp32."""
+        mixed = attend_bf16(torch.mm(_widened(x), self.qkv), groups, heads)
+        # Converted first: torch adds numbers of two kinds more slowly.
+        mixed = torch.addmm(self.mixed_bias, mixed, self.mixed).float()
+        x = layer.attention.output.LayerNorm(mixed.add_(x))
+        inner = layer.intermediate.intermediate_act_fn(torch.mm(_widened(x), self.inner))
+        outer = torch.addmm(self.outer_bias, inner, self.outer).float()
+        return cast(torch.Tensor, layer.output.LayerNorm(outer.add_(x)))
+
+
+def _linears(layer: Any) -> tuple[torch.nn.Linear, ...]:
+    """Return query, key, value, mixing, inner and outer module of a HuggingFace layer."""
+    own = layer.attention.self
+    attention = (own.query, own.key, own.value, layer.attention.output.dense)
+    return (*attention, layer.intermediate.dense, layer.output.dense)
+
+
+def _in_bf16(weight: torch.Tensor) -> torch.Tensor:
+    return weight.detach().bfloat16().t().contiguous()
+
+
+def _with_bias(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Return an (out, in) matrix as (in + 32, out) in bf16; two numbers make up for the bias."""
+    rows = weight.new_zeros((_TILE, len(bias)))
+    rows[0] = bias.detach().bfloat16()
+    rows[1] = bias.detach() - rows[0]
+    return torch.cat([weight.detach().t(), rows]).bfloat16()
+
+
+def _widened(x: torch.Tensor) -> torch.Tensor:
+    """Return (n, width) in bf16 with the columns that multiply the rows of a bias."""
+    wide = torch.empty((len(x), x.shape[1] + _TILE), dtype=torch.bfloat16, device=x.device)
+    wide[:, :-_TILE] = x
+    wide[:, -_TILE:] = 0
+    wide[:, -_TILE : -_TILE + _ONES] = 1
+    return wide
+
+
+def attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    groups: Sequence[Group],
+    heads: int,
+    rate: float = 0.0,
+) -> torch.Tensor:
+    """Let each wordpiece attend to those of its own text.
+
+    Args:
+        q: (n, width) queries of texts laid end to end.
+        k: (n, width) keys.
+        v: (n, width) values.
+        groups: The texts, from `grouped`; without gradients only groups that pad nothing.
+        heads: Parts that the width is cut into.
+        rate: Share of attention weights to drop.
+
+    Returns:
+        (n, width) mixed values.
+    """
+    device, sizes = q.device.type, [group.rows.stop - group.rows.start for group in groups]
+    by_hand = torch.is_grad_enabled() or torch.is_autocast_enabled(device)
+    scale, mixed = 1.0 / math.sqrt(q.shape[1] // heads), []
+    # Autocast would convert what is multiplied next back and forth.
+    with torch.autocast(device, enabled=False):
+        for group, *parts in zip(groups, *(x.split(sizes) for x in (q, k, v)), strict=True):
+            one, two, three = (group.pad(part, heads) for part in parts)
+            if not by_hand:
+                found = functional.scaled_dot_product_attention(one, two, three, dropout_p=rate)
+            else:  # plain products are the faster way with gradients and dropout
+                scores = torch.matmul(one * scale, two.transpose(-1, -2))
+                if group.real is not None:
+                    scores = scores.masked_fill(~group.real, -torch.inf)
+                found = torch.matmul(dropout(_softmax(scores), rate), three)
+            mixed.append(group.unpad(found))
+        return torch.cat(mixed)
+
+
+def attend_bf16(qkv: torch.Tensor, groups: Sequence[Group], heads: int) -> torch.Tensor:
+    """Let each wordpiece attend to those of its own text in bf16, without gradients.
+
+    Args:
+        qkv: (n, 3 * width) queries, divided by the root of a head's width; keys; values.
+        groups: The texts, from `grouped_for_bf16`.
+        heads: Parts that the width is cut into.
+
+    Returns:
+        (n, width) bf16, the mixed values.
+    """
+    mixed = []
+    for group in groups:
+        q, k, v = group.pad(qkv[group.rows], 3 * heads).chunk(3, dim=1)
+        found = _attend_short(q, k, v, group.real) if group.size[1] <= SHORT else None
+        if found is None:
+            mask = None
+            if group.real is not None:
+                mask = torch.zeros_like(group.real, dtype=q.dtype)
+                mask.masked_fill_(~group.real, -torch.inf)
+            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        mixed.append(group.unpad(found))
+    return torch.cat(mixed)
+
+
+def _attend_short(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, real: torch.Tensor | None
+) -> torch.Tensor | None:
+    """Attend over short texts, or return None where a score is too large or too small for it.
+
+    So short a row fills no vector register, which makes finding its maximum as slow as all the
+    rest; without maxima a block is exponentiated as one. The sums tell whether that went well.
+    """
+    weights = torch.matmul(q, k.transpose(-1, -2)).exp_()
+    if real is not None:
+        weights *= real.to(weights.dtype)
+    sums = torch.matmul(weights, weights.new_ones(weights.shape[-1], 1))
+    least, most = torch.aminmax(sums)
+    if not (least > _TINY and most < 1.0 / _TINY):
+        return None
+    return torch.matmul(weights, v) / sums
+
+
+def _softmax(scores: torch.Tensor) -> torch.Tensor:
+    """Return the softmax of the last axis, by the faster of two ways in bf16."""
+    if scores.dtype == torch.bfloat16 and scores.shape[-1] in _IN_FP32:
+        return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
+    return scores.softmax(-1)
+
+
+def dropout(x: torch.Tensor, rate: float) -> torch.Tensor:
+    """Set a random share of numbers to zero and scale the others up.
+
+    On a CPU torch draws for each number by itself, which took a tenth of a training step; here
+    one draw serves four. The rate is rounded to 1/65,536. Draws come from torch's generator, so
+    that a seed repeats them.
+
+    Args:
+        x: Any shape.
+        rate: Share to drop, below 1; 0 returns `x` itself.
+    """
+    if rate <= 0.0:
+        return x
+    if x.device.type != "cpu":
+        return functional.dropout(x, rate)
+    dropped = min(round(rate * _STEPS), _STEPS - 1)
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - _STEPS // 2
+    return x * keep.to(x.dtype).mul_(_STEPS / (_STEPS - dropped))
+
+
+def _rate(module: Any) -> float:
+    """Return what a dropout module drops in its present mode."""
+    return float(module.p) if module.training else 0.0

@@ -1,0 +1,359 @@
+"""Weights and hidden states on disk and in bytes: safetensors and tokenizer files, no pickle."""
+
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from copy import deepcopy
+from difflib import get_close_matches
+from hashlib import sha256
+from importlib import import_module
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import srsly
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save as save_safetensors
+
+from .wordpieces import Ints, Wordpieces
+
+_ADAPTER, _WEIGHTS = "adapter", "model.safetensors"
+# The part of an encoder that makes a vector of a whole text: nothing here reads it, and many
+# checkpoints lack it.
+_UNUSED = "pooler"
+# How the classes of encoders end that were saved without their decoder.
+_ENCODERS = ("EncoderModel", "Encoder", "Stack")
+# The most names in a message, and the seconds to wait for another process that writes states.
+_NAMES, _PATIENCE = 8, 60.0
+# Words of eight bytes are hashed in blocks of so many, by fixed odd numbers.
+_BLOCK = 2**16
+_MULTIPLIERS: NDArray[np.int64] = (np.random.PCG64(0).random_raw(_BLOCK) | 1).view(np.int64)
+
+
+class ConfigError(ValueError):
+    """A model's configuration does not fit what was asked of it."""
+
+
+def load_encoder(
+    source: str | Path,
+    tokenizer_config: Mapping[str, Any],
+    transformer_config: Mapping[str, Any],
+    trust_remote_code: bool = False,
+    lora: dict[str, Any] | None = None,
+) -> tuple[Any, torch.nn.Module]:
+    """Load a tokenizer and an encoder in fp32 from a hub or a directory.
+
+    Args:
+        source: A hub name or a directory.
+        tokenizer_config: Settings for the tokenizer.
+        transformer_config: Settings for the model's configuration.
+        trust_remote_code: Run code that comes with the weights.
+        lora: Settings of peft's ``LoraConfig``; a saved adapter of the directory counts first.
+
+    Raises:
+        OSError: there is nothing to load at that name, its files are damaged or do not fit each
+            other, or there is no network to fetch it by.
+        ConfigError: ``transformer_config`` has keys that the model does not know, or the model
+            has a decoder of its own.
+        ValueError: peft does not take the settings of ``lora``.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    folder = Path(source).expanduser()
+    name = str(folder) if folder.is_dir() else str(source)
+    trust = {"trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **{**trust, **tokenizer_config})
+        config, unknown = AutoConfig.from_pretrained(
+            name, return_unused_kwargs=True, **{**trust, **transformer_config}
+        )
+        _check_config(name, config, unknown)
+        options = {"output_loading_info": True, "ignore_mismatched_sizes": True, **trust}
+        with _quiet():
+            body, report = _model_class(config).from_pretrained(name, config=config, **options)
+        _check_loaded(tokenizer, report)
+        body = body.float()
+        if lora is not None and (folder / _ADAPTER).is_dir():
+            return tokenizer, _peft().PeftModel.from_pretrained(
+                body, str(folder / _ADAPTER), is_trainable=True
+            )
+    except (ConfigError, ImportError):
+        raise
+    except Exception as error:  # each library of the files' formats raises its own
+        raise OSError(_cannot_load(name, folder.is_dir(), error)) from error
+    return tokenizer, body if lora is None else _with_adapter(body, lora)
+
+
+def save_encoder(directory: Path, tokenizer: Any, body: Any, has_adapter: bool) -> None:
+    """Write a directory that HuggingFace opens: config, safetensors, tokenizer.
+
+    An adapter goes into a directory of its own beside the weights that it was put on.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        if has_adapter:
+            body.save_pretrained(directory / _ADAPTER)
+            body = deepcopy(body).unload()
+        body.save_pretrained(directory, max_shard_size="1000GB")
+    tokenizer.save_pretrained(directory)
+
+
+def check_saved(name: str, directory: Path, has_adapter: bool) -> None:
+    """Refuse a directory that `save_encoder` did not write.
+
+    Raises:
+        OSError: a directory or file that every such directory has is missing.
+    """
+    needed = [directory / "config.json", directory / _WEIGHTS, directory / "tokenizer_config.json"]
+    if has_adapter:
+        needed.append(directory / _ADAPTER)
+    missing = [str(path) for path in needed if not path.exists()]
+    if missing:
+        raise OSError(
+            f"The transformer {name!r} expected the weights that were saved with it in "
+            f"{directory}, but there is no {', no '.join(missing)}. Copy the whole pipeline again, "
+            "or save it again where it still is."
+        )
+
+
+def encoder_to_bytes(tokenizer: Any, body: Any, has_adapter: bool) -> dict[str, Any]:
+    """Return what `save_encoder` writes: files by name, those of an adapter, and the weights."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        save_encoder(Path(name), tokenizer, body, has_adapter)
+        files = _read_files(Path(name))
+        saved: dict[str, Any] = {"files": files, "weights": files.pop(_WEIGHTS)}
+        if has_adapter:
+            saved["adapter"] = _read_files(Path(name) / _ADAPTER)
+    return saved
+
+
+def encoder_from_bytes(
+    saved: Mapping[str, Any], trust_remote_code: bool, lora: dict[str, Any] | None
+) -> tuple[Any, torch.nn.Module]:
+    """Restore what `encoder_to_bytes` returned.
+
+    Raises:
+        ValueError: the bytes are damaged, or their parts do not fit each other.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        _write_files(Path(name), {**saved["files"], _WEIGHTS: saved["weights"]})
+        if "adapter" in saved:
+            _write_files(Path(name) / _ADAPTER, saved["adapter"])
+        try:
+            return load_encoder(name, {}, {}, trust_remote_code, lora)
+        except OSError as error:
+            raise ValueError(
+                "The transformer's saved bytes expected config, tokenizer and weights that are "
+                f"whole and fit each other, but were damaged ({error.__cause__}). Save the "
+                "pipeline again."
+            ) from error
+
+
+def from_spacy_transformers(saved: dict[str, Any]) -> dict[str, Any]:
+    """Read what spacy-transformers saved, without unpickling anything but tensors.
+
+    Its versions 1.1 to 1.4 keep the weights as torch's zip file, later ones as safetensors.
+    """
+    if not saved["config"]:
+        return {}
+    files = {name: content for name, content in saved["tokenizer"].items() if name != "kwargs"}
+    files["config.json"] = srsly.json_dumps(saved["config"]).encode("utf8")
+    weights = saved["state"]
+    if weights.startswith(b"PK"):
+        state = torch.load(BytesIO(weights), map_location="cpu", weights_only=True)
+        state = {name: tensor.clone().contiguous() for name, tensor in state.items()}
+        weights = save_safetensors(state, {"format": "pt"})
+    return {"files": files, "weights": weights}
+
+
+def _read_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide bars over local files, and reports of tensors that nothing reads."""
+    from transformers.utils import logging
+
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _with_adapter(body: torch.nn.Module, settings: dict[str, Any]) -> torch.nn.Module:
+    """Freeze a model and give it low-rank updates that learn in its place."""
+    peft = _peft()
+    try:
+        return peft.get_peft_model(body, peft.LoraConfig(**settings))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"lora expected settings of peft's LoraConfig, such as {{'r': 8, 'lora_alpha': 16, "
+            f"'target_modules': ['query', 'value']}}, got {settings}. ({error})"
+        ) from error
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError("lora needs peft: run `pip install 'trfnb[lora]'`.") from error
+    return peft
+
+
+def _model_class(config: Any) -> Any:
+    """Return the class that loads a model: HuggingFace's choice, or that of a lone encoder.
+
+    HuggingFace's choice for T5 or BART has a decoder, also where its encoder was saved alone.
+    """
+    from transformers import MODEL_MAPPING, AutoModel
+
+    name = str((getattr(config, "architectures", None) or [""])[0])
+    if not name.endswith(_ENCODERS) or type(config) not in MODEL_MAPPING:
+        return AutoModel
+    found = MODEL_MAPPING[type(config)]
+    module = (found[0] if isinstance(found, tuple) else found).__module__
+    return getattr(import_module(module), name, AutoModel)
+
+
+def _check_config(source: str, config: Any, unknown: Iterable[str]) -> None:
+    """Refuse settings that a model does not know, and models with a decoder."""
+    from transformers import AutoModel
+
+    hints = []
+    for name in unknown:
+        near = get_close_matches(name, config.to_dict(), n=1)
+        hints.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+    if hints:
+        raise ConfigError(
+            f"transformer_config expected settings of {source!r} ({config.model_type}), which has "
+            f"no {', '.join(hints)}. Its config.json lists what it has."
+        )
+    if getattr(config, "is_encoder_decoder", False) and _model_class(config) is AutoModel:
+        raise ConfigError(
+            f"The transformer {source!r} expected an encoder, got an encoder and a decoder "
+            f"({config.model_type}). Save its encoder alone and give that folder as the name:\n"
+            "from transformers import AutoModel, AutoTokenizer\n"
+            f"AutoModel.from_pretrained({source!r}).get_encoder().save_pretrained('encoder')\n"
+            f"AutoTokenizer.from_pretrained({source!r}).save_pretrained('encoder')"
+        )
+
+
+def _check_loaded(tokenizer: Any, report: Mapping[str, Any]) -> None:
+    """Refuse weights of which a part is missing or of another size: it would be random."""
+    wrong = sorted(f"no tensor {name}" for name in report["missing_keys"] if _UNUSED not in name)
+    wrong += [
+        f"{name} of size {tuple(got)} where config.json asks for {tuple(expected)}"
+        for name, got, expected in report["mismatched_keys"]
+    ]
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        wrong.append("a tokenizer without a vocabulary")
+    if wrong:
+        more = f" and {len(wrong) - _NAMES} more" if len(wrong) > _NAMES else ""
+        raise ValueError(f"found {', '.join(wrong[:_NAMES])}{more}")
+
+
+def _cannot_load(name: str, is_folder: bool, error: Exception) -> str:
+    cause = f"({type(error).__name__}: {error})"
+    if is_folder:
+        return (
+            f"Cannot load the transformer from {name}: expected config.json, tokenizer files and "
+            f"{_WEIGHTS} that are whole and fit each other. {cause} Copy the folder again, or "
+            "download or save the model again."
+        )
+    return (
+        f"Cannot load the transformer {name!r}: expected a local directory with config.json, "
+        f"tokenizer files and {_WEIGHTS}, or a model name that the hub can be reached for. "
+        "Download it where there is a network and give its path as "
+        f"[components.transformer.model] name. {cause}"
+    )
+
+
+def weights_digest(tensors: Iterable[torch.Tensor]) -> bytes:
+    """Return a hash of all numbers of some tensors.
+
+    It reads everything: torch's own counters miss what is written through ``.data`` or NumPy.
+    Words of eight bytes are multiplied by fixed odd numbers and summed, which takes 3 ms for ten
+    million numbers in fp32, a third of what a checksum takes.
+    """
+    sums = []
+    for tensor in tensors:
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        words = raw[: len(raw) // 8 * 8].view(np.int64)
+        for start in range(0, len(words), _BLOCK):
+            block = words[start : start + _BLOCK]
+            sums.append(int(np.dot(block, _MULTIPLIERS[: len(block)])))
+        sums.append(int.from_bytes(raw[8 * len(words) :].tobytes(), "little"))
+    return sha256(np.asarray(sums, dtype="int64").tobytes()).digest()
+
+
+class StateCache:
+    """Hidden states of texts in one SQLite file, which several processes may share.
+
+    A key holds a hash of config and weights, so that other weights, or those of a later step,
+    never meet.
+
+    Args:
+        path: The file; its folder is made.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+
+    def keys(self, body: Any, wordpieces: Wordpieces, texts: Ints, precision: str) -> list[bytes]:
+        """Return each text's key: config, weights, precision, wordpieces."""
+        config = {k: v for k, v in body.config.to_dict().items() if not k.startswith("_")}
+        prefix = sha256(f"{type(body).__name__} {precision} {sorted(config.items())}".encode())
+        prefix.update(weights_digest(body.state_dict().values()))
+        found = []
+        for start, length in zip(wordpieces.starts[texts], wordpieces.lengths[texts], strict=True):
+            key = prefix.copy()
+            key.update(wordpieces.ids[start : start + length].tobytes())
+            found.append(key.digest())
+        return found
+
+    def read(self, keys: Iterable[bytes], layers: Sequence[int]) -> dict[bytes, NDArray[Any]]:
+        """Return the states, (layers, n, width), of the texts of which every layer is there."""
+        query = "SELECT width, states FROM states WHERE key = ? AND layer = ?"
+        found = {}
+        with closing(self._open()) as file:
+            for key in keys:
+                rows = [file.execute(query, (key, layer)).fetchone() for layer in layers]
+                if all(rows):
+                    states = np.frombuffer(b"".join(one for _, one in rows), dtype="float32")
+                    # A copy, because what SQLite returns cannot be written to.
+                    found[key] = states.reshape(len(rows), -1, rows[0][0]).copy()
+        return found
+
+    def write(self, states: Iterable[tuple[bytes, Mapping[int, NDArray[Any]]]]) -> None:
+        """Add texts' states by layer; those that are there already stay."""
+        rows = (
+            (key, layer, one.shape[1], np.ascontiguousarray(one, dtype="float32").tobytes())
+            for key, layers in states
+            for layer, one in layers.items()
+        )
+        with closing(self._open()) as file, file:
+            file.executemany("INSERT OR IGNORE INTO states VALUES (?, ?, ?, ?)", rows)
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = sqlite3.connect(self.path, timeout=_PATIENCE)
+        file.execute(
+            "CREATE TABLE IF NOT EXISTS states (key BLOB, layer INTEGER, width INTEGER, "
+            "states BLOB, PRIMARY KEY (key, layer)) WITHOUT ROWID"
+        )
+        return file

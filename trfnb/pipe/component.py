@@ -1,0 +1,380 @@
+"""The component that runs one transformer for all that listen to it."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from spacy.language import Language
+from spacy.pipeline.trainable_pipe import TrainablePipe
+from spacy.tokens import Doc
+from spacy.training import Example, validate_get_examples
+from spacy.vocab import Vocab
+from thinc.api import Model
+
+from ..flow.encoder import EncoderShim, Layer
+from ..flow.engines import trim_memory
+from ..flow.gradients import Backprop, SharedGradients
+from ..flow.listener import TransformerListener
+from ..flow.tokens import tokens_of
+from .annotations import (
+    AnnotationSetter,
+    Storage,
+    checked_storage,
+    install_extension,
+    null_annotation_setter,
+    store,
+)
+from .data import FullTransformerBatch, TransformerData
+from .model import Tokenised, encode_docs, set_width, tokenise
+from .shared import PipelineRef, SharedComponent
+
+# A stream is cut so that a batch's hidden states stay small beside the weights.
+_TOKENS_A_BATCH = 10_000
+# The fewest tokens that are worth a thread of their own.
+_TOKENS_A_PART = 1_000
+_TRIM_EVERY = 16  # batches, where the user asked for memory that stays flat
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+class Transformer(SharedComponent, TrainablePipe):
+    """Encode docs once, for every component that listens.
+
+    The output is stored on each doc as `doc._.trf_data`.
+
+    Args:
+        vocab: The pipeline's vocabulary.
+        model: A model of type ``Model[list[Doc], FullTransformerBatch]``.
+        annotation_setter: Called with each batch of docs and its `FullTransformerBatch`.
+        name: The component's name.
+        max_batch_items: The most wordpieces of one forward pass, padding included.
+        storage: What stays on docs as `trf_data`: ``"keep"`` everything where it was computed,
+            ``"cpu"`` everything in main memory, ``"last"`` the last layer alone, ``"none"``
+            nothing once all listeners have read it, so that memory stays flat (a listener that
+            is disabled never does).
+        set_extra_annotations: The annotation setter under its later name; it counts where given.
+    """
+
+    listener_type = TransformerListener
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[list[Doc], FullTransformerBatch],
+        annotation_setter: AnnotationSetter = null_annotation_setter,
+        *,
+        name: str = "transformer",
+        max_batch_items: int = 4096,
+        storage: Storage = "keep",
+        set_extra_annotations: AnnotationSetter | None = None,
+    ) -> None:
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.annotation_setter = set_extra_annotations or annotation_setter
+        self.listener_map = {}
+        self.cfg: dict[str, Any] = {}
+        self.max_batch_items = max_batch_items
+        self.storage = storage
+        self.gradients = SharedGradients()
+        self._cut_docs = self._cut_wordpieces = 0
+        install_extension()
+
+    @property
+    def max_batch_items(self) -> int:
+        """The most wordpieces of one forward pass; may be set at any time."""
+        return self._max_batch_items
+
+    @max_batch_items.setter
+    def max_batch_items(self, items: int) -> None:
+        for node in self._encoder_layers():
+            node.attrs["runtime"] = replace(node.attrs["runtime"], max_batch_items=items)
+        self._max_batch_items = items
+
+    @property
+    def storage(self) -> Storage:
+        """What stays on docs; may be set at any time."""
+        return self._storage
+
+    @storage.setter
+    def storage(self, storage: Storage) -> None:
+        self._storage: Storage = checked_storage(storage)
+
+    @property
+    def set_extra_annotations(self) -> AnnotationSetter:
+        """The annotation setter under its later name."""
+        return self.annotation_setter
+
+    @set_extra_annotations.setter
+    def set_extra_annotations(self, setter: AnnotationSetter) -> None:
+        self.annotation_setter = setter
+
+    # Prediction
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        """Encode a stream of docs, batch by batch; a part is tokenised while another is encoded.
+
+        No doc is drawn from the stream before those of the last batch have been handed on.
+
+        Args:
+            stream: Docs.
+            batch_size: The most docs of a batch; long docs make smaller ones.
+        """
+        handle_error = self.get_error_handler()
+        for number, batch in enumerate(_cut(stream, batch_size, _TOKENS_A_BATCH), start=1):
+            if self.storage == "none" and number % _TRIM_EVERY == 0:
+                trim_memory()
+            for docs, tokenised in self._tokenised(batch):
+                try:
+                    self.set_annotations(docs, self.predict(docs, tokenised()))
+                except Exception as error:
+                    handle_error(self.name, self, docs, error)
+                    continue
+                yield from docs
+
+    def _tokenised(
+        self, batch: list[Doc]
+    ) -> Iterator[tuple[list[Doc], Callable[[], Tokenised | None]]]:
+        """Cut a batch in parts, and yield each with what returns its wordpieces."""
+        parts = [batch]
+        if self._is_ours and torch.get_num_threads() > 1:
+            n_tokens = max(_TOKENS_A_PART, sum(map(len, batch)) // 2)
+            parts = list(_cut(batch, len(batch), n_tokens))
+        if len(parts) == 1:
+            yield batch, lambda: None
+        else:
+            yield from prefetch(partial(tokenise, self.model), parts)
+
+    def predict(
+        self, docs: Iterable[Doc], tokenised: Tokenised | None = None
+    ) -> FullTransformerBatch:
+        """Encode a batch of docs, as far up as somebody reads.
+
+        Args:
+            docs: The batch.
+            tokenised: Its wordpieces, if they are there already.
+        """
+        self.take_overdue_step()
+        docs = list(docs)
+        # A setter, storage "last" and a model of another make may read the last layer.
+        quiet = self.annotation_setter is null_annotation_setter and self.storage != "last"
+        return self._encode(docs, False, self._layers_read() if quiet else None, tokenised)[0]
+
+    def _encode(
+        self,
+        docs: Sequence[Doc],
+        is_train: bool,
+        layers: Sequence[Layer] | None,
+        tokenised: Tokenised | None = None,
+    ) -> tuple[FullTransformerBatch, Any]:
+        """Run the model, and note which tokens each output was computed for."""
+        if self._is_ours:
+            batch, backprop = encode_docs(
+                self.model, docs, is_train, layers=layers, tokenised=tokenised
+            )
+        else:
+            batch, backprop = self.model(list(docs), is_train)
+        if not is_train:
+            for doc, data in zip(docs, batch.doc_data, strict=True):
+                data.computed_for = tokens_of(doc)
+        return batch, backprop
+
+    def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
+        """Store each doc's share on `doc._.trf_data` and call the annotation setter."""
+        docs = list(docs)
+        self.annotation_setter(docs, predictions)
+        store(docs, predictions.doc_data, self.storage, len(self.listeners), self.name)
+        self._report_truncation(predictions)
+
+    @property
+    def truncated(self) -> tuple[int, int]:
+        """Docs that were cut because the model reads no more, and their lost wordpieces."""
+        return self._cut_docs, self._cut_wordpieces
+
+    def _report_truncation(self, predictions: FullTransformerBatch) -> None:
+        """Count what was cut, and warn the first time."""
+        if not predictions.wordpieces.truncated.any():
+            return
+        first_time = not self._cut_docs
+        lost = [int(data.wordpieces.truncated.sum()) for data in predictions.doc_data]
+        self._cut_docs += sum(n > 0 for n in lost)
+        self._cut_wordpieces += sum(lost)
+        if first_time:
+            docs, pieces = self.truncated
+            warnings.warn(
+                f"The transformer {self.name!r} reads fewer wordpieces at once than some texts "
+                f"have: {pieces} wordpieces of {docs} docs were cut in this batch, and their "
+                "tokens get zero vectors. Use the span getter trfnb.wordpiece_spans.v1; "
+                "`component.truncated` keeps the totals, "
+                "`doc._.trf_data.wordpieces.truncated` a doc's.",
+                stacklevel=3,
+            )
+
+    # What listeners ask for
+
+    def encode_for_update(
+        self, docs: Sequence[Doc], is_train: bool
+    ) -> tuple[FullTransformerBatch, Backprop | None]:
+        """Return outputs for the listeners, and a callback that takes their summed gradient."""
+        batch, backprop = self._encode(docs, is_train, self._layers_read())
+        return batch, backprop if is_train else None
+
+    def compute(self, docs: Sequence[Doc]) -> list[TransformerData]:
+        """Return one output a doc, by the weights as they are; nothing is left on the docs."""
+        return self._encode(docs, False, self._layers_read())[0].doc_data
+
+    def check_may_compute(self, docs: Sequence[Doc]) -> None:
+        """Make sure that it is no mistake that docs come to a listener without an output.
+
+        Raises:
+            ValueError: the component is disabled or removed, or `storage` dropped the output.
+        """
+        super().check_may_compute(docs)
+        # An attribute that was set to nothing is there; one that was never set is not.
+        key: Any = ("._.", "trf_data", None, None)
+        was_here = [doc for doc in docs if key in doc.user_data]
+        if self.storage == "none" and was_here:
+            raise ValueError(
+                f"A listener expected output of {self.name!r} on the doc "
+                f'{was_here[0].text[:40]!r}, but with storage = "none" it was dropped once '
+                f"all {len(self.listeners)} listeners had read it. To read it again, run "
+                f"{self.name!r} on the doc again, or set its storage to 'keep', 'cpu' or 'last'."
+            )
+
+    # Connection and weights
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,
+    ) -> None:
+        """Load the weights, unless they are there, and tell listeners their width."""
+        validate_get_examples(get_examples, "Transformer.initialize")
+        if nlp is not None:
+            self.pipeline = PipelineRef(nlp)
+        self.model.initialize()
+        self._tell_width()
+
+    def add_listener(self, listener: Any, component_name: str) -> None:
+        """Connect a listener, and keep the layer that it wants."""
+        super().add_listener(listener, component_name)
+        for node in self._encoder_layers():
+            layers = {*node.attrs["layers"], listener.attrs["layer"]}
+            node.attrs["layers"] = sorted(layers, key=str)
+        self._tell_width()
+
+    def _tell_width(self) -> None:
+        if self.model.has_dim("nO"):
+            n_layers = max((shim.n_layers for shim in self._encoders()), default=0)
+            for listener in self.listeners:
+                listener.listen_to(self.model.get_dim("nO"), n_layers)
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the model is trfnb's, which takes wordpieces and layers as arguments."""
+        return self.model.name == "transformer_model"
+
+    def _layers_read(self) -> list[Layer] | None:
+        """Return the layers that listeners read or the user keeps; None for all that are set."""
+        if not self.listeners or not self._is_ours:
+            return None
+        kept = self.model.attrs.get("kept", [-1])
+        return sorted({*kept, *(one.attrs["layer"] for one in self.listeners)}, key=str)
+
+    def _encoder_layers(self) -> list[Model]:
+        return [node for node in self.model.walk() if "runtime" in node.attrs]
+
+    def _encoders(self) -> list[EncoderShim]:
+        return [
+            shim
+            for node in self._encoder_layers()
+            for shim in node.shims
+            if isinstance(shim, EncoderShim)
+        ]
+
+    # On disk
+
+    def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
+        """Save the component; each encoder becomes a directory that HuggingFace opens too."""
+        self.send_back()
+        encoders = [shim for shim in self._encoders() if shim.tokenizer is not None]
+        with ExitStack() as stack:
+            for i, shim in enumerate(encoders if "model" not in exclude else ()):
+                shim.save(Path(path) / f"encoder{i or ''}")
+                stack.enter_context(shim.stored_aside())
+            super().to_disk(path, exclude=exclude)
+
+    def from_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> "Transformer":
+        """Load what `to_disk` saved."""
+        super().from_disk(path, exclude=exclude)
+        for i, shim in enumerate(self._encoders() if "model" not in exclude else ()):
+            directory = Path(path) / f"encoder{i or ''}"
+            if directory.exists() or shim.saved_apart:
+                shim.restore(directory)
+        self._restored()
+        return self
+
+    def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
+        """Save the component and its encoders in bytes."""
+        self.send_back()
+        return cast(bytes, super().to_bytes(exclude=exclude))
+
+    def from_bytes(self, bytes_data: bytes, *, exclude: Sequence[str] = ()) -> "Transformer":
+        """Load what `to_bytes` returned."""
+        super().from_bytes(bytes_data, exclude=exclude)
+        self._restored()
+        return self
+
+    def _restored(self) -> None:
+        """Take the width from restored weights."""
+        if any(shim.tokenizer is not None for shim in self._encoders()):
+            if self._encoder_layers()[0] in self.model.layers:
+                set_width(self.model)
+            self._tell_width()
+
+
+def prefetch(
+    work: Callable[[Part], Result], parts: Sequence[Part]
+) -> Iterator[tuple[Part, Callable[[], Result]]]:
+    """Yield each part with what returns its result; the next one's is made meanwhile.
+
+    The work runs in another thread, in the same context: Thinc keeps its ops in a context variable.
+
+    Args:
+        work: What to do ahead; its errors come with the part that they belong to.
+        parts: What to do it on.
+    """
+    with ThreadPoolExecutor(1, "trfnb-prefetch") as thread:
+        waiting: list[tuple[Part, Callable[[], Result]]] = []
+        for part in parts:
+            try:
+                result = thread.submit(copy_context().run, work, part).result
+            except RuntimeError:  # Python starts no thread any more while it ends
+                result = partial(work, part)
+            waiting.append((part, result))
+            if len(waiting) == 2:
+                yield waiting.pop(0)
+        yield from waiting
+
+
+def _cut(stream: Iterable[Doc], max_docs: int, max_tokens: int) -> Iterator[list[Doc]]:
+    """Cut a stream of docs into batches; one that reaches either limit is complete."""
+    batch: list[Doc] = []
+    tokens = 0
+    for doc in stream:
+        batch.append(doc)
+        tokens += len(doc)
+        if len(batch) >= max_docs or tokens >= max_tokens:
+            yield batch
+            batch, tokens = [], 0
+    if batch:
+        yield batch

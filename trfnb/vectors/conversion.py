@@ -395,8 +395,7 @@ class _Choice:
     Args:
         report: is told of keys left out as duplicates.
         words: keep these only.
-        lower: lower-case every key first; the first (most frequent) spelling's vector stands for
-            all of them.
+        lower: lower-case every key first; the first spelling's vector stands for all of them.
         limit: keep this many rows.
     """
 

@@ -95,7 +95,7 @@ def convert(
         overwrite: replace what is at ``path``, if that is a table.
 
     Returns:
-        The report; it is also saved in the directory as ``conversion.json``.
+        The report, saved in the directory as ``conversion.json``.
 
     Raises:
         VectorsError: the source cannot be read, an option is wrong, or the disk is full.
@@ -174,8 +174,7 @@ def check_place(path: Path, *, overwrite: bool) -> None:
     table = path.is_dir() and ((path / "vocab").is_dir() or not any(path.iterdir()))
     if path.exists() and not table:
         raise VectorsError(
-            f"{path}: expected a table or an empty directory to overwrite, found something else. "
-            "Take it away yourself, or choose another place."
+            f"{path}: expected a table or an empty directory to overwrite. Choose another place."
         )
 
 
@@ -199,7 +198,7 @@ def open_source(
         keys: the rows' keys, for formats that keep numbers only.
 
     Raises:
-        VectorsError: the format is unknown, or the source cannot be read as it.
+        VectorsError: the source cannot be read.
     """
     if any(hasattr(source, name) for name in ("index_to_key", "wv")):
         return from_gensim(source, report)
@@ -393,10 +392,9 @@ class _Choice:
     """Keep the first rows, the words asked for, the first of each key.
 
     Args:
-        report: is told of keys left out as duplicates.
+        report: is told of duplicates.
         words: keep these only.
-        lower: lower-case every key first; the first (most frequent) spelling's vector stands for
-            all of them.
+        lower: lower-case every key first; the first spelling's vector stands for all of them.
         limit: keep this many rows.
     """
 

@@ -179,11 +179,7 @@ class Layout:
 
 
 def read_text(stream: Stream, report: Report) -> Source:
-    """Read a text table; rows that do not fit are skipped and reported by line number.
-
-    Raises:
-        VectorsError: the first lines are not a key and its numbers, or the header is wrong.
-    """
+    """Read a text table; rows that do not fit are skipped and reported by line number."""
     if stream.peek(3) == _BOM:
         stream.read(3)
     head = stream.peek(_HEAD)
@@ -199,11 +195,7 @@ def read_text(stream: Stream, report: Report) -> Source:
 
 
 def find_layout(head: bytes, name: str) -> Layout:
-    """Tell a text table's layout from its first lines.
-
-    Raises:
-        VectorsError: half of them or more are not a key and its values.
-    """
+    """Tell a text table's layout from its first lines; refuse it if half of them do not fit."""
     wrong = f"{name}: expected lines of a key and its numbers, "
     if head.startswith(b"version https://git-lfs"):
         raise VectorsError(f"{wrong}found git-lfs's pointer to a file. Run `git lfs pull`.")
@@ -407,11 +399,7 @@ def looks_like_word2vec(head: bytes) -> bool:
 
 
 def read_word2vec(stream: Stream, report: Report) -> Source:
-    """Read word2vec's binary table: a header line, then ``key SPACE float32… [NEWLINE]`` per row.
-
-    Raises:
-        VectorsError: the first line does not hold two whole numbers.
-    """
+    """Read word2vec's binary table: a header, then ``key SPACE float32… [NEWLINE]`` per row."""
     head = stream.peek(64).split(b"\n")[0]
     parts = head.split()
     if len(parts) != 2 or not all(part.isdigit() for part in parts) or int(parts[1]) == 0:

@@ -9,6 +9,22 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
+def begun(pool: ThreadPoolExecutor, work: Callable[..., Result], *given: object) -> Future[Result]:
+    """Begin work in a pool, or do it here where the pool starts nothing any more.
+
+    While the main thread waits at its end for other threads, Python refuses new work to pools.
+    """
+    try:
+        return pool.submit(work, *given)
+    except RuntimeError:
+        done: Future[Result] = Future()
+        try:
+            done.set_result(work(*given))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
 def one_ahead(
     work: Callable[[Batch], Result], batches: Iterable[Batch]
 ) -> Iterator[tuple[Batch, "Future[Result]"]]:
@@ -32,7 +48,7 @@ def one_ahead(
             except Exception as one:
                 error = one
                 break
-            started = batch, thread.submit(copy_context().run, work, batch)
+            started = batch, begun(thread, copy_context().run, work, batch)
             if waiting is not None:
                 yield waiting
             waiting = started

@@ -34,7 +34,7 @@ from .saving import (
     load_encoder,
     save_encoder,
 )
-from .wordpieces import Ints, Wordpieces
+from .wordpieces import Wordpieces
 
 # A layer's number, 0 for the embeddings' output and -1 for the last, or a learned mix of all.
 Layer = int | Literal["mix"]
@@ -122,7 +122,9 @@ def _run(
     if not is_train and not shim.attentions:  # with dropout, texts that come twice differ
         texts, copies = distinct(wordpieces)
         if runtime.cache is not None:
-            keys = _read_cache(shim, runtime, wordpieces, texts, out)
+            cache, precision = StateCache(runtime.cache), runtime.precision_on(device)
+            keys = cache.keys(shim.loaded(), wordpieces, texts, precision)
+            keys = cache.fill(out, wordpieces, keys)
             texts = np.asarray(list(keys), dtype="int64")
     for part in engine.run(wordpieces, texts, layers, runtime, is_train):
         for layer, rows in part.states.items():
@@ -131,7 +133,7 @@ def _run(
         if is_train:
             graph.append(part)
     if keys:
-        _write_cache(runtime, wordpieces, keys, out)
+        cache.add(out, wordpieces, keys)
     if copies is not None and len(copies):
         to, source = (torch.from_numpy(text_rows(wordpieces, one)[0]) for one in copies.T)
         for rows in out.values():
@@ -155,41 +157,6 @@ def _run(
     nothing = torch.zeros((shim.n_layers, int(shim.config.num_attention_heads), 0, 0))
     empty = cast(Floats3d, torch2xp(nothing.to(device)))
     return Hidden(found, [attentions.get(i, empty) for i in range(len(texts))]), backprop
-
-
-def _read_cache(
-    shim: "EncoderShim",
-    runtime: Runtime,
-    wordpieces: Wordpieces,
-    texts: Ints,
-    out: Mapping[int, torch.Tensor],
-) -> dict[int, bytes]:
-    """Fill in the states that are on disk; return the other texts, with their keys."""
-    cache, precision = StateCache(str(runtime.cache)), runtime.precision_on(shim.device)
-    keys = cache.keys(shim.loaded(), wordpieces, texts, precision)
-    known, starts, missing = cache.read(keys, sorted(out)), wordpieces.starts, {}
-    for text, key in zip(texts.tolist(), keys, strict=True):
-        if key not in known:
-            missing[text] = key
-            continue
-        for layer, rows in zip(sorted(out), known[key], strict=True):
-            out[layer][starts[text] : starts[text] + len(rows)] = torch.from_numpy(rows)
-    return missing
-
-
-def _write_cache(
-    runtime: Runtime,
-    wordpieces: Wordpieces,
-    keys: Mapping[int, bytes],
-    out: Mapping[int, torch.Tensor],
-) -> None:
-    """Add the states of texts that were just computed."""
-    arrays = {layer: rows.cpu().numpy() for layer, rows in out.items()}
-    starts, ends = wordpieces.starts, np.cumsum(wordpieces.lengths)
-    StateCache(str(runtime.cache)).write(
-        (key, {layer: rows[starts[text] : ends[text]] for layer, rows in arrays.items()})
-        for text, key in keys.items()
-    )
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -339,7 +339,11 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> Itera
         # At its end the pool waits: after an error a caller tries again with smaller parts, and
         # what runs yet holds memory.
         with ThreadPoolExecutor(threads, "trfnb-pass", torch.set_num_threads, (1,)) as pool:
-            yield from pool.map(work, items)
+            try:
+                results = pool.map(work, items)
+            except RuntimeError:  # at its end Python starts no threads any more
+                results = map(work, items)
+            yield from results
     finally:
         # A new thread of the pool also sets what later threads of this process begin with.
         torch.set_num_threads(threads)

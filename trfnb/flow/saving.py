@@ -2,7 +2,7 @@
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
@@ -314,46 +314,65 @@ class StateCache:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
 
-    def keys(self, body: Any, wordpieces: Wordpieces, texts: Ints, precision: str) -> list[bytes]:
-        """Return each text's key: config, weights, precision, wordpieces."""
+    def keys(
+        self, body: Any, wordpieces: Wordpieces, texts: Ints, precision: str
+    ) -> dict[int, bytes]:
+        """Return each text's key by its number: config, weights, precision, wordpieces."""
         config = {k: v for k, v in body.config.to_dict().items() if not k.startswith("_")}
         prefix = sha256(f"{type(body).__name__} {precision} {sorted(config.items())}".encode())
         prefix.update(weights_digest(body.state_dict().values()))
-        found = []
-        for start, length in zip(wordpieces.starts[texts], wordpieces.lengths[texts], strict=True):
+        found, starts = {}, wordpieces.starts
+        for text in texts.tolist():
             key = prefix.copy()
-            key.update(wordpieces.ids[start : start + length].tobytes())
-            found.append(key.digest())
+            own = slice(starts[text], starts[text] + wordpieces.lengths[text])
+            key.update(wordpieces.ids[own].tobytes())
+            found[text] = key.digest()
         return found
 
-    def read(self, keys: Iterable[bytes], layers: Sequence[int]) -> dict[bytes, NDArray[Any]]:
-        """Return the states, (layers, n, width), of the texts of which every layer is there."""
-        query = "SELECT width, states FROM states WHERE key = ? AND layer = ?"
-        found = {}
+    def fill(
+        self, out: Mapping[int, torch.Tensor], wordpieces: Wordpieces, keys: Mapping[int, bytes]
+    ) -> dict[int, bytes]:
+        """Fill in the states that are on disk; return the keys of the other texts.
+
+        Args:
+            out: Layer number -> (n, width), the rows of the flat batch.
+            wordpieces: The flat batch.
+            keys: From `keys`.
+        """
+        query = "SELECT states FROM states WHERE key = ? AND layer = ?"
+        missing, starts = {}, wordpieces.starts
         with closing(self._open()) as file:
-            for key in keys:
-                rows = [file.execute(query, (key, layer)).fetchone() for layer in layers]
-                if all(rows):
-                    states = np.frombuffer(b"".join(one for _, one in rows), dtype="float32")
+            for text, key in keys.items():
+                found = [file.execute(query, (key, layer)).fetchone() for layer in out]
+                if not all(found):
+                    missing[text] = key
+                    continue
+                own = slice(starts[text], starts[text] + wordpieces.lengths[text])
+                for rows, (states,) in zip(out.values(), found, strict=True):
                     # A copy, because what SQLite returns cannot be written to.
-                    found[key] = states.reshape(len(rows), -1, rows[0][0]).copy()
-        return found
+                    array = np.frombuffer(states, dtype="float32").copy()
+                    rows[own] = torch.from_numpy(array).view_as(rows[own]).to(rows.device)
+        return missing
 
-    def write(self, states: Iterable[tuple[bytes, Mapping[int, NDArray[Any]]]]) -> None:
-        """Add texts' states by layer; those that are there already stay."""
+    def add(
+        self, out: Mapping[int, torch.Tensor], wordpieces: Wordpieces, keys: Mapping[int, bytes]
+    ) -> None:
+        """Add the states of texts that were just computed; those that are there already stay."""
+        arrays = {layer: rows.cpu().numpy() for layer, rows in out.items()}
+        starts, ends = wordpieces.starts, np.cumsum(wordpieces.lengths)
         rows = (
-            (key, layer, one.shape[1], np.ascontiguousarray(one, dtype="float32").tobytes())
-            for key, layers in states
-            for layer, one in layers.items()
+            (key, layer, one[starts[text] : ends[text]].tobytes())
+            for text, key in keys.items()
+            for layer, one in arrays.items()
         )
         with closing(self._open()) as file, file:
-            file.executemany("INSERT OR IGNORE INTO states VALUES (?, ?, ?, ?)", rows)
+            file.executemany("INSERT OR IGNORE INTO states VALUES (?, ?, ?)", rows)
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = sqlite3.connect(self.path, timeout=_PATIENCE)
         file.execute(
-            "CREATE TABLE IF NOT EXISTS states (key BLOB, layer INTEGER, width INTEGER, "
-            "states BLOB, PRIMARY KEY (key, layer)) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS states (key BLOB, layer INTEGER, states BLOB, "
+            "PRIMARY KEY (key, layer)) WITHOUT ROWID"
         )
         return file

@@ -221,7 +221,7 @@ def token_vector_model(
         layer: The layer to read.
         layers: The sublayers, where the two are nested in others; the two alone by default.
     """
-    parts = [transformer, pooling] if layers is None else layers
+    parts: Sequence[Model] = [transformer, pooling] if layers is None else layers
     return TokenVectors(transformer, pooling, grad_factor, layer, parts)
 
 

@@ -1,9 +1,8 @@
 """Weights and hidden states on disk and in bytes: safetensors and tokenizer files, no pickle."""
 
-import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
 from hashlib import sha256
@@ -17,8 +16,6 @@ import srsly
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
-
-from .wordpieces import Ints, Wordpieces
 
 _ADAPTER, _WEIGHTS = "adapter", "model.safetensors"
 # The part of an encoder that makes a vector of a whole text: nothing here reads it, and many
@@ -299,80 +296,3 @@ def weights_digest(tensors: Iterable[torch.Tensor]) -> bytes:
             sums.append(int(np.dot(block, _MULTIPLIERS[: len(block)])))
         sums.append(int.from_bytes(raw[8 * len(words) :].tobytes(), "little"))
     return sha256(np.asarray(sums, dtype="int64").tobytes()).digest()
-
-
-class StateCache:
-    """Hidden states of texts in one SQLite file, which several processes may share.
-
-    A key holds a hash of config and weights, so that other weights, or those of a later step,
-    never meet.
-
-    Args:
-        path: The file; its folder is made.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
-
-    def keys(
-        self, body: Any, wordpieces: Wordpieces, texts: Ints, precision: str
-    ) -> dict[int, bytes]:
-        """Return each text's key by its number: config, weights, precision, wordpieces."""
-        config = {k: v for k, v in body.config.to_dict().items() if not k.startswith("_")}
-        prefix = sha256(f"{type(body).__name__} {precision} {sorted(config.items())}".encode())
-        prefix.update(weights_digest(body.state_dict().values()))
-        found, starts = {}, wordpieces.starts
-        for text in texts.tolist():
-            key = prefix.copy()
-            own = slice(starts[text], starts[text] + wordpieces.lengths[text])
-            key.update(wordpieces.ids[own].tobytes())
-            found[text] = key.digest()
-        return found
-
-    def fill(
-        self, out: Mapping[int, torch.Tensor], wordpieces: Wordpieces, keys: Mapping[int, bytes]
-    ) -> dict[int, bytes]:
-        """Fill in the states that are on disk; return the keys of the other texts.
-
-        Args:
-            out: Layer number -> (n, width), the rows of the flat batch.
-            wordpieces: The flat batch.
-            keys: From `keys`.
-        """
-        query = "SELECT states FROM states WHERE key = ? AND layer = ?"
-        missing, starts = {}, wordpieces.starts
-        with closing(self._open()) as file:
-            for text, key in keys.items():
-                found = [file.execute(query, (key, layer)).fetchone() for layer in out]
-                if not all(found):
-                    missing[text] = key
-                    continue
-                own = slice(starts[text], starts[text] + wordpieces.lengths[text])
-                for rows, (states,) in zip(out.values(), found, strict=True):
-                    # A copy, because what SQLite returns cannot be written to.
-                    array = np.frombuffer(states, dtype="float32").copy()
-                    rows[own] = torch.from_numpy(array).view_as(rows[own]).to(rows.device)
-        return missing
-
-    def add(
-        self, out: Mapping[int, torch.Tensor], wordpieces: Wordpieces, keys: Mapping[int, bytes]
-    ) -> None:
-        """Add the states of texts that were just computed; those that are there already stay."""
-        arrays = {layer: rows.cpu().numpy() for layer, rows in out.items()}
-        starts, ends = wordpieces.starts, np.cumsum(wordpieces.lengths)
-        rows = (
-            (key, layer, one[starts[text] : ends[text]].tobytes())
-            for text, key in keys.items()
-            for layer, one in arrays.items()
-        )
-        with closing(self._open()) as file, file:
-            file.executemany("INSERT OR IGNORE INTO states VALUES (?, ?, ?)", rows)
-
-    def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = sqlite3.connect(self.path, timeout=_PATIENCE)
-        file.execute(
-            "CREATE TABLE IF NOT EXISTS states (key BLOB, layer INTEGER, states BLOB, "
-            "PRIMARY KEY (key, layer)) WITHOUT ROWID"
-        )
-        return file

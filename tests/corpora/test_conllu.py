@@ -48,15 +48,11 @@ def test_multiword_tokens_and_empty_nodes(write: Write) -> None:
     assert sentence.spaces == (False, False, True, True, True)
 
 
-def test_tag_falls_back_to_upos_and_absent_tree_is_none(write: Write) -> None:
+def test_what_is_absent_and_features_and_lemmas(write: Write) -> None:
     text = conllu("1 Go VERB _ _ _", "2 ! PUNCT . _ _")
     (sentence,) = read_conllu(write("a.conllu", text), Reading())
-    assert sentence.tags == ("VERB", ".")
-    assert sentence.heads is None
-    assert sentence.deps is None
-
-
-def test_features_and_lemmas(write: Write) -> None:
+    assert sentence.tags == ("VERB", "."), "UPOS where the treebank has no tag of its own"
+    assert (sentence.heads, sentence.deps) == (None, None)
     row = "1\tGo\tgo\tVERB\tVB\tMood=Imp\t0\troot\t_\t_\n2\t!\t_\tPUNCT\t.\t_\t1\tpunct\t_\t_\n\n"
     first, second = read_conllu(write("a.conllu", row + GOOD), Reading())
     assert first.morphs == ("Mood=Imp", "")
@@ -66,7 +62,7 @@ def test_features_and_lemmas(write: Write) -> None:
     )
 
 
-@pytest.mark.parametrize("misc", ["name=B-ORG", "NE=U-ORG", "ner=S-ORG", "B-ORG", "a=b|NER=B-ORG"])
+@pytest.mark.parametrize("misc", ["name=B-ORG", "ner=S-ORG", "B-ORG", "a=b|NER=B-ORG"])
 def test_entities_as_other_tools_write_them(write: Write, misc: str) -> None:
     text = conllu(f"1 May PROPN NNP 0 root {misc}", "2 ! PUNCT . 1 punct name=x")
     (sentence,) = read_conllu(write("a.conllu", text), Reading())
@@ -82,6 +78,7 @@ def test_entities_as_other_tools_write_them(write: Write, misc: str) -> None:
         (conllu("1 Go VERB VB 2 root"), 5, "bad head", "0 to 1"),
         (conllu("1 Go VERB VB 1 root"), 5, "bad head", "its own"),
         (conllu("1 Go VERB VB -1 root"), 5, "bad head", "-1"),
+        (conllu("1 a X X 00 root", "2 b X X 1 d NER=x"), 6, "unknown entity label", "word 2"),
         (conllu("1 Go VERB VB _ root", "2 on ADP IN 0 root"), 5, "bad head", "'_'"),
         (conllu("1 a X X 2 dep", "2 b X X 1 dep"), 5, "no tree", "no root"),
         (conllu("1 a X X 0 root", "2 b X X 0 root"), 5, "no tree", "2 roots"),

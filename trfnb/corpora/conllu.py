@@ -1,37 +1,19 @@
 """CoNLL-U: https://universaldependencies.org/format.html ."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from conllu.exceptions import ParseException
-from conllu.parser import parse_dict_value, parse_id_value
+from conllu.parser import parse_dict_value
 
-from trfnb.corpora.columns import LABEL, Block, blocks, read_lines, spans_from_labels
-from trfnb.corpora.corpus import CorpusError, Reading, Sentence
+from trfnb.corpora.columns import LABEL, Block, blocks, read_text, spans_from_labels
+from trfnb.corpora.corpus import BadSentenceError, Reading, Sentence
 
-UPOS = frozenset(
-    [
-        "ADJ",
-        "ADP",
-        "ADV",
-        "AUX",
-        "CCONJ",
-        "DET",
-        "INTJ",
-        "NOUN",
-        "NUM",
-        "PART",
-        "PRON",
-        "PROPN",
-        "PUNCT",
-        "SCONJ",
-        "SYM",
-        "VERB",
-        "X",
-        "_",
-    ]
+_UPOS = (
+    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X _"  # _: none
 )
+_EMPTY_NODE = re.compile(r"\d+\.\d+")
 # Keys under which tools write entity labels to MISC; spaCy's converter reads "name" and "NE".
 _NER_KEYS = ("NER", "NE", "NAME")
 
@@ -46,22 +28,13 @@ def read_conllu(path: str | Path, reading: Reading) -> list[Sentence]:
     Empty nodes (``8.1``) are left out. Entities come from MISC (``NER=B-PER``, ``name=B-PER``,
     ``ner=S-PER`` or a bare ``B-PER``), a text category from the comment ``# category = NAME``.
 
-    The conllu package parses the values. Its reader of sentences takes rows of any number of
-    columns, splits at double blanks and knows no line numbers, so rows are split here.
+    The conllu package parses MISC. Its reader of sentences takes rows of any number of columns,
+    splits at double blanks and knows no line numbers, so rows are split here.
 
     Raises:
         CorpusError: a file that cannot be read; a bad sentence, unless it is to be skipped.
     """
-    sentences: list[Sentence] = []
-    for block in blocks(read_lines(path), all_hashes=True):
-        try:
-            sentences.append(_sentence(block))
-        except BadRowError as error:
-            line, expected, got, reason = error.args
-            first = block.rows[0][0]
-            reading.meet(
-                CorpusError(path, line=line or first, expected=expected, got=got, reason=reason)
-            )
+    sentences = reading.collect(path, blocks(read_text(path), all_hashes=True), _sentence)
     # A sentence without any NER= or FEATS in a file that has them has none, rather than unknown.
     if any(s.ents is not None for s in sentences):
         sentences = [s if s.ents is not None else replace(s, ents=()) for s in sentences]
@@ -86,13 +59,8 @@ def tree_fault(heads: Sequence[int]) -> str | None:
     return None
 
 
-class BadRowError(ValueError):
-    """A row that cannot be used: its line (or None), what was expected, found, and the reason."""
-
-
 def _sentence(block: Block) -> Sentence:
-    words, joined = _words(block)
-    rows = [row for _, row in words]
+    lines, rows, joined = _words(block)
     misc = [_misc(row) for row in rows]
     spaces = [values.get("SpaceAfter") != "No" for values in misc]
     for start, end, row in joined:
@@ -100,17 +68,9 @@ def _sentence(block: Block) -> Sentence:
         spaces[start : end - 1] = [not spelled] * (end - start - 1)
         spaces[end - 1] = _misc(row).get("SpaceAfter") != "No"
     labels = [_label(values) for values in misc]
-    try:
-        ents = spans_from_labels([label or "O" for label in labels])
-    except ValueError as error:
-        raise BadRowError(
-            None,
-            "NER= labels O, B-TYPE or I-TYPE in the sentence that starts here",
-            str(error),
-            "unknown entity label",
-        ) from error
-    heads = _heads(words)
-    roots = [] if heads is None else ["ROOT" if h == i else "" for i, h in enumerate(heads)]
+    ents = spans_from_labels([label or "O" for label in labels], lines)
+    heads = _heads(lines, rows)
+    deps = ["ROOT" if h == i else rows[i][7] for i, h in enumerate(heads or ())]
     pos = [row[3].replace("_", "") for row in rows]
     tags = [row[4] if row[4] != "_" else p for row, p in zip(rows, pos, strict=True)]
     # A lone underscore is a lemma where it is also the form.
@@ -124,7 +84,7 @@ def _sentence(block: Block) -> Sentence:
         morphs=tuple("" if row[5] == "_" else row[5] for row in rows),
         lemmas=tuple(lemmas) if any(lemmas) else None,
         heads=heads,
-        deps=tuple(r or row[7] for r, row in zip(roots, rows, strict=True)) if roots else None,
+        deps=tuple(deps) or None,
         ents=ents if any(label is not None for label in labels) else None,
         cats={category: 1.0} if category else None,
         sent_id=block.comments.get("sent_id"),
@@ -132,44 +92,43 @@ def _sentence(block: Block) -> Sentence:
     )
 
 
-def _words(block: Block) -> tuple[list[tuple[int, Row]], list[tuple[int, int, Row]]]:
-    """Return words with their lines, and multiword tokens as (start, end, row), end exclusive."""
-    words: list[tuple[int, Row]] = []
+def _words(block: Block) -> tuple[list[int], list[Row], list[tuple[int, int, Row]]]:
+    """Return the words' lines and rows, and multiword tokens as (start, end, row)."""
+    lines: list[int] = []
+    rows: list[Row] = []
     joined: list[tuple[int, int, Row]] = []
+    upos = _UPOS.split()
     for line, text in block.rows:
-        row = text.split("\t")
-        if len(row) != 10:
-            raise BadRowError(
-                line,
-                "10 columns with a tab between them",
+        row, following = text.split("\t"), len(rows) + 1
+        if len(row) != 10 or not row[1]:
+            raise BadSentenceError(
+                "10 columns with a tab between them, and a form",
                 f"{len(row)}: {text[:40]!r}",
                 "malformed line",
+                line,
             )
-        following = len(words) + 1
-        try:
-            word_id = parse_id_value(row[0])
-        except ParseException:
-            word_id = None
-        if isinstance(word_id, tuple) and word_id[1] == ".":
-            continue
-        if isinstance(word_id, tuple) and word_id[0] == following < word_id[2]:
-            joined.append((following - 1, word_id[2], row))
-        elif word_id != following:
-            raise BadRowError(
-                line, f"the word with ID {following}", f"ID {row[0]!r}", "word ids out of order"
+        first, _, last = row[0].partition("-")
+        if row[0] == str(following):
+            if row[3] not in upos:
+                raise BadSentenceError(
+                    "one of the 17 UPOS tags", repr(row[3]), "unknown UPOS", line
+                )
+            lines.append(line)
+            rows.append(row)
+        elif first == str(following) and last.isdecimal() and int(last) > following:
+            joined.append((following - 1, int(last), row))
+        elif not _EMPTY_NODE.fullmatch(row[0]):
+            raise BadSentenceError(
+                f"the word with ID {following}", f"ID {row[0]!r}", "word ids out of order", line
             )
-        elif row[3] not in UPOS:
-            raise BadRowError(line, "one of the 17 UPOS tags", repr(row[3]), "unknown UPOS")
-        elif not row[1]:
-            raise BadRowError(line, "a form", "none", "malformed line")
-        else:
-            words.append((line, row))
-    last = joined[-1][1] if joined else 1
-    if len(words) < last:
-        raise BadRowError(
-            None, f"words 1 to {last}", f"{len(words)} words", "word ids out of order"
+    needed = joined[-1][1] if joined else 1
+    if len(rows) < needed:
+        raise BadSentenceError(
+            f"words 1 to {needed} in the sentence that starts here",
+            f"{len(rows)} words",
+            "word ids out of order",
         )
-    return words, joined
+    return lines, rows, joined
 
 
 def _misc(row: Row) -> dict[str, str | None]:
@@ -185,25 +144,21 @@ def _label(misc: dict[str, str | None]) -> str | None:
     return None
 
 
-def _heads(words: list[tuple[int, Row]]) -> tuple[int, ...] | None:
-    n = len(words)
-    if all(row[6] == "_" for _, row in words):
+def _heads(lines: list[int], rows: list[Row]) -> tuple[int, ...] | None:
+    if all(row[6] == "_" for row in rows):
         return None
     heads = []
-    for i, (line, row) in enumerate(words):
-        if not row[6].isdecimal() or int(row[6]) > n or int(row[6]) == i + 1:
-            raise BadRowError(
-                line,
-                f"as HEAD of word {i + 1} a number from 0 to {n} but its own",
+    for i, row in enumerate(rows):
+        if not row[6].isdecimal() or int(row[6]) > len(rows) or int(row[6]) == i + 1:
+            raise BadSentenceError(
+                f"as HEAD of word {i + 1} a number from 0 to {len(rows)} but its own",
                 repr(row[6]),
                 "bad head",
+                lines[i],
             )
-        heads.append(int(row[6]) - 1 if row[6] != "0" else i)
+        heads.append(int(row[6]) - 1 if int(row[6]) else i)
     if fault := tree_fault(heads):
-        raise BadRowError(
-            words[0][0],
-            "one tree with one root over the sentence that starts here",
-            fault,
-            "no tree",
+        raise BadSentenceError(
+            "one tree with one root over the sentence that starts here", fault, "no tree"
         )
     return tuple(heads)

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trfnb.corpora import Corpus, CorpusError, Sentence, load
-from trfnb.corpora.columns import read_columns, spans_from_labels
-from trfnb.corpora.conllu import read_conllu
+from trfnb.corpora.columns import read_columns, read_conllu, spans_from_labels
 from trfnb.corpora.corpus import Reading
 
 from .conftest import GOOD

@@ -11,8 +11,7 @@ from typing import Any
 
 from pydantic import PositiveInt, validate_call
 
-from trfnb.corpora.columns import read_columns
-from trfnb.corpora.conllu import read_conllu
+from trfnb.corpora.columns import read_columns, read_conllu
 from trfnb.corpora.corpus import (
     SPLITS,
     Corpus,
@@ -280,8 +279,8 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
     block = min(20, 1 + len(sentences) // 100)
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, sentence in enumerate(sentences):
-        key = sentence.doc_id if several else None
-        groups[i // block if key is None else key].append(i)
+        whole = several and sentence.doc_id is not None
+        groups[sentence.doc_id if whole else i // block].append(i)
     order = list(groups.values())
     random.Random(0).shuffle(order)
     held: dict[str, list[int]] = {}
@@ -326,26 +325,23 @@ def join_layer(
     Raises:
         CorpusError: the layer or the sentences have no ids, or no id is common to both.
     """
-    index: dict[str | None, list[Sentence]] = defaultdict(list)
-    for other in layer:
-        index[other.sent_id].append(other)
-    index.pop(None, None)
-    if not any(s.sent_id in index for sentences in splits.values() for s in sentences):
+    partners = {(other.sent_id, other.words): other for other in layer if other.sent_id is not None}
+    ids = {sent_id for sent_id, _ in partners}
+    if not any(s.sent_id in ids for sentences in splits.values() for s in sentences):
         raise CorpusError(
             name,
             expected="a layer with the sent_id of the sentences to annotate",
-            got=f"{len(index)} different ones, none of them among those",
+            got=f"{len(ids)} different ones, none of them among those",
             hint="Give both files '# sent_id = …' lines of the same corpus",
         )
     joined: Splits = {split: [] for split in splits}
     for split, sentences in splits.items():
         for sentence in sentences:
-            others = index.get(sentence.sent_id, [])
-            same = [other for other in others if other.words == sentence.words]
-            if same:
+            if other := partners.get((sentence.sent_id or "", sentence.words)):
                 lacking = [keys for keys in _LAYERS if getattr(sentence, keys[0]) is None]
-                news = {key: getattr(same[0], key) for keys in lacking for key in keys}
+                news = {key: getattr(other, key) for keys in lacking for key in keys}
                 joined[split].append(replace(sentence, **news))
             else:
-                reading.skipped[f"{'tokens differ' if others else 'not'} in layer {name}"] += 1
+                why = "tokens differ" if sentence.sent_id in ids else "not"
+                reading.skipped[f"{why} in layer {name}"] += 1
     return joined

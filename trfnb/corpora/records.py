@@ -186,9 +186,8 @@ def _read_records(
     make = partial(_sentence, offsets=offsets, reading=reading)
     sentences = reading.collect(path, records, make)
     if any(s.spans and s.ents is None for s in sentences):
-        key = f"doc.spans[{SPANS_KEY!r}]"
         reading.notes.append(
-            f"{path}: some spans overlap, so all are in {key} and none is an entity."
+            f"{path}: some spans overlap, so all are in doc.spans[{SPANS_KEY!r}], none an entity."
         )
         sentences = [replace(s, ents=None, unknown_ents=()) for s in sentences]
     return sentences
@@ -224,8 +223,7 @@ def _sentence(record: Any, offsets: bool, reading: Reading) -> Sentence | None:
         "doc_id": record.get("doc_id", record.get("_input_hash")),
     }
     layers |= {key: str(value) for key, value in ids.items() if value is not None}
-    spaces = tuple(bool(t.whitespace_) for t in doc)
-    return Sentence(tuple(t.text for t in doc), spaces, **layers)
+    return Sentence(tuple(t.text for t in doc), tuple(bool(t.whitespace_) for t in doc), **layers)
 
 
 def _bad(expected: str, got: Any) -> BadSentenceError:
@@ -289,7 +287,7 @@ def _pick(record: Mapping[Any, Any], known: Sequence[str], given: Any) -> Any:
     found = [key for key in record if str(key).strip().lower() in known]
     if given is None and len(found) > 1:
         raise _bad(f"one key for {known[0]} (column=… and text_column=… choose)", list(record))
-    return record.get(given if found == [] or given is not None else found[0])
+    return record.get(found[0] if found and given is None else given)
 
 
 def _is_category(name: Any, score: Any) -> bool:

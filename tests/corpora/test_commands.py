@@ -22,7 +22,7 @@ def test_convert_writes_what_spacy_train_reads(write: Write, tmp_path: Path) -> 
     assert [len(part) for part in (corpus.train, corpus.dev, corpus.test)] == [16, 2, 2]
     assert corpus.tasks == ("textcat",)
     failed = CliRunner().invoke(app, ["corpus", "inspect", texts])
-    assert f"{texts}:2: expected a text" in str(failed.exception)
+    assert f"{texts}:1: expected a column text" in str(failed.exception)
 
 
 def test_inspect_shows_labels_leaks_and_cuts(write: Write) -> None:

@@ -237,8 +237,7 @@ def test_tables(write: Write, name: str, text: str, options: dict[str, Any]) -> 
         ("text,label\n1,x,a\n2,y,b\n", None, "line 2, saw 3"),
         ("text,class,intent\nx,a,b\n", 2, "column="),
         ("text,label,label\nx,a,b\n", 1, "'label' more than once"),
-        ("q,label\nx,a\n", 2, "text_column=… names its key), got ['q', 'label']"),
-        ("text,w\nx,a\n", 2, "column=… names it), got ['text', 'w']"),
+        ("q,w\nx,a\n", 1, "got ['q', 'w']: no 'text', no 'label'. Rename"),
     ],
 )
 def test_bad_tables(write: Write, text: str, line: int | None, says: str) -> None:

@@ -82,18 +82,25 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
         )
     except ValueError as error:  # pandas' ParserError is one, and names the line
         raise CorpusError(
-            path, expected="a table", got=str(error).strip(), hint="Correct that line"
+            path,
+            expected="a table",
+            got=str(error).strip(),
+            hint="Correct that line (line breaks within cells do not count)",
         ) from error
     rows = table.fillna("").to_numpy().tolist()
     headed = not isinstance(reading.text_column, int)
     header = rows[0] if headed else list(range(len(rows[0])))
-    if twice := [name for name, n in Counter(header).items() if name and n > 1]:
+    wrong = [f"{name!r} more than once" for name, n in Counter(header).items() if name and n > 1]
+    for known, given in ((TEXTS, reading.text_column), (LABELS, reading.column)):
+        if given not in header if given is not None else not names & set(known):
+            wrong.append(f"no {known[0] if given is None else given!r}")
+    if wrong:
         raise CorpusError(
             path,
             line=1,
-            expected="columns of different names",
-            got=f"{twice[0]!r} more than once",
-            hint="Rename one of them",
+            expected="a column text and a column label",
+            got=f"{str(header)[:60]}: {', '.join(wrong)}",
+            hint="Rename columns, or name them with text_column=… and column=…",
         )
     line, records = 1, []
     for row in rows:

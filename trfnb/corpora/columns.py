@@ -1,12 +1,24 @@
-"""Entity labels in columns, a token per line: IOB, IOB2, BIOES, BILUO and BMES files."""
+"""One token per line: CoNLL-U, and columns of entity labels in IOB, IOB2, BIOES, BILUO or BMES.
+
+CoNLL-U: https://universaldependencies.org/format.html .
+"""
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from trfnb.corpora.corpus import SPANS_KEY, CorpusError, Reading, Sentence, Span, read_bytes
+from conllu.parser import parse_dict_value
+
+from trfnb.corpora.corpus import (
+    BadSentenceError,
+    CorpusError,
+    Reading,
+    Sentence,
+    Span,
+    read_bytes,
+)
 
 LABEL = re.compile(r"O|[BIESLUM]-\S+")
 
@@ -17,8 +29,11 @@ _COMMENT = re.compile(
     r"#\s*(?:(?P<key>[\w.:-]+(?: id)?)\s*=\s*(?P<value>.*)|(?P<bare>newdoc|newpar)\s*"
     r"|id (?P<id>\S+).*|(?P<source>https?://\S+).*)|(?P<start>-DOCSTART-).*"
 )
-_BLANKS = re.compile(r"[ \t]+")
-_PLAIN = re.compile(r"[A-Za-z][\w./-]*")
+_UPOS = re.compile(
+    "ADJ|ADP|ADV|AUX|CCONJ|DET|INTJ|NOUN|NUM|PART|PRON|PROPN|PUNCT|SCONJ|SYM|VERB|X|_"
+)
+# Keys under which tools write entity labels to MISC; spaCy's converter reads "name" and "NE".
+_NER_KEYS = ("NER", "NE", "NAME")
 # Phrases of CoNLL-2000, which stand beside the entities of CoNLL-2003.
 _CHUNKS = {"ADJP", "ADVP", "CONJP", "INTJ", "LST", "NP", "PP", "PRT", "SBAR", "UCP", "VP"}
 
@@ -27,30 +42,19 @@ def read_text(path: str | Path) -> str:
     """Return a file's text, which must be UTF-8.
 
     Raises:
-        CorpusError: the file cannot be read, is empty, or is not UTF-8.
+        CorpusError: the file cannot be read, or is not UTF-8.
     """
     data = read_bytes(path)
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
         raise CorpusError(
             path,
-            line=None if utf16 else data.count(b"\n", 0, error.start) + 1,
+            line=data.count(b"\n", 0, error.start) + 1,
             expected="UTF-8 text",
-            got="UTF-16 text" if utf16 else f"the byte 0x{data[error.start]:02x}",
-            hint=f"Convert the file, e.g. `iconv -f {'UTF-16' if utf16 else 'LATIN1'} -t UTF-8`",
+            got=f"the byte 0x{data[error.start]:02x}",
+            hint="Convert the file, e.g. `iconv -f LATIN1 -t UTF-8` (or `-f UTF-16`)",
         ) from error
-    if not text.strip():
-        raise CorpusError(
-            path, expected="annotated sentences", got="an empty file", hint="Check the path"
-        )
-    return text
-
-
-def read_lines(path: str | Path) -> list[str]:
-    r"""Return a UTF-8 file's lines, split at ``\n`` and ``\r\n`` only."""
-    return [line.removesuffix("\r") for line in read_text(path).split("\n")]
 
 
 @dataclass
@@ -62,17 +66,19 @@ class Block:
     doc_id: str | None = None
 
 
-def blocks(lines: list[str], *, all_hashes: bool = False) -> Iterator[Block]:
-    """Yield the blocks between blank lines that have at least one row.
+def blocks(text: str, *, all_hashes: bool = False) -> Iterator[tuple[int, Block]]:
+    r"""Yield the blocks between blank lines that have rows, each with its first row's number.
 
-    ``# newdoc``, ``-DOCSTART-`` and GermEval's source lines begin a document.
+    ``# newdoc``, ``-DOCSTART-`` and GermEval's source lines begin a document. Only ``\n`` and
+    ``\r\n`` end a line.
 
     Args:
-        lines: The file's lines.
+        text: The file's text.
         all_hashes: Take every line that starts with ``#`` as a comment, as CoNLL-U does.
     """
     block, count = Block(), 0
-    for number, line in enumerate([*lines, ""], start=1):
+    for number, ended in enumerate([*text.split("\n"), ""], start=1):
+        line = ended.removesuffix("\r")
         if match := _COMMENT.fullmatch(line):
             key, value = match["key"] or match["bare"] or "sent_id", match["value"] or match["id"]
             if match["start"] or match["source"]:
@@ -84,60 +90,41 @@ def blocks(lines: list[str], *, all_hashes: bool = False) -> Iterator[Block]:
         elif line.strip() and not (all_hashes and line.startswith("#")):
             block.rows.append((number, line))
         elif block.rows and not line.strip():
-            yield block
+            yield block.rows[0][0], block
             block = Block(doc_id=block.doc_id)
 
 
-def spans_from_labels(labels: Sequence[str]) -> tuple[Span, ...]:
+def spans_from_labels(labels: Sequence[str], lines: Sequence[int] = ()) -> tuple[Span, ...]:
     """Return the entities that IOB1, IOB2, BIOES, BILUO or BMES labels spell out.
 
     An ``I-`` that follows no entity of its type begins one (IOB1 writes so). ``B-O``, which some
     annotation tools leave behind when an annotation was withdrawn, is outside.
 
+    Args:
+        labels: One label per token.
+        lines: The tokens' lines, for the error.
+
     Raises:
-        ValueError: a label is of none of these schemes; names the position, from 0.
+        BadSentenceError: a label is of none of these schemes.
     """
     spans: list[Span] = []
-    start, open_type = 0, ""
+    unfinished = False
     for i, label in enumerate(labels):
         if not LABEL.fullmatch(label):
-            raise ValueError(f"token {i} is labelled {label!r}, not O, B-TYPE or I-TYPE")
+            raise BadSentenceError(
+                "an entity label (O, B-TYPE, I-TYPE)",
+                f"{label[:40]!r} for word {i + 1}",
+                "unknown entity label",
+                lines[i] if lines else None,
+            )
         prefix, _, kind = label.partition("-")
-        kind = "" if kind == "O" else kind
-        if open_type and (prefix in "BSU" or kind != open_type):
-            spans.append((start, i, open_type))
-            open_type = ""
-        if kind and not open_type:
-            start, open_type = i, kind
-        if open_type and prefix in "ESLU":
-            spans.append((start, i + 1, open_type))
-            open_type = ""
-    if open_type:
-        spans.append((start, len(labels), open_type))
+        outside = kind in ("", "O")
+        if unfinished and kind == spans[-1][2] and prefix not in "BSU":
+            spans[-1] = (spans[-1][0], i + 1, kind)
+        elif not outside:
+            spans.append((i, i + 1, kind))
+        unfinished = not outside and prefix not in "ELSU"
     return tuple(spans)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a column file keeps what.
-
-    Attributes:
-        tabs: Whether tabs alone stand between columns, rather than any blanks.
-        width: Number of columns; where tabs delimit, of the shortest rows.
-        word: Index of the word.
-        labels: Indices of the label columns.
-        prefixed: Whether labels begin with B-, I- and so on.
-    """
-
-    tabs: bool
-    width: int = 0
-    word: int = 0
-    labels: tuple[int, ...] = ()
-    prefixed: bool = True
-
-    def split(self, row: str) -> list[str]:
-        """Return a row's columns."""
-        return row.split("\t") if self.tabs else _BLANKS.split(row.strip(" \t"))
 
 
 def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
@@ -145,64 +132,81 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
 
     Delimiter and columns are found by looking: tabs if the rows have them, else blanks; the word
     comes first, or second after running numbers; the label column is the one that holds nothing
-    but entity labels (phrases as in CoNLL-2003 aside). Several label columns, asked for by
-    ``column=[2, 3]``, give spans that may overlap, and the first of them the entities.
+    but entity labels (phrases as in CoNLL-2003 aside), or the one asked for by its index.
 
     Raises:
         CorpusError: none, several or an unknown label column; a bad sentence, unless it is to be
             skipped.
     """
-    lines = read_lines(path)
-    found = list(blocks(lines))
-    named = _COMMENT.fullmatch(lines[0])
-    names = named["value"].split() if named and named["key"] == "global.columns" else []
-    layout = _layout(path, found, names, reading)
-    sentences: list[Sentence] = []
-    for block in found:
-        try:
-            sentences.append(_sentence(path, block, layout))
-        except CorpusError as error:
-            reading.meet(error)
-    return sentences
-
-
-def _layout(path: str | Path, found: list[Block], names: list[str], reading: Reading) -> Layout:
-    rows = [row for block in found for _, row in block.rows]
+    found = list(blocks(read_text(path)))
+    if not found:
+        return []
+    rows = [row for _, block in found for _, row in block.rows]
     tabs = sum("\t" in row for row in rows) > 0.9 * len(rows)
-    table = [Layout(tabs).split(row) for row in rows]
-    # A few damaged rows must not hide a column that all others have.
-    widths = sorted(len(row) for row in table) or [0]
-    width = widths[len(widths) // 50] if tabs else Counter(widths).most_common(1)[0][0]
-    firsts = {Layout(tabs).split(block.rows[0][1])[0] for block in found}
+    split = re.compile(r"\t" if tabs else r"[ \t]+").split
+    table = [split(row.strip(" ")) for row in rows]
+    width = Counter(map(len, table)).most_common(1)[0][0]
+    firsts = {split(block.rows[0][1].strip(" "))[0] for _, block in found}
     word = int(width > 2 and firsts <= {"0", "1"})
-    columns = {i: [row[i] for row in table if len(row) > i] for i in range(word + 1, width)}
+    label, prefixed = _label_column(path, table, range(word + 1, width), reading)
+
+    def sentence(block: Block) -> Sentence:
+        words, labels = [], []
+        for line, row in block.rows:
+            cells = split(row.strip(" "))
+            fits = len(cells) > label if tabs else len(cells) == width
+            if not fits or not cells[word]:
+                raise BadSentenceError(
+                    f"{width} columns, no blanks in words",
+                    f"{len(cells)}: {row[:40]!r}",
+                    "malformed line",
+                    line,
+                )
+            words.append(cells[word])
+            # Labels without a prefix are read as IOB1, where I- may begin an entity.
+            plain = prefixed or cells[label] == "O"
+            labels.append(cells[label] if plain else f"I-{cells[label]}")
+        return Sentence(
+            words=tuple(words),
+            spaces=(True,) * len(words),
+            ents=spans_from_labels(labels, [line for line, _ in block.rows]),
+            sent_id=block.comments.get("sent_id"),
+            doc_id=block.doc_id,
+        )
+
+    return reading.collect(path, found, sentence)
+
+
+def _label_column(
+    path: str | Path, table: list[list[str]], indices: range, reading: Reading
+) -> tuple[int, bool]:
+    """Return the label column's index, and whether its labels begin with B-, I- and so on."""
+    columns = {i: [row[i] for row in table if len(row) > i] for i in indices}
     kinds = {i: types for i, cells in columns.items() if (types := _kinds(cells)) is not None}
-    known = f"columns 0 to {width - 1}" + (f" named {', '.join(names)}" if names else " (unnamed)")
-    hint = "Pass column=INDEX with the label column's index, from 0"
-    if reading.column is not None:
-        asked = [reading.column] if isinstance(reading.column, int | str) else reading.column
-        indices = [names.index(c) if isinstance(c, str) and c in names else c for c in asked]
-        if wrong := [c for c in indices if isinstance(c, str) or not -width <= c < width]:
-            raise CorpusError(path, expected=f"a column {wrong[0]!r}", got=known, hint=hint)
-        chosen = [int(c) % width for c in indices]
-    else:
+    asked, expected = reading.column, "one column of entity labels (O, B-TYPE, I-TYPE)"
+    if asked is None:
         # Phrases, and a column of O alone, are labels only where nothing else is.
         chosen = [i for i, types in kinds.items() if types - _CHUNKS]
         chosen = chosen or [i for i, types in kinds.items() if types] or list(kinds)
         chosen = chosen or [i for i, cells in columns.items() if _are_plain(cells)]
-    if len(chosen) != 1 and reading.column is None:
-        several = f"columns {', '.join(map(str, chosen))} with labels, of {known}"
+    else:
+        expected = f"a column {asked!r} right of the words"
+        chosen = [i for i in indices if asked in (i, i - indices.stop)]
+    if len(chosen) != 1:
+        some = f"columns {', '.join(map(str, chosen))} with labels, of " if chosen else ""
         raise CorpusError(
             path,
-            expected="one column of entity labels (O, B-TYPE, I-TYPE)",
-            got=several if chosen else known,
-            hint=f"{hint}, or column=[INDEX, …] for nested spans; a table of texts needs "
+            expected=expected,
+            got=f"{some}columns 0 to {indices.stop - 1}",
+            hint="Pass column=INDEX with the label column's index, from 0; a table of texts needs "
             "text_column=INDEX too",
         )
-    prefixed = any(i in kinds for i in chosen)
+    prefixed = chosen[0] in kinds
     if not prefixed:
-        reading.note(f"{path}: labels have no B- or I-, so neighbours of one type are one entity.")
-    return Layout(tabs, width, word, tuple(chosen), prefixed)
+        reading.notes.append(
+            f"{path}: labels have no B- or I-, so neighbours of one type are one entity."
+        )
+    return chosen[0], prefixed
 
 
 def _kinds(cells: list[str]) -> set[str] | None:
@@ -212,44 +216,147 @@ def _kinds(cells: list[str]) -> set[str] | None:
 
 
 def _are_plain(cells: list[str]) -> bool:
-    return "O" in cells and all(map(_PLAIN.fullmatch, cells))
+    return "O" in cells and all(re.fullmatch(r"[A-Za-z][\w./-]*", cell) for cell in cells)
 
 
-def _sentence(path: str | Path, block: Block, layout: Layout) -> Sentence:
-    words: list[str] = []
-    labels: list[list[str]] = [[] for _ in layout.labels]
-    for line, row in block.rows:
-        cells = layout.split(row)
-        fits = len(cells) > max(layout.labels) if layout.tabs else len(cells) == layout.width
-        if not fits or not cells[layout.word]:
-            raise CorpusError(
-                path,
-                line=line,
-                expected=f"{layout.width} columns, no blanks in words",
-                got=f"{len(cells)}: {row[:40]!r}",
-                reason="malformed line",
-            )
-        words.append(cells[layout.word])
-        for column, i in zip(labels, layout.labels, strict=True):
-            # Labels without a prefix are read as IOB1, where I- may begin an entity.
-            label = cells[i] if layout.prefixed or cells[i] == "O" else f"I-{cells[i]}"
-            if not LABEL.fullmatch(label):
-                raise CorpusError(
-                    path,
-                    line=line,
-                    expected=f"an entity label (O, B-TYPE, I-TYPE) in column {i}",
-                    got=repr(cells[i][:40]),
-                    hint='Correct it, pass column=INDEX, or on_error="skip"',
-                    reason="unknown entity label",
-                )
-            column.append(label)
-    layers = [spans_from_labels(column) for column in labels]
-    nested = tuple(sorted({span for spans in layers for span in spans}))
+def read_conllu(path: str | Path, reading: Reading) -> list[Sentence]:
+    """Read a CoNLL-U file's syntactic words.
+
+    The words of a multiword token (``1-2 didn't``) stand without a space between them where
+    together they spell it, and as words of their own where they do not (``1-2 du``: ``de le``).
+    Empty nodes (``8.1``) are left out. Entities come from MISC (``NER=B-PER``, ``name=B-PER``,
+    ``ner=S-PER`` or a bare ``B-PER``), a text category from the comment ``# category = NAME``.
+
+    The conllu package parses MISC. Its reader of sentences takes rows of any number of columns,
+    splits at double blanks and knows no line numbers, so rows are split here.
+
+    Raises:
+        CorpusError: a file that cannot be read; a bad sentence, unless it is to be skipped.
+    """
+    sentences = reading.collect(path, blocks(read_text(path), all_hashes=True), _conllu_sentence)
+    # A sentence without any NER= or FEATS in a file that has them has none, rather than unknown.
+    if any(s.ents is not None for s in sentences):
+        sentences = [s if s.ents is not None else replace(s, ents=()) for s in sentences]
+    if not any(any(s.morphs or ()) for s in sentences):
+        sentences = [replace(s, morphs=None) for s in sentences]
+    return sentences
+
+
+def tree_fault(heads: Sequence[int]) -> str | None:
+    """Return what keeps heads from forming one rooted tree, or ``None`` if they do.
+
+    Args:
+        heads: Index of each token's head, from 0; a root is its own head. All within range.
+    """
+    from spacy.pipeline._parser_internals.nonproj import contains_cycle
+
+    roots = [str(i + 1) for i, head in enumerate(heads) if head == i]
+    if len(roots) != 1:
+        return f"{len(roots)} roots (words {', '.join(roots)})" if roots else "no root"
+    if cycle := contains_cycle(list(heads)):
+        return f"a cycle through words {', '.join(str(i + 1) for i in sorted(cycle))}"
+    return None
+
+
+def _conllu_sentence(block: Block) -> Sentence:
+    lines, rows, joined = _words(block)
+    misc = [_misc(row) for row in rows]
+    spaces = [values.get("SpaceAfter") != "No" for values in misc]
+    for start, end, row in joined:
+        spelled = "".join(row[1] for row in rows[start:end]) == row[1]
+        spaces[start : end - 1] = [not spelled] * (end - start - 1)
+        spaces[end - 1] = _misc(row).get("SpaceAfter") != "No"
+    labels = [_label(values) for values in misc]
+    ents = spans_from_labels([label or "O" for label in labels], lines)
+    heads = _heads(lines, rows)
+    deps = ["ROOT" if h == i else rows[i][7] for i, h in enumerate(heads or ())]
+    pos = [row[3].replace("_", "") for row in rows]
+    tags = [row[4] if row[4] != "_" else p for row, p in zip(rows, pos, strict=True)]
+    # A lone underscore is a lemma where it is also the form.
+    lemmas = ["" if row[2] == "_" != row[1] else row[2] for row in rows]
+    category = block.comments.get("category")
     return Sentence(
-        words=tuple(words),
-        spaces=(True,) * len(words),
-        ents=layers[0],
-        spans={SPANS_KEY: nested} if len(layers) > 1 else None,
+        words=tuple(row[1] for row in rows),
+        spaces=tuple(spaces),
+        tags=tuple(tags) if any(tags) else None,
+        pos=tuple(pos) if any(pos) else None,
+        morphs=tuple("" if row[5] == "_" else row[5] for row in rows),
+        lemmas=tuple(lemmas) if any(lemmas) else None,
+        heads=heads,
+        deps=tuple(deps) or None,
+        ents=ents if any(label is not None for label in labels) else None,
+        cats={category: 1.0} if category else None,
         sent_id=block.comments.get("sent_id"),
         doc_id=block.doc_id,
     )
+
+
+def _words(block: Block) -> tuple[list[int], list[list[str]], list[tuple[int, int, list[str]]]]:
+    """Return the words' lines and rows, and multiword tokens as (start, end, row)."""
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    joined: list[tuple[int, int, list[str]]] = []
+    for line, text in block.rows:
+        row, following = text.split("\t"), len(rows) + 1
+        if len(row) != 10 or not row[1]:
+            raise BadSentenceError(
+                "10 columns with a tab between them, and a form",
+                f"{len(row)}: {text[:40]!r}",
+                "malformed line",
+                line,
+            )
+        first, _, last = row[0].partition("-")
+        if row[0] == str(following):
+            if not _UPOS.fullmatch(row[3]):
+                raise BadSentenceError(
+                    "one of the 17 UPOS tags", repr(row[3]), "unknown UPOS", line
+                )
+            lines.append(line)
+            rows.append(row)
+        elif first == str(following) and last.isdecimal() and int(last) > following:
+            joined.append((following - 1, int(last), row))
+        elif not re.fullmatch(r"\d+\.\d+", row[0]):
+            raise BadSentenceError(
+                f"the word with ID {following}", f"ID {row[0]!r}", "word ids out of order", line
+            )
+    needed = joined[-1][1] if joined else 1
+    if len(rows) < needed:
+        raise BadSentenceError(
+            f"words 1 to {needed} in the sentence that starts here",
+            f"{len(rows)} words",
+            "word ids out of order",
+        )
+    return lines, rows, joined
+
+
+def _misc(row: list[str]) -> dict[str, str | None]:
+    return parse_dict_value(row[9]) or {}
+
+
+def _label(misc: dict[str, str | None]) -> str | None:
+    for key, value in misc.items():
+        if key.upper() in _NER_KEYS and (key == "NER" or LABEL.fullmatch(value or "")):
+            return value or "O"
+        if value == "" and LABEL.fullmatch(key):
+            return key
+    return None
+
+
+def _heads(lines: list[int], rows: list[list[str]]) -> tuple[int, ...] | None:
+    if all(row[6] == "_" for row in rows):
+        return None
+    heads = []
+    for i, row in enumerate(rows):
+        if not row[6].isdecimal() or int(row[6]) > len(rows) or int(row[6]) == i + 1:
+            raise BadSentenceError(
+                f"as HEAD of word {i + 1} a number from 0 to {len(rows)} but its own",
+                repr(row[6]),
+                "bad head",
+                lines[i],
+            )
+        heads.append(int(row[6]) - 1 if int(row[6]) else i)
+    if fault := tree_fault(heads):
+        raise BadSentenceError(
+            "one tree with one root over the sentence that starts here", fault, "no tree"
+        )
+    return tuple(heads)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import fsspec
 
+from trfnb.files import atomic_write
+
 if TYPE_CHECKING:
     import pandas as pd
-    import spacy.tokens
     from spacy.tokens import Doc
     from spacy.training import Example
     from spacy.vocab import Vocab
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 Split = Literal["train", "dev", "test"]
 OnError = Literal["raise", "skip"]
 Span = tuple[int, int, str]
-Column = int | str | Sequence[int | str]
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 SPANS_KEY = "sc"  # spaCy's own default for spancat
@@ -36,7 +32,7 @@ TASKS = {
     "morphologizer": "pos",
     "trainable_lemmatizer": "lemmas",
     "parser": "heads",
-    "senter": "several",
+    "senter": "sent_starts",
     "ner": "ents",
     "spancat": "spans",
     "textcat": "cats",
@@ -57,8 +53,7 @@ class Sentence:
         lemmas: Base forms.
         heads: Index of each token's head, from 0; a root is its own head.
         deps: Dependency labels; a root's is ``"ROOT"``, as in spaCy.
-        sent_starts: 1, -1 or 0 (unknown) for each token, where a text without a parse holds
-            several sentences.
+        sent_starts: 1, -1 or 0 (unknown) for each token, where a text holds several sentences.
         ents: Entities as ``(start, end, label)`` in tokens, end exclusive, in order.
         unknown_ents: Indices of tokens of which nobody said whether an entity covers them.
         spans: Spans that may overlap, by the key of ``doc.spans`` they go to.
@@ -68,7 +63,7 @@ class Sentence:
         open_cats: Whether a category that ``cats`` lacks is unknown, rather than 0.
 
     Raises:
-        ValueError: a layer's length is not that of ``words``, or a span lies outside.
+        ValueError: a layer's length is not that of ``words``.
     """
 
     words: tuple[str, ...]
@@ -90,24 +85,12 @@ class Sentence:
 
     def __post_init__(self) -> None:
         n = len(self.words)
-        wrong = [
-            f"{name} has {len(values)}"
-            for name in _ONE_PER_WORD
-            if (values := getattr(self, name)) is not None and len(values) != n
-        ]
-        wrong += [f"head {head} is outside" for head in self.heads or () if not 0 <= head < n]
-        end = 0
-        for start, stop, label in self.ents or ():
-            if not end <= start < stop <= n:
-                wrong.append(f"entity ({start}, {stop}, {label}) is empty, overlaps or is outside")
-            end = stop
-        for key, spans in (self.spans or {}).items():
-            wrong += [f"span {s} of {key!r} is outside" for s in spans if not 0 <= s[0] < s[1] <= n]
-        if wrong or not n:
-            problem = "; ".join(wrong) or "it needs at least one"
+        layers = {name: getattr(self, name) for name in _ONE_PER_WORD}
+        wrong = [f"{k} has {len(v)}" for k, v in layers.items() if v is not None and len(v) != n]
+        if wrong:
             raise ValueError(
                 f"Sentence {self.sent_id or ' '.join(self.words)[:40]!r} has {n} words, "
-                f"but {problem}. Give every layer one value per word, or None."
+                f"but {', '.join(wrong)}. Give every layer one value per word, or None."
             )
 
     @property
@@ -116,11 +99,14 @@ class Sentence:
         pairs = zip(self.words, self.spaces, strict=True)
         return "".join(word + " " * space for word, space in pairs).rstrip(" ")
 
-    @property
-    def several(self) -> bool | None:
-        """True where the text is known to hold several sentences, else None."""
-        roots = sum(head == i for i, head in enumerate(self.heads or ()))
-        return roots > 1 or 1 in (self.sent_starts or ())[1:] or None
+    def labels(self) -> Iterator[tuple[str, str]]:
+        """Yield ``(layer, label)`` for each tag, dependency, entity, span and category."""
+        yield from (("tag", tag) for tag in self.tags or ())
+        yield from (("dependency", dep) for dep in self.deps or ())
+        yield from (("entity", label) for _, _, label in self.ents or ())
+        for spans in (self.spans or {}).values():
+            yield from (("span", label) for _, _, label in spans)
+        yield from (("category", name) for name, value in (self.cats or {}).items() if value >= 0.5)
 
 
 @dataclass(frozen=True)
@@ -146,18 +132,11 @@ class Corpus:
     notes: tuple[str, ...] = ()
     lang: str = "en"
 
-    def sentences(self, split: Split) -> tuple[Sentence, ...]:
-        """Return a split's sentences.
-
-        Raises:
-            ValueError: there is no such split.
-        """
-        if split not in SPLITS:
-            raise ValueError(
-                f"Corpus {self.name!r} has the splits 'train', 'dev' and 'test', not {split!r}."
-            )
-        found: tuple[Sentence, ...] = getattr(self, split)
-        return found
+    @property
+    def splits(self) -> dict[str, tuple[Sentence, ...]]:
+        """The splits that have sentences, by name."""
+        splits = {"train": self.train, "dev": self.dev, "test": self.test}
+        return {split: sentences for split, sentences in splits.items() if sentences}
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
@@ -181,23 +160,22 @@ class Corpus:
             found = [task.replace("textcat", "textcat_multilabel") for task in found]
         return tuple(found)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Sixteen hex digits of a hash over all splits' contents, whatever their order."""
-        digest = hashlib.sha256()
-        for split in (self.train, self.dev, self.test):
-            digests = sorted(_digest(sentence) for sentence in split)
-            digest.update(hashlib.sha256(b"".join(digests)).digest())
-        return digest.hexdigest()[:16]
-
     def examples(self, split: Split, vocab: Vocab) -> list[Example]:
-        """Return a split as Examples: bare words beside the annotated reference."""
+        """Return a split as Examples: bare words beside the annotated reference.
+
+        Raises:
+            ValueError: there is no such split.
+        """
         from spacy.tokens import Doc
         from spacy.training import Example
 
+        if split not in SPLITS:
+            raise ValueError(
+                f"Corpus {self.name!r} has the splits 'train', 'dev' and 'test', not {split!r}."
+            )
         return [
             Example(Doc(vocab, words=list(s.words), spaces=list(s.spaces)), to_doc(s, vocab))
-            for s in self.sentences(split)
+            for s in self.splits.get(split, ())
         ]
 
     def save(self, directory: str | Path) -> tuple[Path, Path]:
@@ -206,46 +184,38 @@ class Corpus:
         Returns:
             The paths of train and dev, which ``spacy train`` asks for.
         """
-        paths = {split: Path(directory) / f"{split}.spacy" for split in SPLITS}
-        for split, path in paths.items():
-            if self.sentences(split):
-                write_docbin(path, self.sentences(split))
-        return paths["train"], paths["dev"]
+        from spacy.tokens import DocBin
+        from spacy.vocab import Vocab
+
+        folder, vocab = Path(directory), Vocab()
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, sentences in self.splits.items():
+            docs = [to_doc(sentence, vocab) for sentence in sentences]
+            with atomic_write(folder / f"{split}.spacy", "wb") as file:
+                file.write(DocBin(docs=docs, store_user_data=True).to_bytes())
+        return folder / "train.spacy", folder / "dev.spacy"
 
     def describe(self) -> pd.DataFrame:
         """Return one row per split: sentences, words, documents, and labels and spans counted."""
         import pandas as pd
 
-        rows = {split: _counts(self.sentences(split)) for split in SPLITS if self.sentences(split)}
+        rows = {}
+        for split, sentences in self.splits.items():
+            uses = Counter(label for s in sentences for label in s.labels())
+            layers = Counter(layer for layer, _ in uses)
+            rows[split] = {
+                "sentences": len(sentences),
+                "words": sum(len(s.words) for s in sentences),
+                "documents": len({s.doc_id for s in sentences} - {None}),
+                "tags": layers["tag"],
+                "dependency labels": layers["dependency"],
+                "entities": sum(n for (layer, _), n in uses.items() if layer == "entity"),
+                "entity labels": layers["entity"],
+                "spans": sum(n for (layer, _), n in uses.items() if layer == "span"),
+                "span labels": layers["span"],
+                "categories": layers["category"],
+            }
         return pd.DataFrame(rows).T
-
-    def leaks(self) -> dict[str, int]:
-        """Return how many different texts two splits share, by ``"train, dev"`` and so on."""
-        texts = {split: {s.text for s in self.sentences(split)} for split in SPLITS}
-        return {f"{a}, {b}": len(texts[a] & texts[b]) for a, b in combinations(SPLITS, 2)}
-
-
-def _digest(sentence: Sentence) -> bytes:
-    values = asdict(sentence)
-    del values["open_cats"]
-    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _counts(sentences: tuple[Sentence, ...]) -> dict[str, int]:
-    spans = [span for s in sentences for group in (s.spans or {}).values() for span in group]
-    return {
-        "sentences": len(sentences),
-        "words": sum(len(s.words) for s in sentences),
-        "documents": len({s.doc_id for s in sentences if s.doc_id is not None}),
-        "tags": len({tag for s in sentences for tag in s.tags or ()}),
-        "dependency labels": len({dep for s in sentences for dep in s.deps or ()}),
-        "entities": sum(len(s.ents or ()) for s in sentences),
-        "entity labels": len({label for s in sentences for _, _, label in s.ents or ()}),
-        "spans": len(spans),
-        "span labels": len({label for _, _, label in spans}),
-        "categories": len({cat for s in sentences for cat in s.cats or ()}),
-    }
 
 
 class CorpusError(ValueError):
@@ -256,8 +226,7 @@ class CorpusError(ValueError):
         expected: What should have been there.
         got: What was there.
         hint: What to do next.
-        line: Line number, from 1, where there is one.
-        reason: A few words under which a skipped sentence is counted.
+        line: Line number, from 1, or another name of the place in the file.
     """
 
     def __init__(
@@ -267,12 +236,26 @@ class CorpusError(ValueError):
         expected: str,
         got: str,
         hint: str = 'Correct it, or pass on_error="skip" to leave such sentences out',
-        line: int | None = None,
-        reason: str = "malformed",
+        line: int | str | None = None,
     ) -> None:
-        self.path, self.line, self.reason = str(path), line, reason
+        self.path, self.line = str(path), line
         place = self.path if line is None else f"{self.path}:{line}"
         super().__init__(f"{place}: expected {expected}, got {got}. {hint}")
+
+
+class BadSentenceError(Exception):
+    """A sentence that cannot be used; `Reading.collect` adds the file, and the line if unknown.
+
+    Args:
+        expected: What should have been there.
+        got: What was there.
+        reason: A few words under which a skipped sentence is counted.
+        line: The line, where the reader knows it better than the sentence's first.
+    """
+
+    def __init__(self, expected: str, got: str, reason: str, line: int | None = None) -> None:
+        super().__init__(f"expected {expected}, got {got}")
+        self.expected, self.got, self.reason, self.line = expected, got, reason, line
 
 
 @dataclass
@@ -282,7 +265,7 @@ class Reading:
     Attributes:
         on_error: What to do with a bad sentence: ``"raise"`` or ``"skip"``.
         lang: Whose spaCy tokenizer splits raw texts.
-        column: Where labels are, if the user said so: an index, a name, or several of them.
+        column: Where labels are, if the user said so: an index or a name.
         text_column: Where the text is, if the user said so.
         skipped: What was left out, counted by reason.
         notes: What was assumed.
@@ -290,21 +273,35 @@ class Reading:
 
     on_error: OnError = "raise"
     lang: str = "en"
-    column: Column | None = None
+    column: int | str | None = None
     text_column: int | str | None = None
     skipped: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
-    def meet(self, error: CorpusError) -> None:
-        """Raise the error, or count one sentence under its reason."""
-        if self.on_error == "raise":
-            raise error
-        self.skipped[error.reason] += 1
+    def collect(
+        self,
+        path: str | Path,
+        items: Iterable[tuple[int | str, Any]],
+        make: Callable[[Any], Sentence | None],
+    ) -> list[Sentence]:
+        """Make sentences of items that come with their places; ``None`` is left out.
 
-    def note(self, text: str) -> None:
-        """Keep what was assumed, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        Raises:
+            CorpusError: ``make`` refuses an item, unless such are skipped and counted.
+        """
+        sentences = []
+        for place, item in items:
+            try:
+                sentence = make(item)
+            except BadSentenceError as error:
+                if self.on_error == "raise":
+                    raise CorpusError(
+                        path, line=error.line or place, expected=error.expected, got=error.got
+                    ) from error
+                self.skipped[error.reason] += 1
+            else:
+                sentences += [] if sentence is None else [sentence]
+        return sentences
 
 
 def to_doc(sentence: Sentence, vocab: Vocab) -> Doc:
@@ -312,6 +309,8 @@ def to_doc(sentence: Sentence, vocab: Vocab) -> Doc:
     from spacy.tokens import Doc, Span
 
     layers = {name: getattr(sentence, name) for name in _ONE_PER_WORD}
+    if sentence.heads is not None:
+        del layers["sent_starts"]  # the tree tells them
     given: dict[str, Any] = {name: list(v) for name, v in layers.items() if v is not None}
     doc = Doc(vocab, words=list(sentence.words), **given)
     if sentence.ents is not None:
@@ -320,52 +319,36 @@ def to_doc(sentence: Sentence, vocab: Vocab) -> Doc:
     for key, spans in (sentence.spans or {}).items():
         doc.spans[key] = [Span(doc, *span) for span in spans]
     doc.cats = dict(sentence.cats or {})
-    for key in ("sent_id", "doc_id"):
-        if (value := getattr(sentence, key)) is not None:
-            doc.user_data[key] = value
+    ids = {"sent_id": sentence.sent_id, "doc_id": sentence.doc_id}
+    doc.user_data.update({key: value for key, value in ids.items() if value is not None})
     return doc
 
 
-def from_doc(doc: Doc) -> list[Sentence]:
-    """Return a Doc's sentences; in one piece where categories or spans belong to the whole."""
-    split = doc.has_annotation("SENT_START", require_complete=True)
-    # Sentence marks set by hand may cut through an entity.
-    cut = split and any(t.is_sent_start and t.ent_iob_ == "I" for t in doc)
-    whole = not split or cut or doc.cats or any(doc.spans.values())
-    return [from_span(span) for span in ([doc[:]] if whole else doc.sents)]
-
-
-def from_span(span: spacy.tokens.Span) -> Sentence:
-    """Return a part of a Doc as a record; a parse must stay within it."""
-    doc = span.doc
+def from_doc(doc: Doc) -> Sentence:
+    """Return a Doc as a record, in one piece; layers without any annotation are None."""
     has = doc.has_annotation
     # A token without a label has no known head, though spaCy calls it its own.
-    parsed = all(t.dep for t in span)
-    starts = tuple({True: 1, False: -1, None: 0}[t.is_sent_start] for t in span)
-    ids = {key: doc.user_data.get(key) for key in ("sent_id", "doc_id")}
-    if len(span) < len(doc):
-        ids = {"sent_id": None, "doc_id": ids["doc_id"] or ids["sent_id"]}
+    parsed = all(t.dep for t in doc)
+    starts = tuple({True: 1, False: -1, None: 0}[t.is_sent_start] for t in doc)
+    known = has("ENT_IOB")
     return Sentence(
-        words=tuple(t.text for t in span),
-        spaces=tuple(bool(t.whitespace_) for t in span),
-        tags=tuple(t.tag_ for t in span) if has("TAG") else None,
-        pos=tuple(t.pos_ for t in span) if has("POS") else None,
-        morphs=tuple(str(t.morph) for t in span) if has("MORPH") else None,
-        lemmas=tuple(t.lemma_ for t in span) if has("LEMMA") else None,
-        heads=tuple(t.head.i - span.start for t in span) if parsed else None,
-        deps=tuple("ROOT" if t.head.i == t.i else t.dep_ for t in span) if parsed else None,
-        sent_starts=starts if not parsed and 1 in starts[1:] else None,
-        ents=tuple((e.start - span.start, e.end - span.start, e.label_) for e in span.ents)
-        if has("ENT_IOB")
-        else None,
-        unknown_ents=tuple(i for i, t in enumerate(span) if not t.ent_iob)
-        if has("ENT_IOB")
-        else (),
+        words=tuple(t.text for t in doc),
+        spaces=tuple(bool(t.whitespace_) for t in doc),
+        tags=tuple(t.tag_ for t in doc) if has("TAG") else None,
+        pos=tuple(t.pos_ for t in doc) if has("POS") else None,
+        morphs=tuple(str(t.morph) for t in doc) if has("MORPH") else None,
+        lemmas=tuple(t.lemma_ for t in doc) if has("LEMMA") else None,
+        heads=tuple(t.head.i for t in doc) if parsed else None,
+        deps=tuple("ROOT" if t.head.i == t.i else t.dep_ for t in doc) if parsed else None,
+        sent_starts=starts if 1 in starts[1:] else None,
+        ents=tuple((e.start, e.end, e.label_) for e in doc.ents) if known else None,
+        unknown_ents=tuple(t.i for t in doc if known and not t.ent_iob),
         spans={k: tuple((s.start, s.end, s.label_) for s in v) for k, v in doc.spans.items()}
         or None,
         cats=dict(doc.cats) or None,
         open_cats=True,
-        **ids,
+        sent_id=doc.user_data.get("sent_id"),
+        doc_id=doc.user_data.get("doc_id"),
     )
 
 
@@ -388,10 +371,10 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_docbin(path: str | Path, reading: Reading) -> list[Sentence]:
-    """Read a ``.spacy`` file.
+    """Read a ``.spacy`` file, one text per Doc; Docs without words are left out and counted.
 
     Raises:
-        CorpusError: not a DocBin; an empty Doc, unless it is to be skipped.
+        CorpusError: not a DocBin.
     """
     from spacy.tokens import DocBin
     from spacy.vocab import Vocab
@@ -406,25 +389,5 @@ def read_docbin(path: str | Path, reading: Reading) -> list[Sentence]:
             got=f"{type(error).__name__}: {error}",
             hint="Make it with Corpus.save or `spacy convert`",
         ) from error
-    sentences: list[Sentence] = []
-    for i, doc in enumerate(docs):
-        if len(doc):
-            sentences += from_doc(doc)
-        else:
-            reading.meet(
-                CorpusError(path, expected=f"words in Doc {i}", got="none", reason="empty")
-            )
-    return sentences
-
-
-def write_docbin(path: Path, sentences: Iterable[Sentence]) -> None:
-    """Write a ``.spacy`` file: beside its place first, then renamed."""
-    from spacy.tokens import DocBin
-    from spacy.vocab import Vocab
-
-    vocab = Vocab()
-    docs = [to_doc(sentence, vocab) for sentence in sentences]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    DocBin(docs=docs, store_user_data=True).to_disk(aside)
-    aside.replace(path)
+    reading.skipped += Counter({"Doc without words": sum(not len(doc) for doc in docs)})
+    return [from_doc(doc) for doc in docs if len(doc)]

@@ -2,21 +2,25 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from trfnb.corpora.columns import read_columns, read_text, spans_from_labels
-from trfnb.corpora.corpus import SPANS_KEY, CorpusError, Reading, Sentence, Span
+from trfnb.corpora.corpus import (
+    SPANS_KEY,
+    BadSentenceError,
+    CorpusError,
+    Reading,
+    Sentence,
+    Span,
+)
 
 TEXTS = ("text", "sentence", "utterance", "content", "document", "body", "review", "headline")
 LABELS = ("label", "labels", "cats", "category", "categories", "class", "intent", "sentiment")
-
-
-class BadRecordError(ValueError):
-    """A record that cannot be used: what was expected, and the part that was found."""
 
 
 def read_json(path: str | Path, reading: Reading) -> dict[str, list[Sentence]]:
@@ -42,10 +46,11 @@ def read_json(path: str | Path, reading: Reading) -> dict[str, list[Sentence]]:
     """
     text = read_text(path)
     data = None if ".jsonl" in str(path).lower() else _parse(text)
-    if data is None or (isinstance(data, dict) and not all(map(_is_list, data.values()))):
-        lines = [(i, line) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        return {"": _sentences(path, [(i, _parse(line)) for i, line in lines], reading)}
-    return _split_sentences(path, data if isinstance(data, dict) else {"": data}, reading)
+    splits: dict[str, Any] = data if isinstance(data, dict) else {"": data}
+    if all(isinstance(records, list) for records in splits.values()):
+        return _read_splits(path, splits, reading)
+    lines = enumerate(text.split("\n"), start=1)
+    return {"": _read_records(path, [(i, _parse(s)) for i, s in lines if s.strip()], reading)}
 
 
 def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
@@ -55,80 +60,96 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
     ``column`` do; both as indices mean that there is no header.
 
     Raises:
-        CorpusError: the columns are not found, or several could be meant; a bad row, unless it is
-            to be skipped.
+        CorpusError: no table, or two columns of one name; a bad row, or one where the columns are
+            not found, unless it is to be skipped.
     """
     import pandas as pd
 
     text = read_text(path)
     first = text.split("\n", 1)[0].lower()
     delimiter = "\t" if ".tsv" in str(path).lower() else max(",;\t", key=first.count)
-    headed = not isinstance(reading.text_column, int)
     names = {name.strip(' "\r') for name in first.split(delimiter)}
     if delimiter == "\t" and reading.text_column is None and not names & set(TEXTS):
         return read_columns(path, reading)
-    asked = ((TEXTS, reading.text_column), (LABELS, reading.column))
-    if lacking := [known[0] for known, given in asked if given is None and not names & set(known)]:
-        raise CorpusError(
-            path,
-            line=1,
-            expected=f"a column {' and a column '.join(lacking)}",
-            got=repr(first[:60]),
-            hint="Name them with text_column=… and column=…",
-        )
     try:
         table = pd.read_csv(
             io.StringIO(text),
             sep=delimiter,
-            header=0 if headed else None,
+            header=None,  # pandas would rename a second column of one name
             dtype=str,
             keep_default_na=False,
             skip_blank_lines=False,
-        ).fillna("")
-        if not isinstance(table.index, pd.RangeIndex):  # pandas made an index of what is too much
-            raise ValueError("rows have more cells than the header")
+        )
     except ValueError as error:  # pandas' ParserError is one, and names the line
         raise CorpusError(
-            path, expected="a table", got=str(error).strip(), hint="Correct that line"
+            path,
+            expected="a table",
+            got=str(error).strip(),
+            hint="Correct that line (line breaks within cells do not count)",
         ) from error
-    # A cell may hold line breaks, so a record's line is found by counting them.
-    breaks = table.map(lambda cell: cell.count("\n")).sum(axis=1).cumsum().shift(1).fillna(0)
-    rows = enumerate(zip(breaks, table.to_dict("records"), strict=True), start=1 + headed)
-    records = [(i + int(before), row) for i, (before, row) in rows if any(row.values())]
-    return _sentences(path, records, reading)
+    rows = table.fillna("").to_numpy().tolist()
+    headed = not isinstance(reading.text_column, int)
+    header = rows[0] if headed else list(range(len(rows[0])))
+    wrong = [f"{name!r} more than once" for name, n in Counter(header).items() if name and n > 1]
+    for known, given in ((TEXTS, reading.text_column), (LABELS, reading.column)):
+        if given not in header if given is not None else not names & set(known):
+            wrong.append(f"no {known[0] if given is None else given!r}")
+    if wrong:
+        raise CorpusError(
+            path,
+            line=1,
+            expected="a column text and a column label",
+            got=f"{str(header)[:60]}: {', '.join(wrong)}",
+            hint="Rename columns, or name them with text_column=… and column=…",
+        )
+    line, records = 1, []
+    for row in rows:
+        if any(row):
+            records.append((line, dict(zip(header, row, strict=True))))
+        line += 1 + sum(cell.count("\n") for cell in row)
+    return _read_records(path, records[headed:], reading)
 
 
-def read_dataset(name: str | Path, data: Any, reading: Reading) -> dict[str, list[Sentence]]:
+def read_dataset(name: str | Path, reading: Reading, data: Any = None) -> dict[str, list[Sentence]]:
     """Read a HuggingFace dataset, or a dict of such, whose columns are as in `read_json`.
 
     Integers become the names that the dataset's features give them; -1 stands for no label.
+
+    Args:
+        name: A name for messages, or the folder that ``save_to_disk`` wrote.
+        reading: What the reader is told.
+        data: The dataset, if it is not in a folder.
+
+    Raises:
+        CorpusError: the package ``datasets`` is missing; a bad record, unless it is to be skipped.
     """
-    splits = data if isinstance(data, Mapping) else {"": data}
-    rows = {
+    if data is None:
+        try:
+            from datasets import load_from_disk
+        except ImportError as error:
+            raise CorpusError(
+                name,
+                expected="the package 'datasets', to read a folder that save_to_disk wrote",
+                got="none installed",
+                hint="pip install 'trfnb[datasets]'",
+            ) from error
+        data = load_from_disk(str(name))
+    parts = data if isinstance(data, Mapping) else {"": data}
+    if not all(hasattr(part, "features") for part in parts.values()):
+        raise CorpusError(
+            name,
+            expected="a name, a path, a HuggingFace dataset or a dict of such",
+            got=repr(data)[:60],
+            hint="Pass one of these",
+        )
+    splits = {
         str(split): [
-            {
-                key: _named(value, (getattr(part, "features", None) or {}).get(key))
-                for key, value in row.items()
-            }
+            {key: _named(value, (part.features or {}).get(key)) for key, value in row.items()}
             for row in part
         ]
-        for split, part in splits.items()
+        for split, part in parts.items()
     }
-    return _split_sentences(name, rows, reading)
-
-
-def load_saved_dataset(path: Path) -> Any:
-    """Return the dataset that ``save_to_disk`` wrote to a folder."""
-    try:
-        from datasets import load_from_disk
-    except ImportError as error:
-        raise CorpusError(
-            path,
-            expected="the package 'datasets', to read a folder that save_to_disk wrote",
-            got="none installed",
-            hint="pip install 'trfnb[datasets]'",
-        ) from error
-    return load_from_disk(str(path))
+    return _read_splits(name, splits, reading)
 
 
 def _named(value: Any, feature: Any) -> Any:
@@ -140,38 +161,26 @@ def _named(value: Any, feature: Any) -> Any:
 
 
 def _parse(text: str) -> Any:
+    """Return what JSON text says, or the text itself if it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return None
+        return text
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-def _split_sentences(
-    path: str | Path, splits: Mapping[str, Any], reading: Reading
+def _read_splits(
+    path: str | Path, splits: Mapping[str, Sequence[Any]], reading: Reading
 ) -> dict[str, list[Sentence]]:
-    if not all(map(_is_list, splits.values())):
-        raise CorpusError(
-            path,
-            expected='records, or an object of splits, {"train": [[text, category], …], "dev": …}',
-            got="JSON of another shape",
-            hint="Rewrite it so, or as JSON lines (.jsonl)",
-        )
-    places = {split: f" of {split!r}" if split else "" for split in splits}
+    places = {split: f"{split} item".strip() for split in splits}
     return {
-        split: _sentences(
-            path,
-            [(f"item {i}{places[split]}", record) for i, record in enumerate(records)],
-            reading,
+        split: _read_records(
+            path, [(f"{places[split]} {i}", record) for i, record in enumerate(records)], reading
         )
         for split, records in splits.items()
     }
 
 
-def _sentences(
+def _read_records(
     path: str | Path, records: Sequence[tuple[int | str, Any]], reading: Reading
 ) -> list[Sentence]:
     """Make sentences of records, each with its line number or its name.
@@ -181,27 +190,12 @@ def _sentences(
     """
     dicts = [record for _, record in records if isinstance(record, dict)]
     offsets = any(_are_offsets(r.get("label")) or _are_offsets(r.get("labels")) for r in dicts)
-    sentences: list[Sentence] = []
-    for where, record in records:
-        try:
-            sentence = _sentence(record, offsets, reading)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            known = isinstance(error, BadRecordError)
-            expected, got = error.args if known else ("a record as its tool writes it", error)
-            reading.meet(
-                CorpusError(
-                    path,
-                    line=where if isinstance(where, int) else None,
-                    expected=expected if isinstance(where, int) else f"{expected} in {where}",
-                    got=repr(got)[:80],
-                    reason="malformed record",
-                )
-            )
-        else:
-            sentences += [sentence] if sentence else []
+    make = partial(_sentence, offsets=offsets, reading=reading)
+    sentences = reading.collect(path, records, make)
     if any(s.spans and s.ents is None for s in sentences):
-        key = f"doc.spans[{SPANS_KEY!r}]"
-        reading.note(f"{path}: some spans overlap, so all are in {key} and none is an entity.")
+        reading.notes.append(
+            f"{path}: some spans overlap, so all are in doc.spans[{SPANS_KEY!r}], none an entity."
+        )
         sentences = [replace(s, ents=None, unknown_ents=()) for s in sentences]
     return sentences
 
@@ -211,34 +205,36 @@ def _sentence(record: Any, offsets: bool, reading: Reading) -> Sentence | None:
     if isinstance(record, list) and len(record) == 2:
         text, value = record
         record = {"text": text, **(value if isinstance(value, dict) else {"label": value})}
-    if not isinstance(record, dict):
-        raise BadRecordError('a record as {"text": …, "label": …}', record)
     try:
+        # A lone surrogate could not be saved.
         json.dumps(record, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError as error:
-        raise BadRecordError("text without lone surrogates", error.object[error.start]) from error
-    if isinstance(record.get("data"), dict):
-        record = _from_label_studio(record, reading)
-    answer = record.get("answer", "accept")
-    if answer not in ("accept", "reject", "ignore"):
-        raise BadRecordError('as "answer" accept, reject or ignore', answer)
-    layers = {} if answer == "ignore" else _layers(record, answer, offsets, reading)
-    if not layers and answer == "accept":
-        raise BadRecordError('"label", "labels", "cats", "spans" or "ner_tags"', list(record))
+        if isinstance(record.get("data"), dict):
+            record = _from_label_studio(record, reading)
+        answer = record.get("answer", "accept")
+        layers = {} if answer == "ignore" else _layers(record, answer, offsets, reading)
+        if not layers and answer != "accept":
+            reading.skipped[f"answer: {answer}"] += 1
+            return None
+        doc = _tokens(record, reading)
+        if "spans" in layers:
+            layers |= _aligned(doc, layers["spans"], reading)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _bad('a record as its tool writes it, or {"text": …, "label": …}', error) from error
     if not layers:
-        reading.skipped[f"answer: {answer}"] += 1
-        return None
-    doc = _tokens(record, reading)
+        raise _bad('"label", "cats", "spans" or their like (column=… names it)', list(record))
     if len(record.get("ner_tags", doc)) != len(doc):
-        raise BadRecordError(f"ner_tags for {len(doc)} tokens", record["ner_tags"])
-    if "spans" in layers:
-        layers |= _aligned(doc, layers["spans"], reading)
+        raise _bad(f"ner_tags for {len(doc)} tokens", record["ner_tags"])
     # Prodigy asks of one text about a label after another: these are one document.
-    for key, value in (("sent_id", None), ("doc_id", record.get("_input_hash"))):
-        value = record.get(key, value)
-        layers[key] = None if value is None else str(value)
-    spaces = tuple(bool(t.whitespace_) for t in doc)
-    return Sentence(tuple(t.text for t in doc), spaces, **layers)
+    ids = {
+        "sent_id": record.get("sent_id"),
+        "doc_id": record.get("doc_id", record.get("_input_hash")),
+    }
+    layers |= {key: str(value) for key, value in ids.items() if value is not None}
+    return Sentence(tuple(t.text for t in doc), tuple(bool(t.whitespace_) for t in doc), **layers)
+
+
+def _bad(expected: str, got: Any) -> BadSentenceError:
+    return BadSentenceError(expected, repr(got)[:80], "malformed record")
 
 
 def _from_label_studio(record: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
@@ -246,25 +242,27 @@ def _from_label_studio(record: Mapping[str, Any], reading: Reading) -> dict[str,
     done = [one for one in record["annotations"] if not one.get("was_cancelled")]
     if not done:
         return {"answer": "ignore"}
-    if len(done) > 1:
-        reading.note("Of several annotations of a task of Label Studio, the first was taken.")
     results = done[0]["result"]
-    kinds = {result["type"] for result in results}
-    if more := kinds - {"choices", "labels"}:
-        reading.note(f"Results of Label Studio of type {', '.join(sorted(more))} were left out.")
-    plain = dict(record["data"])
-    if "choices" in kinds:
-        choices = [r["value"]["choices"] for r in results if r["type"] == "choices"]
-        plain["label"] = [choice for some in choices for choice in some]
-    if "labels" in kinds or not kinds:
-        plain["spans"] = [r["value"] for r in results if r["type"] == "labels"]
-    return plain
+    choices = [c for r in results if r["type"] == "choices" for c in r["value"]["choices"]]
+    spans = [r["value"] for r in results if r["type"] == "labels"]
+    others = [
+        f"Label Studio {r['type']}" for r in results if r["type"] not in ("choices", "labels")
+    ]
+    reading.skipped.update(others + ["second annotation in Label Studio"] * (len(done) - 1))
+    record = dict(record["data"])
+    if choices:
+        record["label"] = choices
+    if spans or not choices:
+        record["spans"] = spans
+    return record
 
 
 def _layers(
     record: Mapping[str, Any], answer: str, offsets: bool, reading: Reading
 ) -> dict[str, Any]:
     """Return what a record says: categories, spans in characters, entities in tokens."""
+    if answer not in ("accept", "reject"):
+        raise _bad('as "answer" accept, reject or ignore', answer)
     layers: dict[str, Any] = {}
     spans = record.get("spans", record.get("entities"))
     value = _pick(record, LABELS, reading.column)
@@ -279,14 +277,13 @@ def _layers(
     # Under a question about the text, Prodigy shows matches as spans; rejected ones say nothing.
     if spans is not None and answer == "accept" and record.get("_view_id") != "classification":
         layers["spans"] = spans
-    if isinstance(value, dict):
-        layers["cats"] = {str(name): _score(score) for name, score in value.items()}
-        layers["open_cats"] = True
-    elif value is not None:
-        labels = value if isinstance(value, list) else [value]
-        if wrong := [v for v in labels if not isinstance(v, str | int) or not str(v).strip()]:
-            raise BadRecordError("a label, a list of labels or an object of values", wrong[0])
-        layers["cats"] = {str(label): 1.0 for label in labels}
+    if value is not None:
+        layers["open_cats"] = isinstance(value, dict)
+        if not isinstance(value, dict):
+            value = dict.fromkeys(value if isinstance(value, list) else [value], 1.0)
+        if wrong := [pair for pair in value.items() if not _is_category(*pair)]:
+            raise _bad("a label, a list of labels, or an object of values from 0 to 1", wrong[0])
+        layers["cats"] = {str(name): float(score) for name, score in value.items()}
     if "ner_tags" in record:
         layers["ents"] = spans_from_labels(record["ner_tags"])
     return layers
@@ -295,19 +292,14 @@ def _layers(
 def _pick(record: Mapping[Any, Any], known: Sequence[str], given: Any) -> Any:
     """Return the value of the key asked for, or of the only one that is known."""
     found = [key for key in record if str(key).strip().lower() in known]
-    if given is not None:
-        found = [given]
-    if len(found) > 1 or (given is not None and given not in record):
-        raise BadRecordError(
-            f"one key for {known[0]} (column=… and text_column=… choose)", list(record)
-        )
-    return record[found[0]] if found else None
+    if given is None and len(found) > 1:
+        raise _bad(f"one key for {known[0]} (column=… and text_column=… choose)", list(record))
+    return record.get(found[0] if found and given is None else given)
 
 
-def _score(value: Any) -> float:
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise BadRecordError("a value from 0 to 1 for a category", value)
-    return float(value)
+def _is_category(name: Any, score: Any) -> bool:
+    named = isinstance(name, str | int) and bool(str(name).strip())
+    return named and isinstance(score, int | float) and 0 <= score <= 1
 
 
 def _are_offsets(value: Any) -> bool:
@@ -327,7 +319,7 @@ def _tokens(record: Mapping[Any, Any], reading: Reading) -> Any:
         fitted = (words, None) if text is None else get_words_and_spaces(words, text)
         return Doc(tokenizer.vocab, words=fitted[0], spaces=fitted[1])
     if not isinstance(text, str) or not text.strip():
-        raise BadRecordError("a text with words", text)
+        raise _bad("a text with words (text_column=… names its key)", text or list(record))
     return tokenizer(text)
 
 
@@ -358,14 +350,11 @@ def _aligned(doc: Any, spans: Sequence[Any], reading: Reading) -> dict[str, Any]
 
 def _in_characters(value: Any, text: str) -> list[Span]:
     """Return spans from ``[start, end, label]`` or an object of an annotation tool."""
-    quoted = None
-    if isinstance(value, dict):
-        start, end = (value.get(key, value.get(f"{key}_offset")) for key in ("start", "end"))
-        labels, quoted = value.get("label", value.get("labels")), value.get("text")
-    else:
-        start, end, labels = value
-    if not isinstance(start, int) or not isinstance(end, int) or not labels:
-        raise BadRecordError("a span with start, end and label", value)
-    if not 0 <= start < end <= len(text) or quoted not in (None, text[start:end]):
-        raise BadRecordError(f"a span within the text's {len(text)} characters", value)
+    if isinstance(value, list):
+        value = dict(zip(("start", "end", "label"), value, strict=False))
+    start, end = (value.get(key, value.get(f"{key}_offset")) for key in ("start", "end"))
+    labels, quoted = value.get("label", value.get("labels")), value.get("text")
+    whole = isinstance(start, int) and isinstance(end, int) and bool(labels)
+    if not whole or not 0 <= start < end <= len(text) or quoted not in (None, text[start:end]):
+        raise _bad(f"a span with start, end and label in {len(text)} characters", value)
     return [(start, end, str(name)) for name in (labels if isinstance(labels, list) else [labels])]

@@ -1,0 +1,296 @@
+"""Read sentences in the notation of newsroom_stories.txt and newsroom_plots.txt as trees.
+
+``s(The council) approved o(a budget n(of {M 2-9 million})) b(on {day}) .`` is a clause whose
+dependents stand in brackets behind a short label (`LABELS`); words without brackets get their label
+from their tag. README.md describes the notation for those who write in it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from newsroom_cast import Cast, money
+from newsroom_lexicon import DEGREE, SUBORDINATORS, TITLES, tag_word
+from newsroom_trees import Node, mark
+
+# Short label: label, and whether the bracket holds a clause rather than a phrase.
+LABELS = {
+    "s": ("nsubj", False), "o": ("obj", False), "i": ("iobj", False), "b": ("obl", False),
+    "a": ("obl:agent", False), "n": ("nmod", False), "p": ("nmod:poss", False),
+    "t": ("obl:tmod", False), "m": ("obl:npmod", False), "ap": ("appos", False),
+    "j": ("conj", False), "x": ("xcomp", True), "c": ("ccomp", True), "v": ("advcl", True),
+    "r": ("acl:relcl", True), "l": ("acl", True), "jc": ("conj", True), "par": ("parataxis", True),
+}  # fmt: skip
+ENTITIES = {"P": "PER", "O": "ORG", "L": "LOC", "D": "DATE", "M": "MONEY"}
+PLAIN = {
+    "DT": "det", "PDT": "det:predet", "PRP$": "nmod:poss", "JJ": "amod", "JJR": "amod",
+    "JJS": "amod", "CD": "nummod", "NN": "compound", "NNS": "compound", "NNP": "compound",
+    "IN": "case", "TO": "mark", "MD": "aux", "RB": "advmod", "RBR": "advmod", "WRB": "advmod",
+    "CC": "cc", "RP": "compound:prt", "POS": "case", "EX": "expl", "VBG": "amod", "VBN": "amod",
+    ".": "punct", ",": "punct", ":": "punct", "``": "punct", "''": "punct", "WDT": "det",
+    "RBS": "advmod",
+}  # fmt: skip
+FIXED = {("more", "than"), ("less", "than"), ("at", "least"), ("because", "of"), ("as", "well"),
+         ("according", "to"), ("instead", "of"), ("up", "to"), ("such", "as")}  # fmt: skip
+GLUED = {",", ".", "?", "”", "'s", "’s", "n't", "'", ";", ":", "!"}
+
+_TOKEN = re.compile(r"\{[^}]*\}|<[A-Z] [^>]*>|~?[a-z]+\(|\)|[^\s()]+")
+_WORD = re.compile(r"([^/:]+|:)(?:/([A-Z$~]+))?(?::([a-z:]+))?")
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
+_VERBS = {"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"}
+_NOUNS = {"NN", "NNS", "NNP", "$"}
+_ALONE = {"PRP", "WP", "WDT", "EX", "CD", "DT", "JJ", "JJR", "JJS", "VBG", "RB", "WRB", "RBR"}
+
+
+class NotationError(ValueError):
+    """A sentence that cannot be read: names the sentence and what is wrong with it."""
+
+
+@dataclass
+class Item:
+    """What stands directly in a bracket: a word, a name, or a bracket that is done."""
+
+    node: Node
+    code: str = ""  # of the bracket; empty for words
+    starred: bool = False
+    label: str = ""  # where the writer gives one
+
+
+@dataclass
+class Reader:
+    """Reads sentences, drawing alternatives and coins by chance, names from the cast."""
+
+    rng: random.Random
+    cast: Cast
+    lost: dict[str, float] = field(default_factory=dict)
+
+    def sentence(self, source: str) -> Node:
+        """Return a sentence's tree; a line that begins with ``!`` is a headline.
+
+        Raises:
+            NotationError: brackets that do not match, an unknown word or label, no head.
+        """
+        line = source.removeprefix("! ")
+        while match := _CHOICE.search(line):
+            chosen = self.rng.choice(match[1].split("|"))
+            line = f"{line[: match.start()]} {chosen.strip()} {line[match.end() :]}"
+        tokens = _TOKEN.findall(line)
+        try:
+            if tokens.count(")") != sum(token.endswith("(") for token in tokens):
+                raise NotationError("brackets do not match")
+            root = self._bracket(iter(tokens), "root", clause=True)
+        except (NotationError, KeyError) as error:
+            raise NotationError(f"{error.args[0]} in {line!r}") from error
+        _articles(root)
+        if source.startswith("!"):
+            _headline(root, shout=self.rng.random() < 0.25)
+        else:
+            first = next(word for word in root.words() if word.tag != "``")
+            first.form = first.form[0].upper() + first.form[1:]
+        return root
+
+    def coin(self, p: float, **layers: float) -> bool:
+        """Draw what the words do not tell, and count what a reader must lose by it."""
+        for layer, n in layers.items():
+            self.lost[layer] = self.lost.get(layer, 0) + n * min(p, 1 - p)
+        return self.rng.random() < p
+
+    def _bracket(self, tokens: Iterator[str], code: str, *, clause: bool, flat: bool = False) -> Node:
+        """Read up to the closing bracket and return the head with all its dependents."""
+        raw: list[Item | str] = []
+        for token in tokens:
+            if token == ")":
+                break
+            if token.endswith("("):
+                raw.append(self._inner(tokens, token, raw))
+            elif token[0] in "{<":
+                raw.append(Item(self._slot(token)))
+            elif token.startswith("*{") or token.startswith("*<"):
+                raw.append(Item(self._slot(token[1:]), starred=True))
+            else:
+                raw.append(token)
+        items = self._words(raw, code, clause=clause)
+        return _assemble(items, clause=clause, flat=flat)
+
+    def _inner(self, tokens: Iterator[str], token: str, before: list[Item | str]) -> Item:
+        code = token.strip("~(")
+        label, clause = LABELS.get(code, (code, False))
+        node = self._bracket(tokens, code, clause=clause)
+        if token[0] != "~":
+            return Item(node, label)
+        if code == "a":  # by May: by whom, or by when?
+            person = self.coin(0.5, ents=1, deps=1)
+            for word in node.words():
+                if word.ent:
+                    word.ent = "B-PER" if person else "B-DATE"
+            return Item(node, "obl:agent" if person else "obl")
+        # A phrase after an object belongs to the verb or to the object.
+        target = before[-1]
+        if not isinstance(target, Item) or self.coin(0.65, heads=1, deps=1):
+            return Item(node, "obl")
+        target.node.after("nmod", node)
+        return Item(node, "moved")
+
+    def _slot(self, token: str) -> Node:
+        """Return the tree of a ``{slot}`` or of a ``<P name>``."""
+        if token[0] == "{":
+            return self.cast.fill(token[1:-1], self)
+        kind, _, inside = token[1:-1].partition(" ")
+        words = inside.split()
+        if kind == "M":
+            return money(*words[1:])
+        names = [f"{word}/NNP" if word[0].isupper() else word for word in words]
+        node = self._bracket(iter(names), "name", clause=False, flat=kind == "P")
+        return mark(node, ENTITIES[kind])
+
+    def _words(self, raw: list[Item | str], code: str, *, clause: bool) -> list[Item]:
+        """Return the bracket's items, every word tagged."""
+        items: list[Item] = []
+        quoted = False
+        for i, token in enumerate(raw):
+            if isinstance(token, Item):
+                if token.code != "moved":
+                    items.append(token)
+                    next(token.node.words()).glued |= quoted
+                quoted = False
+                continue
+            starred, word = token[0] == "*" and len(token) > 1, token.removeprefix("*")
+            word, given, label = _WORD.fullmatch(word).groups("")
+            plain = [x for x in raw[i + 1 :] if not isinstance(x, Item) and x not in GLUED]
+            named = i + 1 < len(raw) and isinstance(raw[i + 1], Item) and not raw[i + 1].code
+            if word in TITLES and named:
+                given = "NNP"
+            if given == "~":  # leading, planned: adjective or participle?
+                fallback = "VBG" if word.endswith("ing") else "VBN"
+                given = "JJ" if self.coin(0.7, tags=1) else fallback
+            before = [x.node for x in items if not x.code]
+            last = not plain and not (i + 1 < len(raw) and named)
+            tag, lemma, pos = tag_word(
+                word, given, before, code=code, clause=clause and not starred, last=last
+            )
+            node = Node(word, tag, lemma, pos, glued=word in GLUED or quoted)
+            quoted = word == "“"
+            items.append(Item(node, starred=starred, label=label))
+        return items
+
+
+def _assemble(items: list[Item], *, clause: bool, flat: bool) -> Node:
+    """Return the head of a bracket, everything else hung below it."""
+    head = _head(items, clause=clause, flat=flat)
+    node = items[head].node
+    if clause and node.pos == "AUX":
+        node.pos = "VERB" if node.lemma in ("have", "do") else "AUX"
+    passive = False
+    left: list[tuple[str, Node]] = []
+    right: list[tuple[str, Node]] = []
+    for i, item in enumerate(items):
+        if i == head:
+            continue
+        follower = items[i + 1] if i + 1 < len(items) and i + 1 != head else None
+        label = item.label or item.code or _label(item.node, node, clause=clause, flat=flat)
+        passive |= label == "aux:pass"
+        previous = items[i - 1] if i and not items[i - 1].code else None
+        if previous and not item.code and (
+            (previous.node.form.lower(), item.node.form) in FIXED
+        ):
+            previous.node.after("fixed", item.node)
+            continue
+        nxt = items[i + 1] if i + 1 < len(items) else None
+        pair = nxt is not None and not nxt.code and (item.node.form.lower(), nxt.node.form) in FIXED
+        if pair and item.node.form.lower() in ("more", "less", "at", "up") and i + 2 < len(items):
+            target = items[i + 2].node
+            if target.tag == "CD" and target is not node:
+                target.first("advmod", item.node)
+                continue
+            if target.tag in ("CD", "$"):
+                label = "advmod"
+        if follower and not item.code and not follower.code and (
+            item.node.tag in ("RB", "RBR", "RBS") and _degree(item.node, follower.node, clause)
+        ):
+            follower.node.first("advmod", item.node)
+            continue
+        (left if i < head else right).append((label, item.node))
+    # What was hung below the words of the bracket stands between them and is written first.
+    for label, child in reversed(left):
+        node.first(label, child)
+    for label, child in right:
+        node.after(label, child)
+    helped = any(child.lemma == "have" for child in node.left)
+    if passive or (clause and node.tag == "VBN" and not helped):
+        for child in node.left + node.right:
+            if child.dep in ("nsubj", "csubj"):
+                child.dep += ":pass"
+    return node
+
+
+def _degree(word: Node, following: Node, clause: bool) -> bool:
+    if following.tag in ("CD", "JJ", "JJR", "RB", "RBR", "VBN", "VBG", "DT") and (
+        not clause or word.form in DEGREE
+    ):
+        return following.tag != "DT" or word.form in DEGREE
+    return False
+
+
+def _head(items: list[Item], *, clause: bool, flat: bool) -> int:
+    bare = [i for i, item in enumerate(items) if not item.code and item.node.pos != "PUNCT"]
+    for i in bare:
+        if items[i].starred:
+            return i
+    if flat:
+        return bare[0]
+    tags = {i: items[i].node.tag for i in bare}
+    verbs = [i for i in bare if tags[i] in _VERBS]
+    if clause and verbs:
+        last = verbs[-1]
+        others = [i for i in bare if i > last and tags[i] in _NOUNS | {"JJ", "JJR", "JJS", "CD"}]
+        if items[last].node.lemma != "be" or not others:
+            return last
+        return others[-1]
+    for wanted in (_NOUNS, _ALONE, _VERBS):
+        if found := [i for i in bare if tags[i] in wanted]:
+            return found[-1]
+    raise NotationError("a bracket without a head")
+
+
+def _label(word: Node, head: Node, *, clause: bool, flat: bool) -> str:
+    verbal = clause and head.tag in _VERBS
+    if flat and word.tag == "NNP":
+        return "flat"
+    if word.pos == "PUNCT":
+        return "punct"
+    if clause and word.tag in _VERBS:
+        word.pos = "AUX"
+        if word.lemma != "be":
+            return "aux"
+        if head.tag == "VBN":
+            return "aux:pass"
+        return "aux" if verbal else "cop"
+    if word.tag == "IN" and clause and (verbal or word.form.lower() in SUBORDINATORS):
+        word.pos = "SCONJ"
+        return "mark"
+    if word.tag == "CD" and head.tag == "CD":
+        return "compound"
+    if word.tag not in PLAIN:
+        raise NotationError(f"no label for the word {word.form!r} ({word.tag})")
+    return PLAIN[word.tag]
+
+
+def _articles(root: Node) -> None:
+    words = list(root.words())
+    for word, following in zip(words, words[1:], strict=False):
+        if word.form in ("a", "an") and word.tag == "DT":
+            word.form = "an" if _vowel(following.form.lower()) else "a"
+
+
+def _vowel(form: str) -> bool:
+    if form.startswith(("hour", "honest", "honour", "heir", "8", "11", "18")):
+        return True
+    return form[0] in "aeiou" and not form.startswith(("uni", "use", "usu", "one", "eu", "uk"))
+
+
+def _headline(root: Node, *, shout: bool) -> None:
+    for word in root.words():
+        word.form = word.form.upper() if shout else word.form[0].upper() + word.form[1:]

@@ -35,7 +35,8 @@ FIRMS = """Lloyd Morgan Wells Hunt Stone Amber Anchor Summit Harbour Corvan Valm
 Brightwater | Storm Cross Falcon Cherry Orinoco Halden | Dell Gale Ridge Vector Cascade Nordlys"""
 # How the names of organisations end; "" leaves the bare name of a firm or a place.
 ENDINGS = {
-    "company": ["", "", "", "Motors", "Foods", "Group", "| Energy", "| Airlines"],
+    "company": ["", "", "", "Motors", "Foods", "Group", "| Energy", "| Labs"],
+    "airline": ["Air", "Airways", "| Airlines"],
     "bank": ["Bank", "Bank", "Trust", "| Savings"],
     "club": ["", "", "Rovers", "United", "City", "| Wanderers", "| Athletic"],
     "council": ["Council", "City Council", "Borough Council", "| County Council"],
@@ -50,10 +51,10 @@ ENDINGS = {
     "university": ["University", "College", "| Academy"],
 }
 OWN_NAMES = {"party": "Liberal Labour Green Reform Unity | Centre | Alliance",
-             "union": "Transport Teachers Steel Nurses | Dockers | Postal"}  # fmt: skip
+             "union": "General Workers Trade Unity | Allied | Amalgamated"}  # fmt: skip
 MONTHS = "January February March April May June July August September October November December"
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
-NUMBERS = "two three four five six seven eight nine".split()
+NUMBERS = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PRONOUNS = {"he": ("he", "she", "PRP"), "him": ("him", "her", "PRP"), "his": ("his", "her", "PRP$")}
 NEW = 0.45  # share of names in dev and test that training never shows
 
@@ -90,8 +91,8 @@ class Cast:
             place = reader.coin(0.6, ents=1)
             return mark(Node(both, "NNP"), "LOC" if place else "PER")
         if name == "may":
-            return mark(Node(self.rng.choice("April May June August".split()), "NNP"), "PER")
-        if name in ("day", "day2", "month", "month2", "year", "date"):
+            return mark(Node(self.rng.choice(["April", "May", "June", "August"]), "NNP"), "PER")
+        if name in ("day", "day2", "month", "month2", "year", "later", "date"):
             return self._date(name)
         role, _, form = name.partition(".")
         kind = self.kinds.get(role) or {"P": "person", "L": "town"}[role[0]]
@@ -112,9 +113,7 @@ class Cast:
             tag = PRONOUNS[form][2]
             lemma = ("he", "she")[sex] if tag == "PRP" else PRONOUNS[form][sex]
             return Node(PRONOUNS[form][sex], tag, lemma)
-        first, last = self._once(
-            role, lambda: [self.pick((MEN, WOMEN)[sex]), self.pick(SURNAMES)]
-        )
+        first, last = self._once(role, lambda: [self.pick((MEN, WOMEN)[sex]), self.pick(SURNAMES)])
         if form == "first":
             return mark(Node(first, "NNP"), "PER")
         if form != "last" and (role not in self._met or self.rng.random() < 0.1):
@@ -130,7 +129,7 @@ class Cast:
             if kind in OWN_NAMES:
                 return [self.pick(OWN_NAMES[kind]), *ending]
             # A firm has a firm's name, all others that of the document's town.
-            if kind in ("company", "bank"):
+            if kind in ("company", "bank", "airline"):
                 return [self.pick(FIRMS), *ending]
             home = "L2" if role.endswith("2") else "L"
             if self.kinds.get(home, "town") != "town":
@@ -167,8 +166,9 @@ class Cast:
         if name.startswith("day"):
             day = self._once(name, lambda: [self.pick(DAYS)])[0]
             return mark(Node(day, "NNP"), "DATE")
-        if name == "year":
-            return mark(Node(str(self.rng.randint(1987, 2023)), "CD"), "DATE")
+        if name in ("year", "later"):
+            years = (1987, 2023) if name == "year" else (2027, 2040)
+            return mark(Node(str(self.rng.randint(*years)), "CD"), "DATE")
         role = "month2" if name == "month2" else "month"
         month = Node(self._once(role, lambda: [self.pick(MONTHS)])[0], "NNP")
         if name == "date":

@@ -5,16 +5,25 @@ from __future__ import annotations
 from newsroom_trees import POS, Node
 
 TAGS = {*POS, ",", ".", ":", "``", "''"}
-DEPS = set(
-    """root nsubj nsubj:pass obj iobj obl obl:agent obl:tmod obl:npmod nmod nmod:poss appos conj
+DEPS = """root nsubj nsubj:pass obj iobj obl obl:agent obl:tmod obl:npmod nmod nmod:poss appos conj
     xcomp ccomp advcl acl acl:relcl parataxis det det:predet amod nummod compound compound:prt case
-    mark aux aux:pass cop advmod cc punct flat fixed expl discourse""".split()
-)
+    mark aux aux:pass cop advmod cc punct flat fixed expl discourse"""
 SINGULAR = {"a", "an", "this", "that", "each", "every", "another"}
 PLURAL = {"these", "those", "both"}
 PLURAL_PRONOUNS = {"we", "they", "you", "these", "those", "both", "most", "some", "many"}
 # Singular in form, plural in these sentences.
 COLLECTIVE = {"police", "people", "half", "dozen", "team", "crowd", "cattle"}
+NOMINAL = {
+    "nsubj",
+    "nsubj:pass",
+    "obj",
+    "iobj",
+    "obl",
+    "obl:agent",
+    "nmod",
+    "nmod:poss",
+    "compound",
+}
 FUNCTION = {"case", "mark", "det", "aux", "aux:pass", "cop", "cc", "punct", "fixed"}
 
 
@@ -39,11 +48,15 @@ def _word_fault(word: Node) -> str | None:
     deps = [child.dep for child in children]
     if word.tag not in TAGS:
         return f"tag {word.tag}"
-    if word.dep not in DEPS:
+    if word.dep not in DEPS.split():
         return f"label {word.dep}"
     if (word.pos or POS[word.tag]) == "PROPN" and word.tag != "NNP":
         return f"{word.tag} with PROPN"
-    if word.dep in FUNCTION and any(d not in ("fixed", "advmod", "conj", "cc", "punct") for d in deps):
+    if word.dep in NOMINAL and word.tag in ("VB", "VBD", "VBN", "VBP", "VBZ"):
+        return f"a verb ({word.tag}) as {word.dep}"
+    if word.dep in FUNCTION and any(
+        d not in ("fixed", "advmod", "conj", "cc", "punct") for d in deps
+    ):
         return f"{word.dep} has dependents {deps}"
     for single in ("obj", "det", "cop"):
         if deps.count(single) > 1:

@@ -38,10 +38,8 @@ CLOSED = {
 SUBORDINATORS = {"that", "if", "because", "while", "although", "though", "whether", "unless"}
 DEGREE = {"very", "too", "so", "almost", "nearly", "quite", "only", "just", "even", "far", "about",
           "not"}  # fmt: skip
-TITLES = set(
-    "Mayor Senator Minister President Governor Councillor Judge Inspector Sergeant Captain Coach "
-    "Dr Mr Mrs Ms Professor Dame Sir Maestro Chairman Prosecutor Detective Commissioner".split()
-)
+TITLES = """Mayor Senator Minister President Governor Councillor Judge Inspector Sergeant Captain
+Coach Dr Mr Mrs Ms Professor Dame Sir Maestro Chairman Prosecutor Detective Commissioner"""
 LEMMAS = {
     "an": "a", "n't": "not", "me": "I", "us": "we", "them": "they", "him": "he", "these": "this",
     "those": "that", "whom": "who", "worst": "bad", "worse": "bad", "better": "good",
@@ -53,9 +51,8 @@ BE = {"be": "VB", "is": "VBZ", "are": "VBP", "am": "VBP", "was": "VBD", "were": 
 
 _VERBS = {"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"}
 
-PRONOUNS = set(
-    "nobody somebody everybody anyone everyone someone nothing something everything anything none".split()
-)
+PRONOUNS = """nobody somebody everybody anyone everyone someone nothing something everything
+anything none"""
 
 Reading = tuple[str, str]  # tag and lemma
 
@@ -94,7 +91,9 @@ def _forms(kind: str, entry: list[str]) -> list[tuple[str, Reading]]:
         past, participle = entry[1:3] if kind == "verb!" else (_ed(lemma, kind), _ed(lemma, kind))
         ing = entry[3] if len(entry) > 3 else _ing(lemma, kind)
         s = "has" if lemma == "have" else _s(lemma)
-        tags = zip((lemma, s, past, participle, ing), "VB VBZ VBD VBN VBG".split(), strict=True)
+        tags = zip(
+            (lemma, s, past, participle, ing), ("VB", "VBZ", "VBD", "VBN", "VBG"), strict=True
+        )
         return [(form, (tag, lemma)) for form, tag in tags]
     if kind == "other!":
         return [(lemma, (entry[1], entry[2] if len(entry) > 2 else lemma))]
@@ -225,7 +224,7 @@ def _coarse(tag: str, lemma: str, before: Sequence[Node]) -> str:
         return "PUNCT"
     if lemma == "not":
         return "PART"
-    if lemma in PRONOUNS:
+    if lemma in PRONOUNS.split():
         return "PRON"
     if lemma == "be" and tag.startswith("V"):
         return "AUX"

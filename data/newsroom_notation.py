@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from newsroom_cast import Cast, money
 from newsroom_lexicon import DEGREE, SUBORDINATORS, TITLES, tag_word
@@ -40,6 +41,8 @@ GLUED = {",", ".", "?", "”", "'s", "’s", "n't", "'", ";", ":", "!"}
 _TOKEN = re.compile(r"\{[^}]*\}|<[A-Z] [^>]*>|~?[a-z]+\(|\)|[^\s()]+")
 _WORD = re.compile(r"([^/:]+|:)(?:/([A-Z$~]+))?(?::([a-z:]+))?")
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
+# What is no plain statement, or reports already.
+_REPORTED = re.compile(r"said|say|told|showed|warn|[Pp]olice|“|s\(\[?I\b|[A-Z]\w* \{P|<| \| [A-Z]")
 _VERBS = {"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"}
 _NOUNS = {"NN", "NNS", "NNP", "$"}
 _ALONE = {"PRP", "WP", "WDT", "EX", "CD", "DT", "JJ", "JJR", "JJS", "VBG", "RB", "WRB", "RBR"}
@@ -66,6 +69,7 @@ class Reader:
     rng: random.Random
     cast: Cast
     lost: dict[str, float] = field(default_factory=dict)
+    bound: dict[str, int] = field(default_factory=dict)
 
     def sentence(self, source: str) -> Node:
         """Return a sentence's tree; a line that begins with ``!`` is a headline.
@@ -75,7 +79,11 @@ class Reader:
         """
         line = source.removeprefix("! ")
         while match := _CHOICE.search(line):
-            chosen = self.rng.choice(match[1].split("|"))
+            name, _, options = match[1].rpartition("=")
+            parts = options.split("|")
+            chosen = self.rng.choice(parts)
+            if name:  # the same choice throughout the document
+                chosen = parts[self.bound.setdefault(name, self.rng.randrange(len(parts)))]
             line = f"{line[: match.start()]} {chosen.strip()} {line[match.end() :]}"
         tokens = _TOKEN.findall(line)
         try:
@@ -92,13 +100,26 @@ class Reader:
             first.form = first.form[0].upper() + first.form[1:]
         return root
 
+    def report(self, source: str, who: list[str]) -> str:
+        """Return a plain statement as what somebody said, any other sentence as it is."""
+        speaker = self.rng.choice(who)
+        plain = source.startswith(("s([", "s(The ", "s(A ", "s({")) and source.endswith(" .")
+        if not plain or _REPORTED.search(source) or speaker[1:] in source:
+            return source
+        first = source[2:].lstrip("[").split()[0]
+        inside = source.replace(first, first if "{" in first else first.lower(), 1)
+        that = self.rng.choice(["that ", ""])
+        return f"s({speaker}) [said | say] c({that}{inside.removesuffix(' .')}) ."
+
     def coin(self, p: float, **layers: float) -> bool:
         """Draw what the words do not tell, and count what a reader must lose by it."""
         for layer, n in layers.items():
             self.lost[layer] = self.lost.get(layer, 0) + n * min(p, 1 - p)
         return self.rng.random() < p
 
-    def _bracket(self, tokens: Iterator[str], code: str, *, clause: bool, flat: bool = False) -> Node:
+    def _bracket(
+        self, tokens: Iterator[str], code: str, *, clause: bool, flat: bool = False
+    ) -> Node:
         """Read up to the closing bracket and return the head with all its dependents."""
         raw: list[Item | str] = []
         for token in tokens:
@@ -108,7 +129,7 @@ class Reader:
                 raw.append(self._inner(tokens, token, raw))
             elif token[0] in "{<":
                 raw.append(Item(self._slot(token)))
-            elif token.startswith("*{") or token.startswith("*<"):
+            elif token.startswith(("*{", "*<")):
                 raw.append(Item(self._slot(token[1:]), starred=True))
             else:
                 raw.append(token)
@@ -161,7 +182,7 @@ class Reader:
             word, given, label = _WORD.fullmatch(word).groups("")
             plain = [x for x in raw[i + 1 :] if not isinstance(x, Item) and x not in GLUED]
             named = i + 1 < len(raw) and isinstance(raw[i + 1], Item) and not raw[i + 1].code
-            if word in TITLES and named:
+            if word in TITLES.split() and named:
                 given = "NNP"
             if given == "~":  # leading, planned: adjective or participle?
                 fallback = "VBG" if word.endswith("ing") else "VBN"
@@ -193,9 +214,7 @@ def _assemble(items: list[Item], *, clause: bool, flat: bool) -> Node:
         label = item.label or item.code or _label(item.node, node, clause=clause, flat=flat)
         passive |= label == "aux:pass"
         previous = items[i - 1] if i and not items[i - 1].code else None
-        if previous and not item.code and (
-            (previous.node.form.lower(), item.node.form) in FIXED
-        ):
+        if previous and not item.code and ((previous.node.form.lower(), item.node.form) in FIXED):
             previous.node.after("fixed", item.node)
             continue
         nxt = items[i + 1] if i + 1 < len(items) else None
@@ -207,8 +226,13 @@ def _assemble(items: list[Item], *, clause: bool, flat: bool) -> Node:
                 continue
             if target.tag in ("CD", "$"):
                 label = "advmod"
-        if follower and not item.code and not follower.code and (
-            item.node.tag in ("RB", "RBR", "RBS") and _degree(item.node, follower.node, clause)
+        if (
+            follower
+            and not item.code
+            and not follower.code
+            and (
+                item.node.tag in ("RB", "RBR", "RBS") and _degree(item.node, follower.node, clause)
+            )
         ):
             follower.node.first("advmod", item.node)
             continue
@@ -280,7 +304,7 @@ def _label(word: Node, head: Node, *, clause: bool, flat: bool) -> str:
 
 def _articles(root: Node) -> None:
     words = list(root.words())
-    for word, following in zip(words, words[1:], strict=False):
+    for word, following in pairwise(words):
         if word.form in ("a", "an") and word.tag == "DT":
             word.form = "an" if _vowel(following.form.lower()) else "a"
 

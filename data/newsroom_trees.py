@@ -9,8 +9,9 @@ POS = {
     "NN": "NOUN", "NNS": "NOUN", "NNP": "PROPN", "VB": "VERB", "VBD": "VERB", "VBG": "VERB",
     "VBN": "VERB", "VBP": "VERB", "VBZ": "VERB", "MD": "AUX", "DT": "DET", "IN": "ADP",
     "JJ": "ADJ", "RB": "ADV", "PRP": "PRON", "PRP$": "PRON", "WP": "PRON", "WDT": "PRON",
-    "EX": "PRON", "WP$": "PRON", "WRB": "ADV", "RBR": "ADV", "RBS": "ADV", "JJR": "ADJ", "JJS": "ADJ",
-    "RP": "ADP", "PDT": "DET", "UH": "INTJ", "CD": "NUM", "CC": "CCONJ", "TO": "PART", "POS": "PART", "$": "SYM",
+    "EX": "PRON", "WP$": "PRON", "WRB": "ADV", "RBR": "ADV", "RBS": "ADV", "JJR": "ADJ",
+    "JJS": "ADJ", "RP": "ADP", "PDT": "DET", "UH": "INTJ", "CD": "NUM", "CC": "CCONJ",
+    "TO": "PART", "POS": "PART", "$": "SYM",
 }  # fmt: skip
 
 

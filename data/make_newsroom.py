@@ -112,8 +112,7 @@ class Maker:
         self, story: Story, category: str, rng: random.Random, split: str
     ) -> list[tuple[Node, str]]:
         """Return a story's sentences, each with its category."""
-        lost = Counter[str]()
-        reader = Reader(rng, Cast(rng, split, story.kinds), lost)
+        reader = Reader(rng, Cast(rng, split, story.kinds))
         shares = {"-": 1.0, "?": OPTIONAL, "!": HEADLINE}
         steps = [s for s in story.steps if shares[s[0]] == 1 or rng.random() < shares[s[0]]]
         left_out = [s for s in story.steps if s not in steps and s[0] == "?"]
@@ -128,7 +127,7 @@ class Maker:
                     reader.report(frame, SOURCES[category]) if rng.random() < REPORTED else frame
                     for frame in frames
                 ]
-            if tree := self._write(reader, frames):
+            if tree := self._write(reader, frames, split):
                 doc.append((tree, category))
         common = [
             (frames, plot)
@@ -139,19 +138,19 @@ class Maker:
         for _ in range(2 if story.names else 0):  # what is written out is left alone
             if len(doc) < SHORTEST or (len(doc) < LONGEST and rng.random() < COMMON):
                 frames, plot = rng.choice(common)
-                if tree := self._write(reader, frames):
+                if tree := self._write(reader, frames, split):
                     doc.insert(-1, (tree, category))
-                    lost["cats"] += 1 - 1 / len(plot.categories)
-        self.lost[split].update(lost)
+                    self.lost[split]["cats"] += 1 - 1 / len(plot.categories)
         return doc
 
-    def _write(self, reader: Reader, frames: list[str]) -> Node | None:
+    def _write(self, reader: Reader, frames: list[str], split: str) -> Node | None:
         """Return a sentence that is not there yet, or nothing if chance finds none."""
         for _ in range(20):
             frame = reader.rng.choice(frames)
             tree = reader.sentence(frame)
             if text(tree) not in self.seen:
                 self.seen.add(text(tree))
+                self.lost[split].update(reader.lost)
                 if fault := check(tree):
                     raise NotationError(f"{fault} in {text(tree)!r}, from {frame!r}")
                 return tree

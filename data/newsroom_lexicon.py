@@ -36,8 +36,7 @@ CLOSED = {
     "thousand dozen",
 }
 SUBORDINATORS = {"that", "if", "because", "while", "although", "though", "whether", "unless"}
-DEGREE = {"very", "too", "so", "almost", "nearly", "quite", "only", "just", "even", "far", "about",
-          "not"}  # fmt: skip
+DEGREE = {"very", "too", "so", "almost", "nearly", "quite", "only", "just", "even", "far", "about"}  # fmt: skip
 TITLES = """Mayor Senator Minister President Governor Councillor Judge Inspector Sergeant Captain
 Coach Dr Mr Mrs Ms Professor Dame Sir Maestro Chairman Prosecutor Detective Commissioner"""
 LEMMAS = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -36,6 +37,8 @@ PLAIN = {
 }  # fmt: skip
 FIXED = {("more", "than"), ("less", "than"), ("at", "least"), ("because", "of"), ("as", "well"),
          ("according", "to"), ("instead", "of"), ("up", "to"), ("such", "as")}  # fmt: skip
+COMPARING = {"more", "less", "at", "up"}
+GRADED = {"CD", "JJ", "JJR", "RB", "RBR", "VBN", "VBG"}
 GLUED = {",", ".", "?", "”", "'s", "’s", "n't", "'", ";", ":", "!"}
 
 _TOKEN = re.compile(r"\{[^}]*\}|<[A-Z] [^>]*>|~?[a-z]+\(|\)|[^\s()]+")
@@ -68,7 +71,7 @@ class Reader:
 
     rng: random.Random
     cast: Cast
-    lost: dict[str, float] = field(default_factory=dict)
+    lost: Counter[str] = field(default_factory=Counter)  # by the coins of the last sentence
     bound: dict[str, int] = field(default_factory=dict)
 
     def sentence(self, source: str) -> Node:
@@ -77,6 +80,7 @@ class Reader:
         Raises:
             NotationError: brackets that do not match, an unknown word or label, no head.
         """
+        self.lost.clear()
         line = source.removeprefix("! ")
         while match := _CHOICE.search(line):
             name, _, options = match[1].rpartition("=")
@@ -114,7 +118,7 @@ class Reader:
     def coin(self, p: float, **layers: float) -> bool:
         """Draw what the words do not tell, and count what a reader must lose by it."""
         for layer, n in layers.items():
-            self.lost[layer] = self.lost.get(layer, 0) + n * min(p, 1 - p)
+            self.lost[layer] += n * min(p, 1 - p)
         return self.rng.random() < p
 
     def _bracket(
@@ -171,6 +175,8 @@ class Reader:
         """Return the bracket's items, every word tagged."""
         items: list[Item] = []
         quoted = False
+        if code == "v" and not any(isinstance(x, Item) and x.code == "nsubj" for x in raw):
+            code = "l"  # built in 1974, it …
         for i, token in enumerate(raw):
             if isinstance(token, Item):
                 if token.code != "moved":
@@ -202,59 +208,49 @@ def _assemble(items: list[Item], *, clause: bool, flat: bool) -> Node:
     """Return the head of a bracket, everything else hung below it."""
     head = _head(items, clause=clause, flat=flat)
     node = items[head].node
-    if clause and node.pos == "AUX":
-        node.pos = "VERB" if node.lemma in ("have", "do") else "AUX"
-    passive = False
+    if clause and node.lemma in ("have", "do"):
+        node.pos = "VERB"
     left: list[tuple[str, Node]] = []
     right: list[tuple[str, Node]] = []
     for i, item in enumerate(items):
-        if i == head:
-            continue
-        follower = items[i + 1] if i + 1 < len(items) and i + 1 != head else None
-        label = item.label or item.code or _label(item.node, node, clause=clause, flat=flat)
-        passive |= label == "aux:pass"
-        previous = items[i - 1] if i and not items[i - 1].code else None
-        if previous and not item.code and ((previous.node.form.lower(), item.node.form) in FIXED):
-            previous.node.after("fixed", item.node)
-            continue
-        nxt = items[i + 1] if i + 1 < len(items) else None
-        pair = nxt is not None and not nxt.code and (item.node.form.lower(), nxt.node.form) in FIXED
-        if pair and item.node.form.lower() in ("more", "less", "at", "up") and i + 2 < len(items):
-            target = items[i + 2].node
-            if target.tag == "CD" and target is not node:
-                target.first("advmod", item.node)
-                continue
-            if target.tag in ("CD", "$"):
-                label = "advmod"
-        if (
-            follower
-            and not item.code
-            and not follower.code
-            and (
-                item.node.tag in ("RB", "RBR", "RBS") and _degree(item.node, follower.node, clause)
-            )
-        ):
-            follower.node.first("advmod", item.node)
-            continue
-        (left if i < head else right).append((label, item.node))
-    # What was hung below the words of the bracket stands between them and is written first.
+        if i != head and not _hang_below_neighbour(items, i, head, clause=clause):
+            label = item.label or item.code or _label(item.node, node, clause=clause, flat=flat)
+            (left if i < head else right).append((label, item.node))
+    # The head's name may have words of its own, which stand closest to it.
     for label, child in reversed(left):
         node.first(label, child)
     for label, child in right:
         node.after(label, child)
     helped = any(child.lemma == "have" for child in node.left)
+    passive = any(label == "aux:pass" for label, _ in left + right)
     if passive or (clause and node.tag == "VBN" and not helped):
         for child in node.left + node.right:
-            if child.dep in ("nsubj", "csubj"):
-                child.dep += ":pass"
+            if child.dep == "nsubj":
+                child.dep = "nsubj:pass"
     return node
 
 
-def _degree(word: Node, following: Node, clause: bool) -> bool:
-    if following.tag in ("CD", "JJ", "JJR", "RB", "RBR", "VBN", "VBG", "DT") and (
-        not clause or word.form in DEGREE
-    ):
-        return following.tag != "DT" or word.form in DEGREE
+def _hang_below_neighbour(items: list[Item], i: int, head: int, *, clause: bool) -> bool:
+    """Hang a word of a fixed phrase (more than two), or an adverb of degree, below the next one."""
+    if items[i].code:
+        return False
+    word = items[i].node
+    before, after, second = (
+        items[j].node if 0 <= j < len(items) and not items[j].code else None
+        for j in (i - 1, i + 1, i + 2)
+    )
+    if before and (before.form.lower(), word.form) in FIXED:
+        before.after("fixed", word)
+        return True
+    if after and second and second.tag in ("CD", "$") and word.form.lower() in COMPARING:
+        if (word.form.lower(), after.form) in FIXED and i + 2 != head:
+            second.first("advmod", word)
+            return True
+        items[i].label = "advmod"
+    modifies = word.tag in ("RB", "RBR", "RBS") and (not clause or word.form in DEGREE)
+    if after and i + 1 != head and modifies and (after.tag in GRADED or word.form in DEGREE):
+        after.first("advmod", word)
+        return True
     return False
 
 
@@ -310,7 +306,7 @@ def _articles(root: Node) -> None:
 
 
 def _vowel(form: str) -> bool:
-    if form.startswith(("hour", "honest", "honour", "heir", "8", "11", "18")):
+    if re.match(r"hour|honest|honour|heir|8\d?\b|1[18]\b", form):
         return True
     return form[0] in "aeiou" and not form.startswith(("uni", "use", "usu", "one", "eu", "uk"))
 

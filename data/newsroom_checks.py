@@ -12,7 +12,7 @@ SINGULAR = {"a", "an", "this", "that", "each", "every", "another"}
 PLURAL = {"these", "those", "both"}
 PLURAL_PRONOUNS = {"we", "they", "you", "these", "those", "both", "most", "some", "many"}
 # Singular in form, plural in these sentences.
-COLLECTIVE = {"police", "people", "half", "dozen", "team", "crowd", "cattle"}
+COLLECTIVE = {"police", "people", "half", "dozen", "team", "crowd", "staff"}
 NOMINAL = {
     "nsubj",
     "nsubj:pass",
@@ -61,6 +61,9 @@ def _word_fault(word: Node) -> str | None:
     for single in ("obj", "det", "cop"):
         if deps.count(single) > 1:
             return f"{deps.count(single)} dependents {single}"
+    verbal = {"nsubj", "nsubj:pass", "obj", "iobj", "aux"} & set(deps)
+    if not word.tag.startswith("VB") and verbal and "cop" not in deps:
+        return f"{deps} below {word.tag}"
     subjects = [c for c in children if c.dep in ("nsubj", "nsubj:pass")]
     if len(subjects) > 1:
         return "two subjects"

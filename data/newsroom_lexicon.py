@@ -10,11 +10,11 @@ from pathlib import Path
 from newsroom_trees import POS, Node
 
 CLOSED = {
-    "DT": "the a an this these those some any every each no another all both either neither half",
+    "DT": "the a an this that these those some any every each no another all both either neither",
     "PRP": "I we they he she it you me us them him himself herself itself themselves one",
-    "PRP$": "my our their his its your",
+    "PRP$": "my her our their his its your",
     "MD": "will would can could may might must should",
-    "IN": "of in on at by for with from after before since until during against between among "
+    "IN": "of to in on at by for with from after before since until during against between among "
     "under over near through into onto about as if because while although though than without "
     "across along behind despite beyond within outside inside towards toward like around except "
     "unless whether amid per above below past besides upon",
@@ -36,7 +36,7 @@ CLOSED = {
     "thousand dozen",
 }
 SUBORDINATORS = {"that", "if", "because", "while", "although", "though", "whether", "unless"}
-DEGREE = {"very", "too", "so", "almost", "nearly", "quite", "only", "just", "even", "far", "about"}  # fmt: skip
+DEGREE = {"very", "too", "so", "almost", "nearly", "quite", "only", "just", "even", "about"}
 TITLES = """Mayor Senator Minister President Governor Councillor Judge Inspector Sergeant Captain
 Coach Dr Mr Mrs Ms Professor Dame Sir Maestro Chairman Prosecutor Detective Commissioner"""
 LEMMAS = {
@@ -144,7 +144,7 @@ def tag_word(
         if word.endswith(("-year-old", "th", "st", "nd", "rd", "-day", "-month", "-page")):
             return "JJ", word, "ADJ"
         return "CD", word, "NUM"
-    if word[0].isupper() and word != "I" and word not in readings():
+    if word[0].isupper() and not options:
         return "NNP", word, "PROPN"
     tags = [tag for tag, _ in options]
     tag = _special(word, before, code=code, clause=clause, last=last) or (

@@ -247,6 +247,14 @@ def _hang_below_neighbour(items: list[Item], i: int, head: int, *, clause: bool)
             second.first("advmod", word)
             return True
         items[i].label = "advmod"
+    if after and after.tag == "CD" and i + 1 != head:
+        if word.tag == "CD":
+            after.first("compound", word)  # two million people
+            return True
+        if word.form.lower() in ("about", "around"):
+            word.tag, word.pos = "RB", "ADV"
+            after.first("advmod", word)
+            return True
     modifies = word.tag in ("RB", "RBR", "RBS") and (not clause or word.form in DEGREE)
     if after and i + 1 != head and modifies and (after.tag in GRADED or word.form in DEGREE):
         after.first("advmod", word)

@@ -139,7 +139,7 @@ def tag_word(
         lemma = next((lemma for tag, lemma in options if _fits(tag, given)), None)
         if lemma is None:
             lemma = word if given == "NNP" or word[0].isupper() else word.lower()
-        return given, lemma, _coarse(given, lemma, before)
+        return given, lemma, _coarse(given, lemma)
     if word[0].isdigit():
         if word.endswith(("-year-old", "th", "st", "nd", "rd", "-day", "-month", "-page")):
             return "JJ", word, "ADJ"
@@ -167,7 +167,7 @@ def tag_word(
     lemma = next((lemma for t, lemma in options if _fits(t, tag)), word.lower())
     if word.lower() == "her" and tag == "PRP":
         lemma = "she"
-    return tag, lemma, _coarse(tag, lemma, before)
+    return tag, lemma, _coarse(tag, lemma)
 
 
 def _fits(listed: str, tag: str) -> bool:
@@ -185,7 +185,7 @@ def _special(
     if word == "'":
         return "POS"
     if word.lower() == "that":
-        return "IN" if clause else "WDT" if code == "s" and last and not before else "DT"
+        return "IN" if clause else "DT"
     if word.lower() == "her":
         return "PRP" if last else "PRP$"
     if word.lower() == "there" and code == "s":
@@ -218,7 +218,7 @@ def _verb(tags: Sequence[str], before: Sequence[Node], code: str) -> str | None:
     return "VBP" if "VBP" in tags else "VBN" if "VBN" in tags else None
 
 
-def _coarse(tag: str, lemma: str, before: Sequence[Node]) -> str:
+def _coarse(tag: str, lemma: str) -> str:
     if tag in (",", ".", ":", "``", "''"):
         return "PUNCT"
     if lemma == "not":

@@ -144,6 +144,11 @@ class Reader:
         code = token.strip("~(")
         label, clause = LABELS.get(code, (code, False))
         node = self._bracket(tokens, code, clause=clause)
+        if not clause and node.tag == "DT":
+            node.pos = "PRON"
+        if code == "r":
+            first = next(node.words())
+            first.tag = "WDT" if first.form == "that" else first.tag
         if token[0] != "~":
             return Item(node, label)
         if code == "a":  # by May: by whom, or by when?

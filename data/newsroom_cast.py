@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from newsroom_trees import Node, mark
@@ -102,7 +103,7 @@ class Cast:
             return self._organisation(role, kind)
         return self._person(role, form, kind)
 
-    def _once(self, role: str, choose) -> list[str]:  # type: ignore[no-untyped-def]
+    def _once(self, role: str, choose: Callable[[], list[str]]) -> list[str]:
         if role not in self._chosen:
             self._chosen[role] = choose()
         return self._chosen[role]
@@ -114,9 +115,7 @@ class Cast:
             lemma = ("he", "she")[sex] if tag == "PRP" else PRONOUNS[form][sex]
             return Node(PRONOUNS[form][sex], tag, lemma)
         first, last = self._once(role, lambda: [self.pick((MEN, WOMEN)[sex]), self.pick(SURNAMES)])
-        if form == "first":
-            return mark(Node(first, "NNP"), "PER")
-        if form != "last" and (role not in self._met or self.rng.random() < 0.1):
+        if role not in self._met or self.rng.random() < 0.1:
             self._met.add(role)
             return mark(Node(first, "NNP").after("flat", Node(last, "NNP")), "PER")
         return mark(Node(last, "NNP"), "PER")

@@ -190,7 +190,9 @@ class Reader:
                 quoted = False
                 continue
             starred, word = token[0] == "*" and len(token) > 1, token.removeprefix("*")
-            word, given, label = _WORD.fullmatch(word).groups("")
+            if not (match := _WORD.fullmatch(word)):
+                raise NotationError(f"neither word, word/TAG nor word/TAG:label: {word!r}")
+            word, given, label = match.groups("")
             plain = [x for x in raw[i + 1 :] if not isinstance(x, Item) and x not in GLUED]
             named = i + 1 < len(raw) and isinstance(raw[i + 1], Item) and not raw[i + 1].code
             if word in TITLES.split() and named:

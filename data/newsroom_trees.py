@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_POS = {
+POS = {
     "NN": "NOUN", "NNS": "NOUN", "NNP": "PROPN", "VB": "VERB", "VBD": "VERB", "VBG": "VERB",
     "VBN": "VERB", "VBP": "VERB", "VBZ": "VERB", "MD": "AUX", "DT": "DET", "IN": "ADP",
     "JJ": "ADJ", "RB": "ADV", "PRP": "PRON", "PRP$": "PRON", "WP": "PRON", "WDT": "PRON",
-    "EX": "PRON", "CD": "NUM", "CC": "CCONJ", "TO": "PART", "POS": "PART", "$": "SYM",
+    "EX": "PRON", "WP$": "PRON", "WRB": "ADV", "RBR": "ADV", "RBS": "ADV", "JJR": "ADJ",
+    "JJS": "ADJ", "RP": "ADP", "PDT": "DET", "UH": "INTJ", "CD": "NUM", "CC": "CCONJ",
+    "TO": "PART", "POS": "PART", "$": "SYM",
 }  # fmt: skip
 
 
@@ -61,12 +63,6 @@ def mark(node: Node, label: str) -> Node:
     return node
 
 
-def punct(form: str, *, glued: bool = True) -> Node:
-    """Return a punctuation mark."""
-    tag = {"?": ".", "“": "``", "”": "''"}.get(form, form)
-    return Node(form, tag, pos="PUNCT", glued=glued)
-
-
 def rows(root: Node) -> list[str]:
     """Return the tree's CoNLL-U rows; MISC holds SpaceAfter and NER."""
     order = list(root.words())
@@ -76,7 +72,7 @@ def rows(root: Node) -> list[str]:
     for i, word in enumerate(order):
         misc = ["SpaceAfter=No"] if i + 1 < len(order) and order[i + 1].glued else []
         misc += [f"NER={word.ent}"] if word.ent else []
-        pos = word.pos or _POS[word.tag]
+        pos = word.pos or POS[word.tag]
         lemma = word.lemma or (word.form if pos == "PROPN" else word.form.lower())
         columns = [str(i + 1), word.form, lemma, pos, word.tag, "_", str(head.get(id(word), 0))]
         lines.append("\t".join([*columns, word.dep, "_", "|".join(misc) or "_"]))

@@ -93,9 +93,10 @@ def load(
         source: ``"newsroom"`` (comes with trfnb), ``"ud_ewt"`` or ``"ud_gum"`` (see `fetch`), a
             HuggingFace dataset or a dict of such, or a path or URL, also of a compressed file:
             CoNLL-U (``.conllu``), columns of entity labels (``.conll``, ``.iob``, ``.bio``,
-            ``.bmes``, …, see `read_columns`), ``.spacy``, texts with categories or spans
-            (``.jsonl``, ``.json``, see `read_json`; ``.csv``, ``.tsv``, see `read_table`), or a
-            folder of such files or of a saved dataset.
+            ``.bmes``, …, see `read_columns`), ``.spacy`` (a Doc stays one text; senter learns from
+            those of several sentences), texts with categories or spans (``.jsonl``, ``.json``, see
+            `read_json`; ``.csv``, ``.tsv``, see `read_table`), or a folder of such files or of a
+            saved dataset.
         limit: Train on so many sentences at most.
         dev_limit: Choose on so many sentences at most; the same ones whatever the seed.
         seed: Order of the training sentences, and which of them a limit leaves.
@@ -128,16 +129,16 @@ def load(
             expected="sentences to train on and to choose on",
             got=f"{len(splits['train'])} and {len(splits['dev'])} (left out: "
             f"{dict(reading.skipped) or 'none'})",
-            hint="Give more sentences, or correct those that were skipped",
+            hint="Give more sentences or documents, or correct those that were skipped",
         )
-    order, dev = list(splits["train"]), splits["dev"]
+    order, kept = list(splits["train"]), splits["dev"]
     random.Random(seed).shuffle(order)
-    if dev_limit and dev_limit < len(dev):
-        chosen = random.Random(0).sample(range(len(dev)), dev_limit)
-        dev = [dev[i] for i in sorted(chosen)]
-    train, dev, test = _complete_cats([order[:limit], dev, splits["test"]])
-    notes = tuple(dict.fromkeys(reading.notes))
-    return Corpus(name, tuple(train), tuple(dev), tuple(test), dict(reading.skipped), notes, lang)
+    if dev_limit and dev_limit < len(kept):
+        chosen = random.Random(0).sample(range(len(kept)), dev_limit)
+        kept = [kept[i] for i in sorted(chosen)]
+    train, dev, test = _complete_cats([order[:limit], kept, splits["test"]])
+    skipped, notes = dict(reading.skipped), tuple(dict.fromkeys(reading.notes))
+    return Corpus(name, train, dev, test, skipped, notes, lang)
 
 
 def embedded() -> Path:
@@ -292,7 +293,7 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
     return {part: [sentences[i] for i in sorted(chosen)] for part, chosen in held.items()}
 
 
-def _complete_cats(splits: Sequence[list[Sentence]]) -> list[list[Sentence]]:
+def _complete_cats(splits: Sequence[Sequence[Sentence]]) -> list[tuple[Sentence, ...]]:
     """Give every category to sentences whose label says that there are no others.
 
     spaCy takes a category that is not there for unknown, and would learn nothing from it.
@@ -300,10 +301,10 @@ def _complete_cats(splits: Sequence[list[Sentence]]) -> list[list[Sentence]]:
     names = sorted({name for split in splits for s in split for name in s.cats or ()})
     zeros = dict.fromkeys(names, 0.0)
     return [
-        [
+        tuple(
             s if s.cats is None or s.open_cats else replace(s, cats={**zeros, **s.cats})
             for s in split
-        ]
+        )
         for split in splits
     ]
 

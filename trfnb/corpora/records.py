@@ -219,7 +219,8 @@ def _sentence(record: Any, offsets: bool, reading: Reading) -> Sentence | None:
         if "spans" in layers:
             layers |= _aligned(doc, layers["spans"], reading)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _bad('a record as its tool writes it, or {"text": …, "label": …}', error) from error
+        why = f"{type(error).__name__}: {error}"
+        raise _bad('a record as its tool writes it, or {"text": …, "label": …}', why) from error
     if not layers:
         raise _bad('"label", "cats", "spans" or their like (column=… names it)', list(record))
     if len(record.get("ner_tags", doc)) != len(doc):
@@ -234,7 +235,7 @@ def _sentence(record: Any, offsets: bool, reading: Reading) -> Sentence | None:
 
 
 def _bad(expected: str, got: Any) -> BadSentenceError:
-    return BadSentenceError(expected, repr(got)[:80], "malformed record")
+    return BadSentenceError(expected, repr(got)[:120], "malformed record")
 
 
 def _from_label_studio(record: Mapping[str, Any], reading: Reading) -> dict[str, Any]:

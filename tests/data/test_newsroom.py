@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trfnb.corpora import Corpus, load
-from trfnb.corpora.conllu import tree_fault
+from trfnb.corpora.columns import tree_fault
 from trfnb.corpora.loading import embedded
 
 DATA = Path(__file__).parents[2] / "data"

@@ -36,7 +36,7 @@ def _run(*arguments: str) -> str:
 
 
 def _words(corpus: Corpus, split: str) -> set[str]:
-    return {word for sentence in corpus.sentences(split) for word in sentence.words}
+    return {word for sentence in corpus.splits[split] for word in sentence.words}
 
 
 def test_the_maker_reproduces_the_data(tmp_path: Path) -> None:
@@ -54,14 +54,14 @@ def test_the_readme_has_the_measured_difficulty() -> None:
 def test_three_splits_load_from_the_checkout(corpus: Corpus) -> None:
     assert (corpus.name, corpus.skipped) == ("newsroom", {})
     assert {"tagger", "parser", "ner", "textcat"} <= set(corpus.tasks)
-    sizes = [len(corpus.sentences(split)) for split in SPLITS]
+    sizes = [len(corpus.splits[split]) for split in SPLITS]
     assert sizes == pytest.approx([1800, 400, 400], abs=10)
     assert embedded() == DATA / "newsroom"
     assert sum(path.stat().st_size for path in embedded().iterdir()) < 1_600_000
 
 
 def test_sentences_are_well_formed(corpus: Corpus) -> None:
-    for sentence in (s for split in SPLITS for s in corpus.sentences(split)):
+    for sentence in (s for split in SPLITS for s in corpus.splits[split]):
         heads = sentence.heads
         assert heads is not None
         assert tree_fault(heads) is None
@@ -72,7 +72,7 @@ def test_sentences_are_well_formed(corpus: Corpus) -> None:
 
 
 def test_entities_are_what_they_look_like(corpus: Corpus) -> None:
-    for sentence in (s for split in SPLITS for s in corpus.sentences(split)):
+    for sentence in (s for split in SPLITS for s in corpus.splits[split]):
         for start, end, label in sentence.ents or ():
             words = sentence.words[start:end]
             assert (words[0] == "$") == (label == "MONEY"), sentence.text
@@ -84,15 +84,15 @@ def test_entities_are_what_they_look_like(corpus: Corpus) -> None:
 def test_splits_share_neither_documents_nor_sentences(corpus: Corpus) -> None:
     for one, other in combinations(SPLITS, 2):
         for value in ("doc_id", "text"):
-            shared = {getattr(s, value) for s in corpus.sentences(one)} & {
-                getattr(s, value) for s in corpus.sentences(other)
+            shared = {getattr(s, value) for s in corpus.splits[one]} & {
+                getattr(s, value) for s in corpus.splits[other]
             }
             assert not shared, (one, other)
 
 
 def test_documents_are_stories_of_one_category(corpus: Corpus) -> None:
     documents: dict[str | None, list[str]] = {}
-    for sentence in (s for split in SPLITS for s in corpus.sentences(split)):
+    for sentence in (s for split in SPLITS for s in corpus.splits[split]):
         (category,) = (name for name, value in (sentence.cats or {}).items() if value)
         documents.setdefault(sentence.doc_id, []).append(category)
     assert all(4 <= len(categories) <= 9 for categories in documents.values())
@@ -107,7 +107,7 @@ def test_documents_are_stories_of_one_category(corpus: Corpus) -> None:
 def test_words_are_ambiguous_across_layers(corpus: Corpus) -> None:
     labels: dict[str, set[str]] = {}
     tags: dict[str, set[str]] = {}
-    for sentence in corpus.sentences("train"):
+    for sentence in corpus.splits["train"]:
         for start, end, label in sentence.ents or ():
             if end - start == 1:
                 labels.setdefault(sentence.words[start], set()).add(label)

@@ -7,7 +7,7 @@ neither transformers nor a notebook library.
 from .experiments import weights  # noqa: F401  configs name what it holds
 from .pipe.factories import make_transformer, register
 from .pipe.registries import registry
-from .pretraining import masking, objectives, teacher, text, weights  # noqa: F401  configs name
+from .pretraining import masking, objectives, text, weights  # noqa: F401  configs name
 from .vectors import embed, store  # noqa: F401  architectures, key maps, tables
 
 register()

@@ -57,7 +57,6 @@ def test_spans_are_longer_than_single_words():
 
     assert mean_run(RandomMask()) == pytest.approx(1.18, abs=0.05)
     assert mean_run(SpanMask()) > 3.5
-    assert mean_run(SpanMask(longest=1)) == pytest.approx(1.18, abs=0.05)
 
 
 def test_the_first_words_are_hidden_as_often_as_others():
@@ -67,9 +66,9 @@ def test_the_first_words_are_hidden_as_often_as_others():
 
 
 def test_a_mixture_follows_one_strategy_a_text():
-    mixed = MixedMask(RandomMask(0.01), RandomMask(0.9), weights=[1, 3])
+    mixed = MixedMask(RandomMask(0.01), RandomMask(0.9))
     shares = np.array([mixed(np.arange(200), rng(i)).mean() for i in range(300)])
-    assert (shares > 0.5).mean() == pytest.approx(0.75, abs=0.07)
+    assert (shares > 0.5).mean() == pytest.approx(0.5, abs=0.09)
 
 
 def test_something_is_always_hidden():
@@ -84,10 +83,7 @@ def test_something_is_always_hidden():
     [
         lambda: RandomMask(0.0),
         lambda: WholeWordMask(1.0),
-        lambda: SpanMask(0.1, success=0),
         lambda: MixedMask(),
-        lambda: MixedMask(RandomMask(), weights=[0]),
-        lambda: MixedMask(RandomMask(), weights=[1, 2]),
     ],
 )
 def test_bad_settings_are_refused(make):
@@ -96,7 +92,7 @@ def test_bad_settings_are_refused(make):
 
 
 def test_strategies_pickle():
-    mixed = MixedMask(SpanMask(0.3), WholeWordMask(), weights=[1, 2])
+    mixed = MixedMask(SpanMask(0.3), WholeWordMask())
     for one in (RandomMask(0.2), mixed):
         copied = pickle.loads(pickle.dumps(one))
         np.testing.assert_array_equal(copied(GROUPS, rng()), one(GROUPS, rng()))

@@ -9,7 +9,6 @@ from small_runs import TOK2VEC
 from spacy.ml.models.tok2vec import (
     CharacterEmbed,
     MaxoutWindowEncoder,
-    MishWindowEncoder,
     MultiHashEmbed,
     build_Tok2Vec_model,
 )
@@ -58,7 +57,6 @@ def gradients(model):
         (hashed(), maxout(1)),
         (hashed(), maxout(3)),
         (hashed(), maxout(2, window=2)),
-        (hashed(), MishWindowEncoder(width=8, window_size=1, depth=2)),
     ],
 )
 @pytest.mark.parametrize("rows", [[0], [1, 7, 8, 12], list(range(17))])
@@ -106,15 +104,14 @@ def test_any_layer_reads_the_words_given_with_the_spaces_of_the_docs():
     np.testing.assert_array_equal(vectors, model.predict([other])[0])
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.2)])
-def test_the_faster_products_are_the_same_products(precision, tolerance):
+def test_the_faster_products_are_the_same_products():
     model = built(hashed(), maxout(2))
     docs = [NLP.make_doc(text) for text in TEXTS if text]
     before = model.predict(docs)
     saved = model.to_bytes()
-    use_fast_gemm(model, precision)
+    use_fast_gemm(model)
     for a, b in zip(before, model.predict(docs), strict=True):
-        np.testing.assert_allclose(a, b, atol=tolerance)
+        np.testing.assert_allclose(a, b, atol=1e-5)
     assert model.to_bytes() == saved
 
 
@@ -130,10 +127,10 @@ def test_layers_without_vectors_of_tokens_are_refused():
     nlp.add_pipe("textcat")
     for label in ("X", "Y"):
         nlp.get_pipe("textcat").add_label(label)
-    refused(nlp, "ner", "", "expected one of the pipeline's (sentencizer, textcat), got 'ner'")
-    refused(nlp, "sentencizer", "", "has no model")
+    refused(nlp, "ner", "", "that have a model (textcat), got 'ner'")
+    refused(nlp, "sentencizer", "", "got 'sentencizer'")
     refused(nlp, "textcat", "body", "layer expected one of those that 'textcat' names ('tok2vec', ")
-    refused(nlp, "textcat", "", "expected a layer that reads a doc by itself, got one that cannot")
+    refused(nlp, "textcat", "", "expected a layer that reads a doc by itself, got: ")
     nlp.initialize(lambda: [Example.from_dict(nlp.make_doc("a b"), {"cats": {"X": 1, "Y": 0}})])
     refused(nlp, "textcat", "", "maps docs to one array of token vectors for each doc, got")
 

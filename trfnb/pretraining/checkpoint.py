@@ -8,13 +8,11 @@ follow from the seed and the update's number, so that no random state is needed.
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -31,10 +29,8 @@ logger = logging.getLogger("spacy")
 
 _MOMENTS = ("mom1", "mom2", "averages")
 # Settings that may change when a run is resumed: its ends and its pace.
-_FREE = {
-    "pretraining.max_epochs",
-    *(f"{SECTION}.{n}" for n in ("max_steps", "max_seconds", "patience")),
-    *(f"{SECTION}.{n}" for n in ("keep", "save_every", "workers")),
+_FREE = {"pretraining.max_epochs"} | {
+    f"{SECTION}.{name}" for name in ("max_steps", "max_seconds", "patience", "keep", "save_every")
 }
 
 
@@ -59,18 +55,19 @@ class Checkpoints:
         """Write a checkpoint, and remove the oldest ones."""
         arrays: dict[str, NDArray[Any]] = {}
         updates: dict[str, int] = {}
-        for name, key, value, _ in parameters(model):
-            arrays[f"weights/{name}"] = to_numpy(value)
+        for name, key, value in parameters(model):
+            arrays[f"weights/{name}"] = _to_numpy(value)
             for moment in _MOMENTS:
                 held = getattr(optimizer, moment) or {}
                 if key in held:
-                    arrays[f"{moment}/{name}"] = to_numpy(held[key])
+                    arrays[f"{moment}/{name}"] = _to_numpy(held[key])
             if key in optimizer.nr_update:
                 updates[name] = optimizer.nr_update[key]
         metadata = {"state": json.dumps(state | {"updates": updates})}
         with atomic_write(self.folder / f"checkpoint-{step}.safetensors", "wb") as file:
             file.write(save(arrays, metadata))
-        for old in self.found()[: -self.keep]:
+        # Hidden ones are what a killed process wrote aside.
+        for old in [*self.found()[: -self.keep], *self.folder.glob(".checkpoint-*")]:
             old.unlink()
 
     def state(self) -> dict[str, Any] | None:
@@ -89,49 +86,40 @@ class Checkpoints:
         """
         path = self.found()[-1]
         arrays = load_file(path)
-        ops: Any = model.ops
-        shapes = {f"weights/{n}": tuple(value.shape) for n, _, value, _ in parameters(model)}
+        shapes = {f"weights/{name}": tuple(value.shape) for name, _, value in parameters(model)}
         saved = {n: one.shape for n, one in arrays.items() if n.startswith("weights/")}
-        if different := sorted(n for n, _ in shapes.items() ^ saved.items()):
+        if different := sorted({n for n, _ in shapes.items() ^ saved.items()}):
             raise PretrainingError(
                 f"{path}: expected the parameters of the model that the config builds, got others: "
                 f"{', '.join(different[:5])}. Resume with the config of the first run."
             )
-        for name, key, value, _ in parameters(model):
+        ops: Any = model.ops
+        for name, key, value in parameters(model):
             if isinstance(value, torch.Tensor):
                 value.data.copy_(torch.from_numpy(arrays[f"weights/{name}"]))
             else:
                 value[...] = ops.asarray(arrays[f"weights/{name}"])
             for moment in _MOMENTS:
-                held = getattr(optimizer, moment)
-                if f"{moment}/{name}" in arrays and held is not None:
-                    held[key] = ops.asarray(arrays[f"{moment}/{name}"])
+                if f"{moment}/{name}" in arrays:
+                    getattr(optimizer, moment)[key] = ops.asarray(arrays[f"{moment}/{name}"])
             if name in updates:
                 optimizer.nr_update[key] = updates[name]
 
 
-def parameters(model: Model) -> Iterator[tuple[str, tuple[int, str], Any, Any]]:
-    """Yield each parameter's name, its key in an optimiser, its value and gradient.
+def parameters(model: Model) -> Iterator[tuple[str, tuple[int, str], Any]]:
+    """Yield each parameter's name, its key in an optimiser, and its value, Thinc's or torch's.
 
     Names are places in the model: they hold in another process, where Thinc's keys, which count
-    the layers that a process made, do not. Value and gradient are Thinc's or torch's, live.
+    the layers that a process made, do not.
     """
     for place, node in enumerate(model.walk()):
         for name in node.param_names:
             if node.has_param(name):
-                gradient = node.get_grad(name) if node.has_grad(name) else None
-                yield f"{place}.{name}", (node.id, name), node.get_param(name), gradient
+                yield f"{place}.{name}", (node.id, name), node.get_param(name)
         for number, shim in enumerate(node.shims):
             if isinstance(getattr(shim, "_model", None), torch.nn.Module):
                 for name, value in shim._model.named_parameters():
-                    yield f"{place}.{number}.{name}", (shim.id, name), value, value.grad
-
-
-def to_numpy(value: Any) -> NDArray[Any]:
-    """Return a copy of an array of any library."""
-    if isinstance(value, torch.Tensor):
-        return np.array(value.detach().cpu().numpy())
-    return np.array(value.get() if hasattr(value, "get") else value)
+                    yield f"{place}.{number}.{name}", (shim.id, name), value
 
 
 def replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
@@ -145,20 +133,17 @@ def replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
             one.step()
 
 
-def identity(config: Config, text: Path | None, processes: int) -> dict[str, Any]:
+def identity(config: Config, text: Path) -> dict[str, Any]:
     """Return what must be the same when a run is resumed: settings, text, and threads.
 
     Args:
         config: The whole config, with values in the place of variables.
-        text: A file or folder; None where a user's own reader gives the text.
-        processes: Of torchrun.
+        text: A file or folder.
     """
-    settings = {name: one for name, one in dict_to_dot(config).items() if name not in _FREE}
-    sizes: dict[str, int] = {}
-    if text is not None:
-        root = text if text.is_dir() else text.parent
-        sizes = {str(file.relative_to(root)): file.stat().st_size for file in text_files(text)}
-    found = {"settings": settings, "text": sizes, "threads": [torch.get_num_threads(), processes]}
+    found = {name: one for name, one in dict_to_dot(config).items() if name not in _FREE}
+    root = text if text.is_dir() else text.parent
+    found |= {f"text {p.relative_to(root)}": p.stat().st_size for p in text_files(text)}
+    found["threads"] = torch.get_num_threads()
     # As JSON gives it back: numbers as keys become text, tuples lists.
     return dict(json.loads(json.dumps(found, default=str)))
 
@@ -169,60 +154,43 @@ def check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) -> 
     Raises:
         PretrainingError: the config or the text is another one.
     """
-    if changed := _different(first["settings"], now["settings"]):
-        raise PretrainingError(
-            f"{folder}: expected the config of the first run, got another "
-            f"{', '.join(changed[:6])}. Give {folder / 'config.cfg'}, or pretrain into another "
-            "folder."
-        )
-    if changed := _different(first["text"], now["text"]):
-        raise PretrainingError(
-            f"{folder}: expected the text of the first run, got files of other names or sizes "
-            f"({', '.join(changed[:3])}). Give that text, or pretrain into another folder."
-        )
-    if first["threads"] != now["threads"]:
+    changed = sorted(name for name in {*first, *now} if first.get(name) != now.get(name))
+    if changed == ["threads"]:
         logger.warning(
-            "%s: the first run had threads and processes %s, this one has %s: sums are rounded "
-            "in another order, and the weights will differ a little from an unbroken run's.",
+            "%s: the first run had %d threads, this one has %d: sums are rounded in another order, "
+            "and the weights will differ a little from an unbroken run's.",
             folder,
             first["threads"],
             now["threads"],
+        )
+    elif changed:
+        raise PretrainingError(
+            f"{folder}: expected the settings and the text of the first run, got another "
+            f"{', '.join(changed[:6])}. Give {folder / 'config.cfg'} and files of the same names "
+            "and sizes, or pretrain into another folder."
         )
 
 
 def folder_problems(folder: Path, resume: bool) -> list[str]:
     """Return why a folder cannot take a run; empty if it can."""
-    there = _existing(folder)
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        return [
-            f"{folder} expected a folder to write in, got {there}, which cannot take files "
-            f"({error.strerror}). Name another."
-        ]
-    ours = bool(Checkpoints(folder).found()) or (folder / "log.csv").exists()
-    if ours and not resume:
-        return [
-            f"{folder} expected a new or empty folder, got one with a run in it. Resume that run "
-            "(--resume), or name another folder."
-        ]
-    traces = ("log.jsonl", "model[0-9]*.bin", "model-last*", "model-best*")
-    found = sorted(path.name for trace in traces for path in folder.glob(trace))
-    if found and not ours:
-        return [
-            f"{folder} expected a new folder or a run to resume, got what another program left "
-            f"({', '.join(found[:3])}). Name another folder."
-        ]
-    return []
+    # What a killed process wrote aside is hidden.
+    there = sorted(path.name for path in folder.glob("[!.]*"))
+    if not there or (resume and "log.csv" in there):
+        return []
+    wanted = "a run to resume" if resume else "a new or empty folder"
+    return [
+        f"{folder} expected {wanted}, got a folder with {', '.join(there[:3])}. Name another"
+        + ("." if resume else ", or resume the run that is in it (--resume).")
+    ]
 
 
 def room_problems(folder: Path, model: Model, keep: int) -> list[str]:
     """Return whether a disk is too full for a run that keeps so many checkpoints."""
-    weights = sum(int(np.prod(value.shape)) * 4 for _, _, value, _ in parameters(model))
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    weights = sum(_to_numpy(value).nbytes for _, _, value in parameters(model))
     # Adam keeps two moments and an average of each weight; one checkpoint more while writing, and
     # two models, each written aside first.
-    need, free = weights * (4 * (keep + 1) + 3), shutil.disk_usage(_existing(folder)).free
+    need, free = weights * (4 * (keep + 1) + 3), shutil.disk_usage(there).free
     if free >= need:
         return []
     return [
@@ -231,11 +199,7 @@ def room_problems(folder: Path, model: Model, keep: int) -> list[str]:
     ]
 
 
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
-
-
-def _different(first: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    missing = object()
-    names = sorted({*first, *now})
-    return [name for name in names if first.get(name, missing) != now.get(name, missing)]
+def _to_numpy(value: Any) -> NDArray[Any]:
+    """Return an array of any library as NumPy's."""
+    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+    return array.get() if hasattr(array, "get") else array

@@ -1,7 +1,7 @@
 """Configs: what pretrains a pipeline's layer, what starts from the result, and how both resolve."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rat
 
 from trfnb.pretraining.text import (
     PretrainingError,
+    RawText,
     Stream,
     held_out,
     refuse,
     text_of,
-    text_problems,
 )
-from trfnb.pretraining.tok2vec import SAMPLE, Precision, pretrained_layer, use_fast_gemm
+from trfnb.pretraining.tok2vec import SAMPLE, pretrained_layer, use_fast_gemm
 
 logger = logging.getLogger("spacy")
 
@@ -61,11 +61,8 @@ class LoopSettings(BaseModel):
         log_every: Updates between two rows of log.csv.
         patience: End after so many dev losses without a lower one; 0 never does.
         save_every: Updates between two checkpoints.
-        keep: How many checkpoints, and models of epochs, to keep.
-        shuffle: Mix docs that stand near each other in the text.
-        shard_size: Characters that are mixed together.
-        workers: Processes that tokenise ahead.
-        precision: Of matrix products: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bf16 where native.
+        keep: How many checkpoints to keep.
+        shard_size: Characters of text whose docs are mixed together.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -78,10 +75,7 @@ class LoopSettings(BaseModel):
     patience: NonNegativeInt = 0
     save_every: PositiveInt = 200
     keep: PositiveInt = 3
-    shuffle: bool = True
     shard_size: PositiveInt = 400_000
-    workers: NonNegativeInt = 0
-    precision: Precision = "fp32"
 
 
 def pretraining_config(
@@ -186,7 +180,6 @@ class Setup:
         stream: The text.
         dev: Docs for the dev loss.
         max_epochs: Passes over the text.
-        n_save_epoch: Epochs between two models, as in spaCy.
     """
 
     config: Config
@@ -198,29 +191,29 @@ class Setup:
     stream: Stream
     dev: list[Doc]
     max_epochs: int
-    n_save_epoch: int | None
 
 
-def set_up(config: Config, code: str | Path | None = None) -> Setup:
+def set_up(config: Config) -> Setup:
     """Resolve a config that ``spacy pretrain`` takes too, and check all there is to check.
-
-    Args:
-        config: As a user gives it.
-        code: A file of registered functions, for processes that tokenise.
 
     Raises:
         ValueError: settings, text, or component cannot be used.
     """
     config = filled(config).copy()
+    settings = _loop_settings(config)
     objective = config["pretraining"]["objective"]
     objective.update(_OURS.get(objective["@architectures"], {}))
-    settings = _loop_settings(config)
-    _leave_out_weights(config.setdefault("initialize", {}))
+    # What would load the weights that are made here: one config may serve both commands.
+    initialize = config.setdefault("initialize", {})
+    initialize["init_tok2vec"] = None
+    callback = initialize.get("after_init") or {}
+    if callback.get("@callbacks") == "trfnb.LoadPretrained.v1":
+        initialize["after_init"] = None
     nlp = load_model_from_config(config, auto_fill=True)
     whole = nlp.config.interpolate()
     block: dict[str, Any] = registry.resolve(whole["pretraining"], schema=ConfigSchemaPretrain)
     seed = whole["training"]["seed"] or 0
-    text = text_of(_reader(whole, block["corpus"]), nlp)
+    text = _text(whole, block["corpus"])
     fix_random_seed(seed)
     with nlp.select_pipes(enable=[]):
         nlp.initialize()
@@ -228,7 +221,7 @@ def set_up(config: Config, code: str | Path | None = None) -> Setup:
     model = block["objective"](nlp.vocab, layer)
     model.initialize(X=[nlp.make_doc(SAMPLE)])
     set_dropout_rate(model, block["dropout"])
-    use_fast_gemm(model, settings.precision)
+    use_fast_gemm(model)
     numbers, dev = held_out(nlp, text, settings.dev_words)
     if settings.dev_words and not dev:
         problem = (
@@ -238,29 +231,9 @@ def set_up(config: Config, code: str | Path | None = None) -> Setup:
         )
         refuse([problem] if settings.patience else [])
         logger.warning(problem)
-    stream = Stream(
-        nlp,
-        text,
-        block["batcher"],
-        numbers,
-        settings.shard_size,
-        settings.shuffle,
-        seed,
-        settings.workers,
-        code,
-    )
-    return Setup(
-        nlp.config,
-        settings,
-        seed,
-        nlp,
-        model,
-        block["optimizer"],
-        stream,
-        dev,
-        block["max_epochs"],
-        block["n_save_epoch"],
-    )
+    stream = Stream(nlp, text, block["batcher"], numbers, settings.shard_size, seed)
+    optimizer, epochs = block["optimizer"], block["max_epochs"]
+    return Setup(nlp.config, settings, seed, nlp, model, optimizer, stream, dev, epochs)
 
 
 def _loop_settings(config: Config) -> LoopSettings:
@@ -289,17 +262,7 @@ def _loop_settings(config: Config) -> LoopSettings:
     return settings
 
 
-def _leave_out_weights(initialize: dict[str, Any]) -> None:
-    """Take out what loads the weights that are made here: one config may serve both commands."""
-    callback = initialize.get("after_init") or {}
-    ours = callback.get("@callbacks") == "trfnb.LoadPretrained.v1"
-    for name in ("init_tok2vec", "after_init") if ours else ("init_tok2vec",):
-        if initialize.get(name) is not None:
-            logger.info("[initialize] %s is not followed: these weights are made here.", name)
-        initialize[name] = None
-
-
-def _reader(config: Config, name: str) -> Callable[[Language], Any]:
+def _text(config: Config, name: str) -> RawText:
     try:
         block = dot_to_object(config, name)
     except KeyError:
@@ -308,8 +271,4 @@ def _reader(config: Config, name: str) -> Callable[[Language], Any]:
             f"[pretraining] corpus expected a block of the config ({known}), got {name!r}. Name "
             "one of these."
         ) from None
-    # spaCy's readers fail late, or not at all, without a path.
-    if isinstance(block, dict) and "path" in block:
-        refuse(text_problems(None if block["path"] is None else Path(block["path"])))
-    reader: Callable[[Language], Any] = registry.resolve({"corpus": block})["corpus"]
-    return reader
+    return text_of(registry.resolve({"corpus": block})["corpus"])

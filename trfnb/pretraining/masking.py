@@ -23,6 +23,7 @@ Hidden = NDArray[np.bool_]
 Strategy = Callable[[Groups, np.random.Generator], Hidden]
 
 MASK = "[MASK]"
+LONGEST_SPAN = 10
 
 
 @registry.misc("trfnb.RandomMask.v1")
@@ -59,38 +60,25 @@ class WholeWordMask(RandomMask):
 @registry.misc("trfnb.SpanMask.v1")
 @dataclass(frozen=True)
 class SpanMask(RandomMask):
-    """Hide spans of groups until about a share of the units is hidden.
+    """Hide spans of 1 to 10 groups, 3.8 on average, until about a share of the units is hidden.
 
     Attributes:
         probability: The share.
-        success: A span ends after each group with this probability, so that its length is
-            geometric; 0.2 gives 3.8 groups on average once cut at ten.
-        longest: Groups of the longest span.
     """
-
-    success: float = 0.2
-    longest: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.success <= 1 or self.longest < 1:
-            raise ValueError(
-                "SpanMask expected 0 < success <= 1 and longest >= 1, got "
-                f"success={self.success!r}, longest={self.longest!r}."
-            )
 
     def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
         """Return which units to hide."""
-        lengths = np.arange(1, self.longest + 1)
-        chances = self.success * (1 - self.success) ** (lengths - 1)
+        # A span ends after each group with probability 0.2, and is cut at ten.
+        lengths = np.arange(1, LONGEST_SPAN + 1)
+        chances = 0.2 * 0.8 ** (lengths - 1)
         chances /= chances.sum()
         # Spans may overlap: a group stays open with (1 - start) to the power of the mean length.
         start = 1 - (1 - self.probability) ** (1 / float((lengths * chances).sum()))
         numbers, group = np.unique(groups, return_inverse=True)
         n = len(numbers)
-        hidden = np.zeros(n + self.longest, dtype=bool)
+        hidden = np.zeros(n + LONGEST_SPAN, dtype=bool)
         # Spans also begin before the text, so that its first words are as likely as all others.
-        begins = np.flatnonzero(rng.random(n + self.longest - 1) < start) - self.longest + 1
+        begins = np.flatnonzero(rng.random(n + LONGEST_SPAN - 1) < start) - LONGEST_SPAN + 1
         for first in begins:
             length = int(rng.choice(lengths, p=chances))
             hidden[max(first, 0) : max(first + length, 0)] = True
@@ -99,25 +87,20 @@ class SpanMask(RandomMask):
 
 @registry.misc("trfnb.MixedMask.v1")
 class MixedMask:
-    """Follow one of several strategies for each text.
+    """Follow one of several strategies for each text, each as often.
 
     Args:
         strategies: In a config, blocks below ``masking.*`` under any names.
-        weights: How often to follow each, in their order; all alike by default.
     """
 
-    def __init__(self, *strategies: Strategy, weights: list[float] | None = None) -> None:
-        shares = np.ones(len(strategies)) if weights is None else np.asarray(weights, dtype=float)
-        if not strategies or shares.shape != (len(strategies),) or (shares <= 0).any():
-            raise ValueError(
-                "MixedMask expected strategies and a positive weight for each, got "
-                f"{len(strategies)} strategies and the weights {weights!r}."
-            )
-        self.strategies, self.shares = strategies, shares / shares.sum()
+    def __init__(self, *strategies: Strategy) -> None:
+        if not strategies:
+            raise ValueError("MixedMask expected strategies to choose from, got none.")
+        self.strategies = strategies
 
     def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
         """Return which units to hide."""
-        return self.strategies[int(rng.choice(len(self.strategies), p=self.shares))](groups, rng)
+        return self.strategies[int(rng.integers(len(self.strategies)))](groups, rng)
 
 
 @registry.misc("trfnb.Replacement.v1")

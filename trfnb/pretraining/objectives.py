@@ -19,22 +19,27 @@ from spacy.tokens import Doc
 from spacy.util import get_lang_class
 from spacy.vectors import Mode
 from spacy.vocab import Vocab
-from thinc.api import Gelu, LayerNorm, Linear, Model, chain
+from thinc.api import Gelu, LayerNorm, Linear, Model, chain, reduce_mean
 from thinc.types import Floats2d
 from thinc.util import to_numpy
 
+from trfnb import models
+from trfnb.flow.precision import Precision
+from trfnb.flow.runtime import Runtime
+from trfnb.flow.spans import get_doc_spans
 from trfnb.flow.weights import EncoderShim
 from trfnb.flow.wordpieces import encode, max_wordpieces
+from trfnb.pipe.model import token_vector_model, transformer_model
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.heads import (
     DISTANCES,
     Loss,
     Prediction,
     Targets,
-    batch_loss,
     binary,
     cross_entropy,
     hidden_layer_head,
+    mean_loss,
     objective_model,
     one_hot,
     step_rng,
@@ -50,7 +55,7 @@ from trfnb.pretraining.masking import (
     corrupt_wordpieces,
     words_of,
 )
-from trfnb.pretraining.text import PretrainingError, records, refuse, text_problems
+from trfnb.pretraining.text import PretrainingError, refuse, text_problems, texts
 from trfnb.pretraining.tok2vec import encoder_shim, use_fast_gemm
 
 BYTES = 256
@@ -115,11 +120,10 @@ class PretrainVectors(HiddenWords):
     See https://spacy.io/api/architectures#pretrain_vectors. Words without a vector teach nothing.
 
     Attributes:
-        loss: Distance between a prediction and the vector: `cosine`, `squared` or
-            `von_mises_fisher`.
+        loss: Distance between a prediction and the vector: `cosine` or, as ``"L2"``, `squared`.
     """
 
-    loss: Literal["cosine", "L2", "vmf"] = "cosine"
+    loss: Literal["cosine", "L2"] = "cosine"
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
@@ -146,12 +150,10 @@ class PretrainWords(HiddenWords):
     Attributes:
         text: Where words are counted: a file or folder of raw text, as a rule the one trained on.
         size: How many words to tell apart.
-        sample: Records to count words in.
     """
 
     text: Path | None = None
     size: int = 4000
-    sample: int = 20_000
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
@@ -160,7 +162,7 @@ class PretrainWords(HiddenWords):
                 "The objective of words expected a text to count frequent words in, got none. Set "
                 "[pretraining.objective] text, e.g. to ${paths.raw_text}."
             )
-        words = frequent_words(Path(self.text), vocab, self.size, self.sample)
+        words = frequent_words(Path(self.text), vocab, self.size)
         if len(words) < 2:
             raise PretrainingError(f"{self.text}: expected a text of different words, got {words}.")
         targets = partial(word_targets, numbers={word: i for i, word in enumerate(words)})
@@ -192,6 +194,39 @@ class PretrainReplaced:
         return objective_model(vocab, tok2vec, head, task, replaced_targets, binary)
 
 
+@registry.architectures("trfnb.PretrainDistillation.v1")
+@dataclass(frozen=True)
+class PretrainDistillation:
+    """Predict a transformer's vector of every word: distillation.
+
+    The layer learns to give what the teacher's layer gives, through a linear map (as FitNets,
+    Romero et al., 2015, https://arxiv.org/abs/1412.6550, and TinyBERT, Jiao et al., 2020,
+    https://arxiv.org/abs/1909.10351, learn hidden states).
+
+    Attributes:
+        teacher: ``"minilm"``, a local path or a hub name.
+        layer: The teacher's layer; 0 is the embeddings' output, -1 the last.
+        loss: Distance between a prediction and the teacher's vector.
+        precision: Of the teacher's arithmetic.
+    """
+
+    teacher: str = "minilm"
+    layer: int = -1
+    loss: Literal["cosine", "L2"] = "cosine"
+    precision: Precision = "fp32"
+
+    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
+        """Put a head on a layer."""
+        source = models.path(self.teacher) if self.teacher == "minilm" else self.teacher
+        shared = transformer_model(EncoderShim(source), get_doc_spans, Runtime(self.precision))
+        # A token's vector is the mean of its wordpieces'.
+        teacher = token_vector_model(shared, reduce_mean(), layer=self.layer)
+        teacher.initialize()
+        head: Any = Linear(nO=teacher.get_dim("nO"))
+        targets = partial(teacher_targets, teacher)
+        return objective_model(vocab, tok2vec, head, all_words, targets, DISTANCES[self.loss])
+
+
 @registry.architectures("trfnb.PretrainWordpieces.v1")
 @dataclass(frozen=True)
 class PretrainWordpieces:
@@ -220,11 +255,10 @@ class PretrainWordpieces:
             )
         head: Any = chain(Gelu(), LayerNorm(), Linear())
         attrs = {
-            "share": (0, 1),
             "encoder": nodes[0],
             "masking": self.masking or WholeWordMask(),
             "replacement": self.replacement or Replacement(),
-            "loss": partial(batch_loss, cross_entropy),
+            "loss": partial(mean_loss, cross_entropy),
         }
         return Model(
             "pretraining_wordpieces",
@@ -242,6 +276,12 @@ def replaced_words(
     """Replace words by others, and look at all words."""
     words, hidden = corrupt(docs, strategy, Replacement(mask=0.0, other=1.0), rng)
     return words, np.ones(len(hidden), dtype=bool)
+
+
+def all_words(docs: Sequence[Doc], rng: np.random.Generator) -> tuple[list[list[str]], Hidden]:
+    """Hide nothing and look at all words."""
+    words = [words_of(doc) for doc in docs]
+    return words, np.ones(sum(map(len, words)), dtype=bool)
 
 
 def character_targets(
@@ -289,17 +329,16 @@ def vector_problems(docs: Sequence[Doc]) -> list[str]:
     ]
 
 
-def frequent_words(path: Path, vocab: Vocab, size: int, sample: int) -> list[str]:
-    """Return the most frequent words of a text's first records, most frequent first.
+def frequent_words(path: Path, vocab: Vocab, size: int) -> list[str]:
+    """Return the most frequent words of the first 20,000 texts, most frequent first.
 
     Equally frequent words are in the order of the alphabet, so that a second call agrees.
     """
     refuse(text_problems(path))
     tokenizer = get_lang_class(vocab.lang or "xx")().tokenizer
     counts: Counter[str] = Counter()
-    for record in islice(records(path, Counter()), sample):
-        words = [t.text for t in tokenizer(record)] if isinstance(record, str) else record[0]
-        counts.update(word for word in words if not word.isspace())
+    for text in islice(texts(path, Counter()), 20_000):
+        counts.update(token.text for token in tokenizer(text) if not token.is_space)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [word for word, _ in ranked[:size]]
 
@@ -325,6 +364,14 @@ def replaced_targets(
     return np.array(other, dtype="f")[rows][:, None]
 
 
+def teacher_targets(
+    teacher: Model, docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return (rows, width) vectors of a teacher."""
+    vectors: Any = teacher.predict(list(docs))
+    return np.concatenate([to_numpy(one) for one in vectors]).astype("f")[rows]
+
+
 def _init_wordpieces(model: Model[list[Doc], Prediction], X: Any = None, Y: Any = None) -> None:
     shim: EncoderShim = model.attrs["encoder"].shims[0]
     if shim.tokenizer.mask_token_id is None:
@@ -347,26 +394,15 @@ def _init_wordpieces(model: Model[list[Doc], Prediction], X: Any = None, Y: Any 
 def _predict_wordpieces(
     model: Model[list[Doc], Prediction], docs: Sequence[Doc], is_train: bool
 ) -> tuple[Prediction, Callable[[Floats2d], list[Doc]]]:
-    encoder, (number, of) = model.attrs["encoder"], model.attrs["share"]
+    encoder = model.attrs["encoder"]
     shim: EncoderShim = encoder.shims[0]
     limit = max_wordpieces(shim.tokenizer, shim.config)
     whole = encode(shim.tokenizer, [doc.text for doc in docs], limit)
     strategy, replacement = model.attrs["masking"], model.attrs["replacement"]
     mask_id = int(shim.tokenizer.mask_token_id)
     ids, hidden = corrupt_wordpieces(whole, strategy, replacement, mask_id, step_rng())
-    total = int(hidden.sum())
-    own = np.repeat(np.arange(len(docs)) % of == number, whole.lengths)
-    rows = np.flatnonzero(hidden[own])
-    if not len(rows):
-        return Prediction(None, None, total), lambda d_output: []
-    mine = replace(
-        whole,
-        ids=ids[own],
-        offsets=whole.offsets[own],
-        lengths=whole.lengths[number::of],
-        truncated=whole.truncated[number::of],
-    )
-    states, backprop_encoder = encoder(mine, is_train)
+    rows = np.flatnonzero(hidden)
+    states, backprop_encoder = encoder(replace(whole, ids=ids), is_train)
     layer = shim.layer_index(-1)
     vectors = states[layer]
     output, backprop_head = model.layers[1](vectors[rows], is_train)
@@ -377,4 +413,4 @@ def _predict_wordpieces(
         backprop_encoder({layer: d_vectors})
         return []
 
-    return Prediction(output, whole.ids[own][rows][:, None], total), backprop
+    return Prediction(output, whole.ids[rows][:, None]), backprop

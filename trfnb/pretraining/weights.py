@@ -81,13 +81,8 @@ def load_weights(
     """
     path = Path(path)
     target = pretrained_layer(nlp, component, layer)
+    there, _ = _arrays(target.to_bytes())
     arrays, encoders = _read(path, target)
-    nodes = {f"{i}.{node.name}": node for i, node in enumerate(target.walk())}
-    there: dict[str, Any] = {}
-    for place, node in nodes.items():
-        there |= {f"{place}.{name}": node.get_param(name) for name in node.param_names}
-        for shim in node.shims:
-            there |= {f"{place}.{n}": tensor for n, tensor in _tensors(shim.to_bytes()).items()}
     shapes = {name: tuple(array.shape) for name, array in there.items()}
     found = {name: tuple(array.shape) for name, array in arrays.items()}
     both = shapes.keys() & found.keys()
@@ -107,7 +102,8 @@ def load_weights(
             f"another model ({'; '.join(told)}). Nothing was loaded. Give the pipeline the "
             "architecture that was pretrained."
         )
-    for place, node in nodes.items():
+    for i, node in enumerate(target.walk()):
+        place = f"{i}.{node.name}"
         for name in node.param_names:
             array: Any = node.ops.asarray(arrays[f"{place}.{name}"])
             node.set_param(name, array.copy())
@@ -117,49 +113,55 @@ def load_weights(
 
 
 def _read(path: Path, target: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Read a file, or a transformer's folder.
-
-    Returns:
-        Thinc's and torch's arrays by place, layer and name; and transformers as bytes by place and
-        layer.
+    """Read a file, or a transformer's folder, as `_arrays` does.
 
     Raises:
         PretrainingError: it is not there, or no such file.
     """
     if not path.exists():
         raise PretrainingError(f"{path}: expected pretrained weights, got no such file. Check it.")
-    arrays: dict[str, Any] = {}
-    encoders: dict[str, bytes] = {}
     try:
-        if path.is_dir():
-            shim = EncoderShim(str(path))
-            shim.load()
-            places = [f"{i}.{n.name}" for i, n in enumerate(target.walk()) if n.shims]
-            # Where the target is no transformer, the arrays are named after none.
-            encoders[places[0] if places else "transformer"] = shim.to_bytes()
-        else:
-            saved: Any = srsly.msgpack_loads(path.read_bytes())
-            for i, node in enumerate(saved["nodes"]):
-                place = f"{i}.{node['name']}"
-                given = saved["params"][i].items()
-                arrays |= {f"{place}.{name}": value for name, value in given if value is not None}
-                if saved["shims"][i]:
-                    (encoders[place],) = saved["shims"][i]
-        for place, content in encoders.items():
-            arrays |= {f"{place}.{name}": tensor for name, tensor in _tensors(content).items()}
+        if not path.is_dir():
+            return _arrays(path.read_bytes())
+        shim = EncoderShim(str(path))
+        shim.load()
+        places = [f"{i}.{node.name}" for i, node in enumerate(target.walk()) if node.shims]
+        # Where the target is no transformer, the arrays are named after none.
+        place, content = next(iter(places), "transformer"), shim.to_bytes()
+        return _tensors(place, content), {place: content}
     except Exception as error:
         raise PretrainingError(
             f"{path}: expected weights as pretraining leaves them, got a file that cannot be read "
             f"so ({type(error).__name__}: {error}). Give model-last.bin, or a transformer's folder."
         ) from error
+
+
+def _arrays(content: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Take a saved layer apart.
+
+    Returns:
+        Thinc's and torch's arrays by place, layer and name; and transformers as bytes by place and
+        layer.
+    """
+    arrays: dict[str, Any] = {}
+    encoders: dict[str, bytes] = {}
+    saved: Any = srsly.msgpack_loads(content)
+    for i, node in enumerate(saved["nodes"]):
+        place = f"{i}.{node['name']}"
+        given = saved["params"][i].items()
+        arrays |= {f"{place}.{name}": value for name, value in given if value is not None}
+        if saved["shims"][i]:
+            (encoders[place],) = saved["shims"][i]
+            arrays |= _tensors(place, encoders[place])
     return arrays, encoders
 
 
-def _tensors(content: bytes) -> dict[str, Any]:
+def _tensors(place: str, content: bytes) -> dict[str, Any]:
     """Return a saved transformer's tensors by name, without an adapter's."""
     saved: Any = srsly.msgpack_loads(content)
     if "state" in saved:  # written by spacy-transformers
         saved = srsly.msgpack_loads(EncoderShim("saved").from_bytes(content).to_bytes())
     tensors = load_safetensors(saved["weights"]) if saved else {}
     # Older versions of transformers saved these constants too.
-    return {n: t for n, t in tensors.items() if not n.endswith(".position_ids")}
+    kept = {name: one for name, one in tensors.items() if not name.endswith(".position_ids")}
+    return {f"{place}.{name}": one for name, one in kept.items()}

@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from small_runs import TOK2VEC, config
 
-from trfnb.pretraining import PretrainingError, checkpoint, pretrain
-from trfnb.pretraining.checkpoint import Checkpoints, folder_problems
+from trfnb.pretraining import PretrainingError, pretrain, weights
+from trfnb.pretraining.loop import folder_problems
+from trfnb.pretraining.weights import checkpoint_state, checkpoints
 
 
 def test_a_new_or_empty_folder_is_fine(tmp_path):
@@ -45,7 +46,7 @@ def test_a_full_disk_is_seen_first(lines, tmp_path, monkeypatch):
 def test_a_disk_that_fills_later_is_told_with_path_and_resume(lines, tmp_path, monkeypatch):
     given = config(lines, max_steps=9, save_every=4)
     whole = pretrain(given, tmp_path / "whole", progress=False).read_bytes()
-    save, calls = checkpoint.save, []
+    save, calls = weights.save, []
 
     def full(arrays, metadata):
         calls.append(metadata)
@@ -53,7 +54,7 @@ def test_a_disk_that_fills_later_is_told_with_path_and_resume(lines, tmp_path, m
             raise OSError(errno.ENOSPC, "No space left on device")
         return save(arrays, metadata)
 
-    monkeypatch.setattr(checkpoint, "save", full)
+    monkeypatch.setattr(weights, "save", full)
     with pytest.raises(OSError, match=r"part: the disk is full \(No space left.*--resume"):
         pretrain(given, tmp_path / "part", progress=False)
     assert not list((tmp_path / "part").glob(".*"))
@@ -97,8 +98,8 @@ def test_another_text_is_not_gone_on_with(lines, tmp_path):
 
 def test_another_number_of_threads_is_told(lines, tmp_path, caplog):
     pretrain(config(lines, max_steps=4), tmp_path / "out", progress=False)
-    (path,) = Checkpoints(tmp_path / "out").found()
-    state = Checkpoints(tmp_path / "out").state()
+    (path,) = checkpoints(tmp_path / "out")
+    state = checkpoint_state(path)
     state["identity"]["threads"] = 64
     save_file(load_file(path), path, {"state": json.dumps(state)})
     with said(caplog):

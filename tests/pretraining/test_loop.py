@@ -1,5 +1,4 @@
 import csv
-import json
 import multiprocessing
 import os
 import random
@@ -8,12 +7,12 @@ import time
 
 import numpy as np
 import pytest
-from small_runs import CHARACTERS, config, text
+from small_runs import CHARACTERS, config
 from spacy.util import load_config, load_model_from_config
 from thinc.api import Model
 
 from trfnb.pretraining import load_weights, pretrain
-from trfnb.pretraining.checkpoint import Checkpoints
+from trfnb.pretraining.weights import checkpoints
 
 
 def rows(folder):
@@ -34,7 +33,7 @@ def test_a_run_leaves_log_weights_and_checkpoints(lines, tmp_path):
     assert [int(row["step"]) for row in found] == [5, 10, 15, 20]
     dev = [float(row["dev_loss"]) for row in found]
     assert dev[-1] < dev[0]
-    assert [p.stem for p in Checkpoints(out).found()] == ["checkpoint-16", "checkpoint-20"]
+    assert [p.stem for p in checkpoints(out)] == ["checkpoint-16", "checkpoint-20"]
     assert not list(out.glob(".*"))
     assert load_config(out / "config.cfg")["pretraining"]["max_epochs"] == 50
     assert (out / "model-best.bin").exists()
@@ -86,7 +85,7 @@ def test_the_config_that_is_left_keeps_its_variables_and_resumes(lines, tmp_path
     left["pretraining_loop"]["max_steps"] = 8
     again = pretrain(left, tmp_path / "out", resume=True, progress=False)
     assert again.read_bytes() == (tmp_path / "out/model-last.bin").read_bytes()
-    assert [p.stem for p in Checkpoints(tmp_path / "out").found()] == [
+    assert [p.stem for p in checkpoints(tmp_path / "out")] == [
         "checkpoint-4",
         "checkpoint-8",
     ]
@@ -106,22 +105,6 @@ def test_resuming_a_finished_run_changes_nothing(lines, tmp_path):
     given = config(lines, max_steps=8)
     whole = pretrain(given, tmp_path / "out", progress=False).read_bytes()
     assert pretrain(given, tmp_path / "out", resume=True, progress=False).read_bytes() == whole
-
-
-def test_lines_left_out_are_told_once_however_often_they_are_read(tmp_path):
-    path = tmp_path / "text.txt"
-    good = text(tmp_path, 30, "good.txt").read_bytes()
-    path.write_bytes(good + b"\xff\xfe\n" + good)
-    given = config(path, max_steps=0, shard_size=300, save_every=1, dev_words=0)
-    given["pretraining"]["max_epochs"] = 2
-    pretrain(given, tmp_path / "out", progress=False)
-    steps = json.loads((tmp_path / "out/run.json").read_text())["steps"]
-    for stop in (steps // 2 + 1, steps // 2 + 2):
-        # The second time, one process reads the bad line and another goes on.
-        given["pretraining_loop"]["max_steps"] = stop
-        pretrain(given, tmp_path / "part", resume=True, progress=False)
-        told = json.loads((tmp_path / "part/run.json").read_text())["skipped"]
-        assert told == {"not UTF-8": 1}
 
 
 def test_a_run_that_ended_early_goes_on_with_more_patience(lines, tmp_path):
@@ -194,7 +177,7 @@ def test_ctrl_c_leaves_a_checkpoint_of_the_last_whole_update(lines, tmp_path, mo
             patched.setattr(Model, name, interrupted)
             with pytest.raises(KeyboardInterrupt):
                 pretrain(given, out, progress=False)
-        assert Checkpoints(out).found()[-1].stem == left
+        assert checkpoints(out)[-1].stem == left
         again = pretrain(given, out, resume=True, progress=False)
         assert again.read_bytes() == whole.read_bytes()
         assert without_times(out) == without_times(tmp_path / "whole")
@@ -206,17 +189,17 @@ def test_killed_three_times_and_resumed_the_weights_are_the_same(lines, tmp_path
     out, rng = tmp_path / "killed", random.Random(os.getpid())
     fork = multiprocessing.get_context("fork")
     for _ in range(3):
-        start = Checkpoints(out).found()[-1:]
+        start = checkpoints(out)[-1:]
         process = fork.Process(
             target=pretrain, args=(given, out), kwargs={"resume": True, "progress": False}
         )
         process.start()
-        while process.is_alive() and Checkpoints(out).found()[-1:] == start:
+        while process.is_alive() and checkpoints(out)[-1:] == start:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.2)
         process.kill()
         process.join()
-        assert Checkpoints(out).found()[-1:] != start
+        assert checkpoints(out)[-1:] != start
     again = pretrain(given, out, resume=True, progress=False)
     assert again.read_bytes() == whole.read_bytes()
     assert without_times(out) == without_times(tmp_path / "whole")

@@ -14,7 +14,6 @@ from thinc.api import Adam, Config, fix_random_seed, set_dropout_rate
 import trfnb
 from trfnb.pipe.registries import registry
 from trfnb.pretraining import PretrainingError, pretrain
-from trfnb.pretraining.checkpoint import parameters
 from trfnb.pretraining.masking import words_of
 from trfnb.pretraining.objectives import (
     PretrainDistillation,
@@ -22,6 +21,7 @@ from trfnb.pretraining.objectives import (
     vector_problems,
     vector_targets,
 )
+from trfnb.pretraining.weights import parameters
 
 OBJECTIVES = [
     ("trfnb.PretrainCharacters.v1", {"hidden_size": 16}),
@@ -62,7 +62,6 @@ def test_masks_combine_in_a_config():
                 "single": {"@misc": "trfnb.RandomMask.v1"},
             },
         },
-        "replacement": {"@misc": "trfnb.Replacement.v1", "mask": 1.0, "other": 0.0},
     }
     config = Config().from_str(Config({"objective": block}).to_str())
     assert callable(registry.resolve(config)["objective"])

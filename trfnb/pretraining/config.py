@@ -28,7 +28,7 @@ from trfnb.pretraining.text import (
     refuse,
     text_of,
 )
-from trfnb.pretraining.tok2vec import SAMPLE, pretrained_layer, use_fast_gemm
+from trfnb.pretraining.tok2vec import SAMPLE, pretrained_layer
 
 logger = logging.getLogger("spacy")
 
@@ -221,7 +221,6 @@ def set_up(config: Config) -> Setup:
     model = block["objective"](nlp.vocab, layer)
     model.initialize(X=[nlp.make_doc(SAMPLE)])
     set_dropout_rate(model, block["dropout"])
-    use_fast_gemm(model)
     numbers, dev = held_out(nlp, text, settings.dev_words)
     if settings.dev_words and not dev:
         problem = (

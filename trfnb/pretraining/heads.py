@@ -48,14 +48,20 @@ def objective_model(
         targets: Makes the targets of those places.
         loss: Compares predictions and targets.
     """
-    return Model(
-        "pretraining",
-        _predict,
-        init=_init,
-        layers=[token_vectors(tok2vec), head],
-        refs={"tok2vec": tok2vec, "output_layer": head},
-        attrs={"loss": partial(mean_loss, loss), "vocab": vocab, "task": task, "targets": targets},
-    )
+    layer = token_vectors(tok2vec)
+    if layer.has_dim("nO") is not True:
+        layer.initialize()
+    head.initialize(X=layer.ops.alloc2f(1, layer.get_dim("nO")))
+    attrs = {
+        "loss": partial(mean_loss, loss),
+        "task": task,
+        "targets": targets,
+        "row_encoder": row_encoder(layer, vocab),
+    }
+    refs: Any = {"tok2vec": tok2vec, "output_layer": head}
+    model: Any = Model("pretraining", _predict, layers=[layer, head], refs=refs, attrs=attrs)
+    use_fast_gemm(model)
+    return model
 
 
 def mean_loss(
@@ -64,15 +70,6 @@ def mean_loss(
     """Return the loss summed over a batch's targets, and the gradient of its mean."""
     summed, gradient = loss(ops.to_numpy(prediction.output), prediction.targets)
     return summed, ops.asarray2f(gradient / np.float32(max(len(gradient), 1)))
-
-
-def _init(model: Model[list[Doc], Prediction], X: Any = None, Y: Any = None) -> None:
-    layer, head = model.layers
-    if not layer.has_dim("nO"):
-        layer.initialize(X=X)
-    head.initialize(X=model.ops.alloc2f(1, layer.get_dim("nO")))
-    use_fast_gemm(model)
-    model.attrs["row_encoder"] = row_encoder(layer, model.attrs["vocab"])
 
 
 def _predict(

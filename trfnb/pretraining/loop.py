@@ -9,8 +9,9 @@ import csv
 import errno
 import json
 import logging
+import math
+import shutil
 import time
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
@@ -18,27 +19,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from spacy.tokens import Doc
-from thinc.api import Config, fix_random_seed
+from spacy.util import dict_to_dot
+from thinc.api import Config, Model, Optimizer, fix_random_seed
 from tqdm.auto import tqdm
 
 from trfnb.files import atomic_write
-from trfnb.pretraining.checkpoint import (
-    Checkpoints,
-    check_identity,
-    folder_problems,
-    identity,
-    replay_schedules,
-    room_problems,
+from trfnb.flow.weights import EncoderShim
+from trfnb.pretraining.config import SECTION, Setup, set_up
+from trfnb.pretraining.text import Position, PretrainingError, refuse, text_files
+from trfnb.pretraining.weights import (
+    checkpoint_state,
+    checkpoints,
+    export,
+    load_checkpoint,
+    parameters,
+    save_checkpoint,
 )
-from trfnb.pretraining.config import Setup, set_up
-from trfnb.pretraining.text import Position, PretrainingError, refuse
-from trfnb.pretraining.weights import export
 
 logger = logging.getLogger("spacy")
 
 COLUMNS = ("step", "words", "seconds", "loss", "dev_loss", "learn_rate")
 Batches = Iterable[tuple[Position, list[Doc]]]
+# Settings that may change when a run is resumed: its ends and its pace.
+_FREE = {"pretraining.max_epochs"} | {
+    f"{SECTION}.{name}" for name in ("max_steps", "max_seconds", "patience", "keep", "save_every")
+}
 
 
 def pretrain(
@@ -48,7 +55,7 @@ def pretrain(
 
     Args:
         config: What ``spacy pretrain`` takes; ``[pretraining_loop]`` may hold `LoopSettings`.
-        out: The folder: log.csv, config.cfg, run.json, checkpoints, model-last.bin, and
+        out: The folder: log.csv, config.cfg, checkpoints, model-last.bin, and
             model-best.bin where there is a dev loss.
         resume: Go on from the last checkpoint in ``out``; from the start where there is none.
         progress: Show a bar.
@@ -109,7 +116,6 @@ class Run:
     def __init__(self, setup: Setup, folder: Path) -> None:
         self.setup, self.folder = setup, folder
         self.progress = Progress()
-        self.checkpoints = Checkpoints(folder, setup.settings.keep)
         self.identity = identity(setup.config.interpolate(), setup.stream.text.path)
         # False from the change of the weights on until all of that update is noted.
         self.whole = True
@@ -120,11 +126,11 @@ class Run:
         Raises:
             PretrainingError: there is nothing to read, no room to write, or another run to resume.
         """
-        setup, state = self.setup, self.checkpoints.state() if resume else None
-        if state is None:
-            refuse(room_problems(self.folder, setup.model, setup.settings.keep))
+        setup, found = self.setup, checkpoints(self.folder)
+        if found and resume:
+            self._resume(found[-1])
         else:
-            self._resume(state)
+            refuse(room_problems(self.folder, setup.model, setup.settings.keep))
         # The first batch comes before anything is written: whatever fails in the text fails here.
         batches = setup.stream.batches(self.progress.position, setup.max_epochs)
         first = list(islice(batches, 1))
@@ -133,7 +139,7 @@ class Run:
             refuse(setup.model.attrs["text_problems"]([*docs, *setup.dev]))
         self.folder.mkdir(parents=True, exist_ok=True)
         self._begin_log()
-        if state is None:
+        if not found:
             with atomic_write(self.folder / "config.cfg") as file:
                 file.write(setup.config.to_str(interpolate=False))
         return chain(first, batches)
@@ -161,7 +167,8 @@ class Run:
                 if self.whole:
                     self._save_checkpoint()
                 raise
-        self._finish()
+        self._save_checkpoint()
+        export(self.setup.model, self.setup.optimizer, self.folder / "model-last.bin")
 
     def update(self, docs: list[Doc]) -> None:
         """Make one update; all that is random in it follows from the seed and its number."""
@@ -216,42 +223,23 @@ class Run:
             csv.writer(file).writerows([COLUMNS, *rows])
 
     def _save_checkpoint(self) -> None:
-        state = {
-            "progress": asdict(self.progress),
-            "identity": self.identity,
-            "skipped": self.setup.stream.skipped,
-        }
-        self.checkpoints.save(self.progress.step, self.setup.model, self.setup.optimizer, state)
+        setup, now = self.setup, self.progress
+        path = self.folder / f"checkpoint-{now.step}.safetensors"
+        state = {"progress": asdict(now), "identity": self.identity}
+        save_checkpoint(path, setup.model, setup.optimizer, state, setup.settings.keep)
 
-    def _resume(self, state: dict[str, Any]) -> None:
-        setup = self.setup
+    def _resume(self, checkpoint: Path) -> None:
+        setup, state = self.setup, checkpoint_state(checkpoint)
         if not isinstance(getattr(setup.stream.batcher, "keywords", {}).get("size", 0), int):
             raise PretrainingError(
                 f"{self.folder}: [pretraining.batcher] size expected a whole number in a run that "
                 "is resumed, got a schedule, whose place is not known. Start again elsewhere."
             )
         check_identity(state["identity"], self.identity, self.folder)
-        self.checkpoints.load(setup.model, setup.optimizer, state["updates"])
+        load_checkpoint(checkpoint, setup.model, setup.optimizer)
         saved = state["progress"]
         self.progress = Progress(**saved | {"position": Position(**saved["position"])})
-        setup.stream.skipped |= Counter(state["skipped"])
         replay_schedules(setup.model, setup.optimizer, self.progress.step)
-
-    def _finish(self) -> None:
-        self._save_checkpoint()
-        export(self.setup.model, self.setup.optimizer, self.folder / "model-last.bin")
-        now, stream = self.progress, self.setup.stream
-        for reason, count in stream.skipped.items():
-            logger.warning("%s: left out %d: %s", stream.text.path, count, reason)
-        told = {
-            "steps": now.step,
-            "words": now.words,
-            "seconds": round(now.seconds, 3),
-            "best_dev_loss": now.best,
-            "skipped": stream.skipped,
-        }
-        with atomic_write(self.folder / "run.json") as file:
-            json.dump(told, file, indent=1)
 
 
 def dev_loss(setup: Setup) -> float | None:
@@ -269,6 +257,83 @@ def dev_loss(setup: Setup) -> float | None:
             total += float(loss)
             targets += len(getattr(prediction, "targets", docs))
     return total / max(targets, 1)
+
+
+def replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
+    """Step all that follows a schedule as often as the updates before did."""
+    scheduled = [node.attrs["factor"] for node in model.walk() if "factor" in node.attrs]
+    shims = [shim for node in model.walk() for shim in node.shims]
+    scheduled += [shim.trainable for shim in shims if isinstance(shim, EncoderShim)]
+    for _ in range(updates):
+        optimizer.step_schedules()
+        for one in scheduled:
+            one.step()
+
+
+def identity(config: Config, text: Path) -> dict[str, Any]:
+    """Return what must be the same when a run is resumed: settings, text, and threads.
+
+    Args:
+        config: The whole config, with values in the place of variables.
+        text: A file or folder.
+    """
+    found = {name: one for name, one in dict_to_dot(config).items() if name not in _FREE}
+    root = text if text.is_dir() else text.parent
+    found |= {f"text {p.relative_to(root)}": p.stat().st_size for p in text_files(text)}
+    found["threads"] = torch.get_num_threads()
+    # As JSON gives it back: numbers as keys become text, tuples lists.
+    return dict(json.loads(json.dumps(found, default=str)))
+
+
+def check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Compare with the run that began in a folder.
+
+    Raises:
+        PretrainingError: the config or the text is another one.
+    """
+    changed = sorted(name for name in {*first, *now} if first.get(name) != now.get(name))
+    if changed == ["threads"]:
+        logger.warning(
+            "%s: the first run had %d threads, this one has %d: sums are rounded in another order, "
+            "and the weights will differ a little from an unbroken run's.",
+            folder,
+            first["threads"],
+            now["threads"],
+        )
+    elif changed:
+        raise PretrainingError(
+            f"{folder}: expected the settings and the text of the first run, got another "
+            f"{', '.join(changed[:6])}. Give {folder / 'config.cfg'} and files of the same names "
+            "and sizes, or pretrain into another folder."
+        )
+
+
+def folder_problems(folder: Path, resume: bool) -> list[str]:
+    """Return why a folder cannot take a run; empty if it can."""
+    # What a killed process wrote aside is hidden.
+    there = sorted(path.name for path in folder.glob("[!.]*"))
+    if not there or (resume and "log.csv" in there):
+        return []
+    wanted = "a run to resume" if resume else "a new or empty folder"
+    return [
+        f"{folder} expected {wanted}, got a folder with {', '.join(there[:3])}. Name another"
+        + ("." if resume else ", or resume the run that is in it (--resume).")
+    ]
+
+
+def room_problems(folder: Path, model: Model, keep: int) -> list[str]:
+    """Return whether a disk is too full for a run that keeps so many checkpoints."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    weights = sum(4 * math.prod(value.shape) for _, _, value in parameters(model))
+    # Adam keeps two moments and an average of each weight; one checkpoint more while writing, and
+    # two models, each written aside first.
+    need, free = weights * (4 * (keep + 1) + 3), shutil.disk_usage(there).free
+    if free >= need:
+        return []
+    return [
+        f"{folder} expected room for about {need / 1e6:,.0f} MB of checkpoints and weights, got "
+        f"{free / 1e6:,.0f} MB. Make room, name another folder, or lower [{SECTION}] keep."
+    ]
 
 
 def _seed(seed: int, number: int) -> int:

@@ -9,7 +9,7 @@ https://arxiv.org/abs/1907.10529).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,9 +103,7 @@ class MixedMask:
         return self.strategies[int(rng.integers(len(self.strategies)))](groups, rng)
 
 
-@registry.misc("trfnb.Replacement.v1")
-@dataclass(frozen=True)
-class Replacement:
+class Replacement(NamedTuple):
     """What stands in hidden places: a mask, another word, or the word itself.
 
     With BERT's shares of 0.8, 0.1 and 0.1 an encoder also learns vectors of words that nothing
@@ -114,19 +112,12 @@ class Replacement:
     Attributes:
         mask: Share of hidden words that become ``word``.
         other: Share that becomes another word, drawn from the batch as often as it occurs there.
-        word: What an encoder of words sees as the mask.
+        word: The mask, as the encoder reads it: a word, or a wordpiece's id.
     """
 
     mask: float = 0.8
     other: float = 0.1
-    word: str = MASK
-
-    def __post_init__(self) -> None:
-        if min(self.mask, self.other) < 0 or self.mask + self.other > 1:
-            raise ValueError(
-                "Replacement expected shares of at least 0 that sum to at most 1, got "
-                f"mask={self.mask!r}, other={self.other!r}."
-            )
+    word: Any = MASK
 
 
 def corrupt(
@@ -136,7 +127,7 @@ def corrupt(
     words = [words_of(doc) for doc in docs]
     hidden = _hide(strategy, [word_groups(doc) for doc in docs], rng)
     flat = np.array([word for one in words for word in one], dtype=object)
-    seen = _replaced(flat, hidden, replacement, replacement.word, rng).tolist()
+    seen = _replaced(flat, hidden, replacement, rng).tolist()
     ends = np.cumsum([len(one) for one in words]).tolist()
     return [seen[end - len(one) : end] for end, one in zip(ends, words, strict=True)], hidden
 
@@ -145,14 +136,13 @@ def corrupt_wordpieces(
     wordpieces: Wordpieces,
     strategy: Strategy,
     replacement: Replacement,
-    mask_id: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], Hidden]:
     """Return the ids with hidden ones replaced, and which were hidden: never a special token."""
     groups, content = wordpiece_groups(wordpieces)
     hidden, seen = np.zeros(len(content), dtype=bool), wordpieces.ids.copy()
     hidden[content] = _hide(strategy, groups, rng)
-    seen[content] = _replaced(seen[content], hidden[content], replacement, mask_id, rng)
+    seen[content] = _replaced(seen[content], hidden[content], replacement, rng)
     return seen, hidden
 
 
@@ -193,17 +183,13 @@ def _hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator)
 
 
 def _replaced(
-    units: NDArray[Any],
-    hidden: Hidden,
-    replacement: Replacement,
-    mask: Any,
-    rng: np.random.Generator,
+    units: NDArray[Any], hidden: Hidden, replacement: Replacement, rng: np.random.Generator
 ) -> NDArray[Any]:
     places, seen = np.flatnonzero(hidden), units.copy()
     rolls = rng.random(len(places))
     others = units[rng.integers(max(len(units), 1), size=len(places))]
     masked = rolls < replacement.mask
     other = ~masked & (rolls < replacement.mask + replacement.other)
-    seen[places[masked]] = mask
+    seen[places[masked]] = replacement.word
     seen[places[other]] = others[other]
     return seen

@@ -7,11 +7,12 @@ batches were used.
 """
 
 import json
+import logging
 import lzma
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,8 @@ from spacy.training import Example
 from spacy.training.corpus import JsonlCorpus, PlainTextCorpus
 
 from trfnb.pipe.registries import registry
+
+logger = logging.getLogger("spacy")
 
 PLAIN, JSONL = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
 LONGEST = 1_000_000  # characters of a text; longer lines are cut there
@@ -190,7 +193,6 @@ class Stream:
         held_out: Numbers of texts that are left for the dev loss.
         shard_size: Characters of a shard, about; its docs are mixed.
         seed: Of the mixing.
-        skipped: Lines that were left out of the text, by reason, however often it was read.
     """
 
     nlp: Language
@@ -199,7 +201,6 @@ class Stream:
     held_out: frozenset[int] = frozenset()
     shard_size: int = 400_000
     seed: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
 
     def batches(self, start: Position, epochs: int) -> Iterator[tuple[Position, list[Doc]]]:
         """Yield batches from a place on, each with the place after it, until ``epochs`` passes end.
@@ -212,20 +213,19 @@ class Stream:
             empty, skipped = first.shard == 0, Counter[str]()
             shards = enumerate(self._shards(skipped))
             for shard, texts in islice(shards, first.shard, None):
-                # A pass that begins again leaves out the same lines again.
-                self.skipped |= skipped
                 used = first.batch if shard == first.shard else 0
                 for number, docs in enumerate(self._batches(epoch, shard, texts), start=1):
                     empty = False
                     if number > used:
                         yield Position(epoch, shard, number), docs
             if empty:
-                left = ", ".join(f"{reason} ({n})" for reason, n in self.skipped.items())
                 raise PretrainingError(
-                    f"{self.text.path}: expected text to train on, got no batch"
-                    + (f"; lines left out: {left}. " if left else ". ")
-                    + "Lower min_length, or give more text."
+                    f"{self.text.path}: expected text to train on, got no batch. Lower min_length, "
+                    "or give more text."
                 )
+            # Every pass leaves out the same lines.
+            for reason, count in skipped.items() if epoch == 0 else ():
+                logger.warning("%s: left out %d lines: %s", self.text.path, count, reason)
 
     def _shards(self, skipped: Counter[str]) -> Iterator[list[str]]:
         shard: list[str] = []
@@ -237,7 +237,6 @@ class Stream:
             if length >= self.shard_size:
                 yield shard
                 shard, length = [], 0
-        # Even if it is empty: lines may have been left out after the one before.
         yield shard
 
     def _batches(self, epoch: int, shard: int, texts: list[str]) -> Iterator[list[Doc]]:

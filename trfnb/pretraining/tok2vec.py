@@ -145,7 +145,7 @@ class WindowEncoder:
         pad: Rows of zeros between docs; no window of a word reaches beyond them.
     """
 
-    embed: Tok2Vec
+    embed: Any
     layers: list[Model]
     window: int
     pad: int
@@ -160,7 +160,6 @@ class WindowEncoder:
             places.append(np.arange(end, end + len(one)))
             end += len(one) + self.pad
         place, kind = np.concatenate(places), np.array(types, dtype="i")
-        table: Any
         (table,), backprop_table = self.embed([Doc(docs[0].vocab, words=list(number))], is_train)
         X: Any = np.zeros((end, table.shape[1]), dtype="f")
         X[place] = table[kind]
@@ -174,8 +173,8 @@ class WindowEncoder:
 
         return vectors, backprop
 
+    # Encodes a padded array of embeddings (n, width) at chosen rows.
     def _encode(self, X: Any, rows: Rows, is_train: bool) -> Encoded:
-        """Encode a padded array of embeddings (n, width) at chosen rows."""
         around = np.arange(-self.window, self.window + 1)
         wanted = [rows]
         for _ in self.layers:
@@ -234,20 +233,17 @@ def _named(nlp: Language, component: str | None, layer: str) -> Model:
     return model.get_ref(layer) if layer else model
 
 
+# A model's output for a doc; the model is initialised first if it has no weights yet.
 def _predicted(model: Model, sample: Doc) -> Any:
-    """Return a model's output for a doc; initialise the model if it has no weights yet."""
     try:
         return model.predict([sample])
     except Exception:
         return model.initialize(X=[sample]).predict([sample])
 
 
+# What follows each window in ``with_array(clone(residual(expand_window >> …)))``, and the windows'
+# size; no layers for another encoder.
 def _window_layers(encode: Model) -> tuple[list[Model], int]:
-    """Return what follows each window in ``with_array(clone(residual(expand_window >> …)))``.
-
-    Returns:
-        The layers and the windows' size; no layers for another encoder.
-    """
     inner = encode.layers[0] if encode.layers else encode
     # A single layer is not chained.
     blocks = [inner] if len(inner.layers) == 1 else inner.layers
@@ -259,15 +255,13 @@ def _window_layers(encode: Model) -> tuple[list[Model], int]:
     return ([part.layers[1] for part in parts], sizes.pop()) if len(sizes) == 1 else ([], 0)
 
 
-def _encode_layer(layer: Model, states: Any, windows: Rows, is_train: bool) -> Encoded:
-    """Compute one layer at windows (n, 2 * window + 1) of rows of the states below."""
+# Computes one layer at windows (n, 2 * window + 1) of rows of the states below.
+def _encode_layer(layer: Any, states: Any, windows: Rows, is_train: bool) -> Encoded:
     middle = windows[:, windows.shape[1] // 2]
-    output: Any
     output, backprop_layer = layer(states[windows].reshape(len(windows), -1), is_train)
 
     def backprop(d_output: Any) -> Any:
-        d_columns: Any = backprop_layer(d_output)
-        d_columns = d_columns.reshape(*windows.shape, -1)
+        d_columns = backprop_layer(d_output).reshape(*windows.shape, -1)
         d_states = np.zeros(states.shape, dtype="f")
         # At one place of all windows each row stands at most once: indexed addition adds all.
         for i, column in enumerate(windows.T):
@@ -278,14 +272,12 @@ def _encode_layer(layer: Model, states: Any, windows: Rows, is_train: bool) -> E
     return states[middle] + output, backprop
 
 
-def _embeds_single_words(embed: Tok2Vec, vocab: Vocab) -> bool:
-    """Try out that a word's vector stays the same among other words and without its space."""
+# Tries out that a word's vector stays the same among other words and without its space.
+def _embeds_single_words(embed: Any, vocab: Vocab) -> bool:
     # Of a word that stands twice spaCy's character embedding keeps one of the gradients.
     if any(node.name == "charembed" for node in embed.walk()):
         return False
     words = ["Where", "the", "river", "bends", ",", "42", "boats", "wait"]
-    there: Any
-    back: Any
     (there,) = embed.predict([Doc(vocab, words=words, spaces=[True] * len(words))])
     (back,) = embed.predict([Doc(vocab, words=words[::-1], spaces=[False] * len(words))])
     return np.allclose(there, back[::-1], atol=1e-6)

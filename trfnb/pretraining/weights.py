@@ -1,18 +1,28 @@
-"""Pretrained weights: what a run exports, and loading them with a report of what was taken over.
+"""Weights on disk: checkpoints of a run, what it exports, and loading that with a report.
 
-spaCy's own ``[initialize] init_tok2vec`` loads the same file, but compares no sizes: here every
-array is compared before any is replaced, and nothing is ignored in silence.
+A checkpoint is one safetensors file, ``checkpoint-STEP.safetensors``, written atomically: weights
+and the optimiser's moments by name, and a few numbers as JSON in its metadata. Masks and dropout
+follow from the seed and the update's number, so that no random state is needed.
+
+What a run exports is what spaCy's ``[initialize] init_tok2vec`` loads. That compares no sizes: here
+every array is compared before any is replaced, and nothing is ignored in silence.
 """
 
+import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import srsly
-from safetensors.torch import load as load_safetensors
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load, load_file, save
 from spacy.language import Language
-from thinc.api import Model, Optimizer
+from thinc.api import Model, Optimizer, torch2xp
+from thinc.util import to_numpy
 
 from trfnb.files import atomic_folder, atomic_write
 from trfnb.flow.weights import EncoderShim
@@ -21,6 +31,86 @@ from trfnb.pretraining.text import PretrainingError
 from trfnb.pretraining.tok2vec import encoder_shim, pretrained_layer
 
 logger = logging.getLogger("spacy")
+
+_MOMENTS = ("mom1", "mom2", "averages")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a run's folder, oldest first."""
+    paths = folder.glob("checkpoint-*.safetensors")
+    return sorted(paths, key=lambda path: int(path.stem.partition("-")[2]))
+
+
+def save_checkpoint(
+    path: Path, model: Model, optimizer: Optimizer, state: dict[str, Any], keep: int
+) -> None:
+    """Write a checkpoint, and remove the oldest ones beside it, but the last ``keep``."""
+    arrays: dict[str, NDArray[Any]] = {}
+    updates: dict[str, int] = {}
+    for name, key, value in parameters(model):
+        arrays[f"weights/{name}"] = _numpy(value)
+        for moment in _MOMENTS:
+            held = getattr(optimizer, moment) or {}
+            if key in held:
+                arrays[f"{moment}/{name}"] = _numpy(held[key])
+        if key in optimizer.nr_update:
+            updates[name] = optimizer.nr_update[key]
+    metadata = {"state": json.dumps(state | {"updates": updates})}
+    with atomic_write(path, "wb") as file:
+        file.write(save(arrays, metadata))
+    # Hidden ones are what a killed process wrote aside.
+    for old in [*checkpoints(path.parent)[:-keep], *path.parent.glob(".checkpoint-*")]:
+        old.unlink()
+
+
+def checkpoint_state(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint tells of its run."""
+    with safe_open(path, framework="np") as file:
+        state: dict[str, Any] = json.loads(file.metadata()["state"])
+    return state
+
+
+def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
+    """Put back weights and moments.
+
+    Raises:
+        PretrainingError: the checkpoint is of another model.
+    """
+    arrays, updates = load_file(path), checkpoint_state(path)["updates"]
+    shapes = {f"weights/{name}": tuple(value.shape) for name, _, value in parameters(model)}
+    saved = {name: one.shape for name, one in arrays.items() if name.startswith("weights/")}
+    if different := sorted({name for name, _ in shapes.items() ^ saved.items()}):
+        raise PretrainingError(
+            f"{path}: expected the parameters of the model that the config builds, got others: "
+            f"{', '.join(different[:5])}. Resume with the config of the first run."
+        )
+    ops: Any = model.ops
+    for name, key, value in parameters(model):
+        if isinstance(value, torch.Tensor):
+            value.data.copy_(torch.from_numpy(arrays[f"weights/{name}"]))
+        else:
+            value[...] = ops.asarray(arrays[f"weights/{name}"])
+        for moment in _MOMENTS:
+            if f"{moment}/{name}" in arrays:
+                getattr(optimizer, moment)[key] = ops.asarray(arrays[f"{moment}/{name}"])
+        if name in updates:
+            optimizer.nr_update[key] = updates[name]
+
+
+def parameters(model: Model) -> Iterator[tuple[str, tuple[int, str], Any]]:
+    """Yield each parameter's name, its key in an optimiser, and its value, Thinc's or torch's.
+
+    Names are places in the model: they hold in another process, where Thinc's keys, which count
+    the layers that a process made, do not.
+    """
+    for place, node in enumerate(model.walk()):
+        for name in node.param_names:
+            if node.has_param(name):
+                yield f"{place}.{name}", (node.id, name), node.get_param(name)
+        for number, shim in enumerate(node.shims):
+            if isinstance(getattr(shim, "_model", None), torch.nn.Module):
+                for name, value in shim._model.named_parameters():
+                    yield f"{place}.{number}.{name}", (shim.id, name), value
 
 
 def export(model: Model, optimizer: Optimizer, path: Path) -> None:
@@ -112,12 +202,8 @@ def load_weights(
     return sorted(both)
 
 
+# Thinc's and torch's arrays by place, layer and name; and transformers as bytes by place and layer.
 def _read(path: Path, target: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Read a file, or a transformer's folder, as `_arrays` does.
-
-    Raises:
-        PretrainingError: it is not there, or no such file.
-    """
     if not path.exists():
         raise PretrainingError(f"{path}: expected pretrained weights, got no such file. Check it.")
     try:
@@ -137,12 +223,6 @@ def _read(path: Path, target: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def _arrays(content: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Take a saved layer apart.
-
-    Returns:
-        Thinc's and torch's arrays by place, layer and name; and transformers as bytes by place and
-        layer.
-    """
     arrays: dict[str, Any] = {}
     encoders: dict[str, bytes] = {}
     saved: Any = srsly.msgpack_loads(content)
@@ -157,11 +237,11 @@ def _arrays(content: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def _tensors(place: str, content: bytes) -> dict[str, Any]:
-    """Return a saved transformer's tensors by name, without an adapter's."""
     saved: Any = srsly.msgpack_loads(content)
-    if "state" in saved:  # written by spacy-transformers
-        saved = srsly.msgpack_loads(EncoderShim("saved").from_bytes(content).to_bytes())
-    tensors = load_safetensors(saved["weights"]) if saved else {}
-    # Older versions of transformers saved these constants too.
-    kept = {name: one for name, one in tensors.items() if not name.endswith(".position_ids")}
-    return {f"{place}.{name}": one for name, one in kept.items()}
+    # Without weights where the transformer was not loaded yet.
+    tensors = load(saved["weights"]) if saved else {}
+    return {f"{place}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _numpy(value: Any) -> NDArray[Any]:
+    return to_numpy(torch2xp(value) if isinstance(value, torch.Tensor) else value)

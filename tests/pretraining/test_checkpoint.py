@@ -12,15 +12,7 @@ from safetensors.numpy import load_file, save_file
 from small_runs import TOK2VEC, config
 
 from trfnb.pretraining import PretrainingError, pretrain, weights
-from trfnb.pretraining.loop import folder_problems
 from trfnb.pretraining.weights import checkpoint_state, checkpoints
-
-
-def test_a_new_or_empty_folder_is_fine(tmp_path):
-    assert folder_problems(tmp_path, False) == []
-    assert folder_problems(tmp_path / "new/below", False) == []
-    assert folder_problems(tmp_path / "new", True) == []
-    assert not (tmp_path / "new").exists()
 
 
 def test_what_spacy_left_is_not_overwritten(lines, tmp_path):

@@ -1,8 +1,6 @@
-"""Configs: what pretrains a pipeline's layer, what starts from the result, and how both resolve."""
+"""Configs: what pretrains a pipeline's layer, what starts from the result, and their checks."""
 
-import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +12,18 @@ from pydantic import (
     PositiveInt,
     ValidationError,
 )
-from spacy.language import DEFAULT_CONFIG_PRETRAIN_PATH, Language
+from spacy.language import DEFAULT_CONFIG_PRETRAIN_PATH
 from spacy.schemas import ConfigSchemaPretrain
 from spacy.tokens import Doc
-from spacy.util import dot_to_object, load_config, load_model_from_config, registry
-from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rate
+from spacy.util import dot_to_object, load_config, registry
+from thinc.api import Config
 
 from trfnb.pretraining.text import (
     PretrainingError,
     RawText,
-    Stream,
-    held_out,
     refuse,
     text_of,
 )
-from trfnb.pretraining.tok2vec import SAMPLE, pretrained_layer
-
-logger = logging.getLogger("spacy")
 
 SECTION = "pretraining_loop"
 # Objectives that need nothing but the text.
@@ -41,7 +34,7 @@ OBJECTIVES = {
     "distillation": {"@architectures": "trfnb.PretrainDistillation.v1"},
 }
 # spaCy's objectives are computed by ours of the same targets and head.
-_OURS = {
+OURS = {
     "spacy.PretrainCharacters.v1": {
         "@architectures": "trfnb.PretrainCharacters.v1",
         "loss": "squared",
@@ -166,77 +159,12 @@ def filled(config: Config) -> Config:
     return load_config(DEFAULT_CONFIG_PRETRAIN_PATH).merge(config)
 
 
-@dataclass(frozen=True)
-class Setup:
-    """Everything that a config resolves to.
-
-    Attributes:
-        config: The whole config, filled in, with variables as they were given.
-        settings: Of the loop.
-        seed: Of masks, dropout and shuffling.
-        nlp: The pipeline, of which one layer is pretrained.
-        model: That layer, with the objective's head.
-        optimizer: Fresh.
-        stream: The text.
-        dev: Docs for the dev loss.
-        max_epochs: Passes over the text.
-    """
-
-    config: Config
-    settings: LoopSettings
-    seed: int
-    nlp: Language
-    model: Model[list[Doc], Any]
-    optimizer: Optimizer
-    stream: Stream
-    dev: list[Doc]
-    max_epochs: int
-
-
-def set_up(config: Config) -> Setup:
-    """Resolve a config that ``spacy pretrain`` takes too, and check all there is to check.
+def loop_settings(config: Config) -> LoopSettings:
+    """Check both blocks of pretraining, and return the one of the loop.
 
     Raises:
-        ValueError: settings, text, or component cannot be used.
+        PretrainingError: settings are unknown or out of range; it names all of them.
     """
-    config = filled(config).copy()
-    settings = _loop_settings(config)
-    objective = config["pretraining"]["objective"]
-    objective.update(_OURS.get(objective["@architectures"], {}))
-    # What would load the weights that are made here: one config may serve both commands.
-    initialize = config.setdefault("initialize", {})
-    initialize["init_tok2vec"] = None
-    callback = initialize.get("after_init") or {}
-    if callback.get("@callbacks") == "trfnb.LoadPretrained.v1":
-        initialize["after_init"] = None
-    nlp = load_model_from_config(config, auto_fill=True)
-    whole = nlp.config.interpolate()
-    block: dict[str, Any] = registry.resolve(whole["pretraining"], schema=ConfigSchemaPretrain)
-    seed = whole["training"]["seed"] or 0
-    text = _text(whole, block["corpus"])
-    fix_random_seed(seed)
-    with nlp.select_pipes(enable=[]):
-        nlp.initialize()
-    layer = pretrained_layer(nlp, block["component"], block["layer"])
-    model = block["objective"](nlp.vocab, layer)
-    model.initialize(X=[nlp.make_doc(SAMPLE)])
-    set_dropout_rate(model, block["dropout"])
-    numbers, dev = held_out(nlp, text, settings.dev_words)
-    if settings.dev_words and not dev:
-        problem = (
-            f"[{SECTION}] dev_words expected a text of ten usable lines or more, to hold out every "
-            "tenth, got fewer: there is no dev loss. Put less on each line, or set dev_words and "
-            "patience to 0."
-        )
-        refuse([problem] if settings.patience else [])
-        logger.warning(problem)
-    stream = Stream(nlp, text, block["batcher"], numbers, settings.shard_size, seed)
-    optimizer, epochs = block["optimizer"], block["max_epochs"]
-    return Setup(nlp.config, settings, seed, nlp, model, optimizer, stream, dev, epochs)
-
-
-def _loop_settings(config: Config) -> LoopSettings:
-    """Check both blocks, and return the one of the loop."""
     block, known = config["pretraining"], ConfigSchemaPretrain.model_fields
     # spaCy drops unknown names without a word when it fills in a config.
     problems = [
@@ -253,15 +181,18 @@ def _loop_settings(config: Config) -> LoopSettings:
     try:
         settings = LoopSettings(**config.get(SECTION, {}))
     except ValidationError as error:
-        for one in error.errors():
-            extra = f"Expected {', '.join(LoopSettings.model_fields)}"
-            said = extra if one["type"] == "extra_forbidden" else one["msg"]
-            problems.append(f"[{SECTION}] {one['loc'][0]} = {one['input']!r}: {said}.")
+        known = LoopSettings.model_fields
+        problems.append(f"[{SECTION}] expected {', '.join(known)}, each in its range, got {error}")
     refuse(problems)
     return settings
 
 
-def _text(config: Config, name: str) -> RawText:
+def corpus_text(config: Config, name: str) -> RawText:
+    """Return the text that a block of a resolved config names.
+
+    Raises:
+        PretrainingError: there is no such block, or no text where it points to.
+    """
     try:
         block = dot_to_object(config, name)
     except KeyError:

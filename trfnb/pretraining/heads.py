@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
-from thinc.api import LayerNorm, Linear, Maxout, Model, chain, zero_init
+from thinc.api import LayerNorm, Linear, Maxout, Model, chain, reduce_mean, zero_init
 from thinc.types import Floats2d
 
+from trfnb.pipe.model import token_vector_model
 from trfnb.pretraining.masking import Hidden
-from trfnb.pretraining.tok2vec import row_encoder, token_vectors, use_fast_gemm
+from trfnb.pretraining.tok2vec import row_encoder, use_fast_gemm
 
 # Predictions (n, nO) and their targets -> the loss summed over rows, and its gradient. A row
 # without a target adds nothing to either.
@@ -48,20 +49,26 @@ def objective_model(
         targets: Makes the targets of those places.
         loss: Compares predictions and targets.
     """
-    layer = token_vectors(tok2vec)
+    # A shared transformer's rows are averaged.
+    shared = tok2vec.name == "transformer_model"
+    layer = token_vector_model(tok2vec, reduce_mean()) if shared else tok2vec
     if layer.has_dim("nO") is not True:
         layer.initialize()
     head.initialize(X=layer.ops.alloc2f(1, layer.get_dim("nO")))
-    attrs = {
-        "loss": partial(mean_loss, loss),
-        "task": task,
-        "targets": targets,
-        "row_encoder": row_encoder(layer, vocab),
-    }
-    refs: Any = {"tok2vec": tok2vec, "output_layer": head}
-    model: Any = Model("pretraining", _predict, layers=[layer, head], refs=refs, attrs=attrs)
-    use_fast_gemm(model)
-    return model
+    use_fast_gemm(layer)
+    use_fast_gemm(head)
+    return Model(
+        "pretraining",
+        _predict,
+        layers=[layer, head],
+        refs={"tok2vec": tok2vec, "output_layer": head},
+        attrs={
+            "loss": partial(mean_loss, loss),
+            "task": task,
+            "targets": targets,
+            "row_encoder": row_encoder(layer, vocab),
+        },
+    )
 
 
 def mean_loss(

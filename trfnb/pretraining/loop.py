@@ -12,7 +12,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -20,15 +20,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from spacy.schemas import ConfigSchemaPretrain
 from spacy.tokens import Doc
-from spacy.util import dict_to_dot
-from thinc.api import Config, Model, Optimizer, fix_random_seed
+from spacy.util import dict_to_dot, load_model_from_config, registry
+from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rate
 from tqdm.auto import tqdm
 
 from trfnb.files import atomic_write
 from trfnb.flow.weights import EncoderShim
-from trfnb.pretraining.config import SECTION, Setup, set_up
-from trfnb.pretraining.text import Position, PretrainingError, refuse, text_files
+from trfnb.pretraining.config import OURS, SECTION, corpus_text, filled, loop_settings
+from trfnb.pretraining.text import Position, PretrainingError, Stream, held_out, refuse, text_files
+from trfnb.pretraining.tok2vec import SAMPLE, pretrained_layer
 from trfnb.pretraining.weights import (
     checkpoint_state,
     checkpoints,
@@ -40,8 +42,6 @@ from trfnb.pretraining.weights import (
 
 logger = logging.getLogger("spacy")
 
-COLUMNS = ("step", "words", "seconds", "loss", "dev_loss", "learn_rate")
-Batches = Iterable[tuple[Position, list[Doc]]]
 # Settings that may change when a run is resumed: its ends and its pace.
 _FREE = {"pretraining.max_epochs"} | {
     f"{SECTION}.{name}" for name in ("max_steps", "max_seconds", "patience", "keep", "save_every")
@@ -68,8 +68,8 @@ def pretrain(
         OSError: the disk is full; the run can be resumed.
     """
     folder = Path(out)
-    refuse(folder_problems(folder, resume))
-    run = Run(set_up(config), folder)
+    refuse(_folder_problems(folder, resume))
+    run = Run(config, folder)
     try:
         run.train(run.start(resume), progress)
     except OSError as error:
@@ -111,45 +111,96 @@ class Progress:
 
 
 class Run:
-    """One run in one process."""
+    """One run in one process: what a config resolves to, and where training is.
 
-    def __init__(self, setup: Setup, folder: Path) -> None:
-        self.setup, self.folder = setup, folder
+    Args:
+        config: As for `pretrain`.
+        folder: Where to write.
+
+    Attributes:
+        config: The whole config, filled in, with variables as they were given.
+        settings: Of the loop.
+        nlp: The pipeline, of which one layer is pretrained.
+        model: That layer, with the objective's head.
+        optimizer: Fresh.
+        stream: The text.
+        dev: Docs for the dev loss.
+
+    Raises:
+        ValueError: settings, text, or component cannot be used.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        config = filled(config).copy()
+        self.folder, self.settings = folder, loop_settings(config)
+        objective = config["pretraining"]["objective"]
+        objective.update(OURS.get(objective["@architectures"], {}))
+        # What would load the weights that are made here: one config may serve both commands.
+        initialize = config.setdefault("initialize", {})
+        initialize["init_tok2vec"] = None
+        if "trfnb.LoadPretrained.v1" in (initialize.get("after_init") or {}).values():
+            initialize["after_init"] = None
+        self.nlp = load_model_from_config(config, auto_fill=True)
+        self.config, whole = self.nlp.config, self.nlp.config.interpolate()
+        block: Any = registry.resolve(whole["pretraining"], schema=ConfigSchemaPretrain)
+        self.optimizer, self.max_epochs = block["optimizer"], block["max_epochs"]
+        self.seed = whole["training"]["seed"] or 0
+        text = corpus_text(whole, block["corpus"])
+        fix_random_seed(self.seed)
+        with self.nlp.select_pipes(enable=[]):
+            self.nlp.initialize()
+        layer = pretrained_layer(self.nlp, block["component"], block["layer"])
+        self.model: Model[list[Doc], Any] = block["objective"](self.nlp.vocab, layer)
+        self.model.initialize(X=[self.nlp.make_doc(SAMPLE)])
+        set_dropout_rate(self.model, block["dropout"])
+        numbers, self.dev = held_out(self.nlp, text, self.settings.dev_words)
+        if self.settings.dev_words and not self.dev:
+            problem = (
+                f"[{SECTION}] dev_words expected a text of ten usable lines or more, to hold out "
+                "every tenth, got fewer: there is no dev loss. Put less on each line, or set "
+                "dev_words and patience to 0."
+            )
+            refuse([problem] if self.settings.patience else [])
+            logger.warning(problem)
+        self.stream = Stream(
+            self.nlp, text, block["batcher"], numbers, self.settings.shard_size, self.seed
+        )
+        self.identity = _identity(whole, text.path)
         self.progress = Progress()
-        self.identity = identity(setup.config.interpolate(), setup.stream.text.path)
         # False from the change of the weights on until all of that update is noted.
         self.whole = True
 
-    def start(self, resume: bool = False) -> Batches:
+    def start(self, resume: bool = False) -> Iterator[tuple[Position, list[Doc]]]:
         """Begin, or go on from the last checkpoint, and return the batches that follow.
 
         Raises:
             PretrainingError: there is nothing to read, no room to write, or another run to resume.
         """
-        setup, found = self.setup, checkpoints(self.folder)
+        found = checkpoints(self.folder)
         if found and resume:
             self._resume(found[-1])
         else:
-            refuse(room_problems(self.folder, setup.model, setup.settings.keep))
+            refuse(_room_problems(self.folder, self.model, self.settings.keep))
         # The first batch comes before anything is written: whatever fails in the text fails here.
-        batches = setup.stream.batches(self.progress.position, setup.max_epochs)
+        batches = self.stream.batches(self.progress.position, self.max_epochs)
         first = list(islice(batches, 1))
-        if "text_problems" in setup.model.attrs:
+        if "text_problems" in self.model.attrs:
             docs = [doc for _, batch in first for doc in batch]
-            refuse(setup.model.attrs["text_problems"]([*docs, *setup.dev]))
+            refuse(self.model.attrs["text_problems"]([*docs, *self.dev]))
         self.folder.mkdir(parents=True, exist_ok=True)
         self._begin_log()
         if not found:
             with atomic_write(self.folder / "config.cfg") as file:
-                file.write(setup.config.to_str(interpolate=False))
+                file.write(self.config.to_str(interpolate=False))
         return chain(first, batches)
 
-    def train(self, batches: Batches, shown: bool = False) -> None:
+    def train(self, batches: Iterable[tuple[Position, list[Doc]]], shown: bool = False) -> None:
         """Make updates until the config ends them; Ctrl-C leaves a checkpoint of the last one."""
-        settings, now = self.setup.settings, self.progress
+        settings, now = self.settings, self.progress
         before, began = now.seconds, time.perf_counter()
-        total = settings.max_steps or None
-        with tqdm(total=total, initial=now.step, unit=" updates", disable=not shown) as bar:
+        with tqdm(
+            total=settings.max_steps or None, initial=now.step, unit=" updates", disable=not shown
+        ) as bar:
             try:
                 for position, docs in batches:
                     if self._over():
@@ -168,13 +219,12 @@ class Run:
                     self._save_checkpoint()
                 raise
         self._save_checkpoint()
-        export(self.setup.model, self.setup.optimizer, self.folder / "model-last.bin")
+        export(self.model, self.optimizer, self.folder / "model-last.bin")
 
     def update(self, docs: list[Doc]) -> None:
         """Make one update; all that is random in it follows from the seed and its number."""
-        setup, now = self.setup, self.progress
-        model, optimizer = setup.model, setup.optimizer
-        fix_random_seed(_seed(setup.seed, now.step + 1))
+        model, optimizer, now = self.model, self.optimizer, self.progress
+        self._fix_seed(now.step + 1)
         prediction, backprop = model.begin_update(docs)
         loss, gradient = model.attrs["loss"](model.ops, docs, prediction)
         backprop(gradient)
@@ -188,79 +238,80 @@ class Run:
         now.targets += len(getattr(prediction, "targets", docs))
 
     def _over(self) -> bool:
-        settings, now = self.setup.settings, self.progress
+        settings, now = self.settings, self.progress
         return (
             0 < settings.max_steps <= now.step
             or 0 < settings.max_seconds <= now.seconds
             or 0 < settings.patience <= now.since_best
         )
 
-    def _log(self) -> dict[str, str]:
-        """Write a row of log.csv, with a dev loss where one is due, and return what a bar shows."""
-        settings, now = self.setup.settings, self.progress
-        dev = dev_loss(self.setup) if now.step % settings.eval_every == 0 else None
+    # Writes a row of log.csv, with a dev loss where one is due, and returns what a bar shows.
+    def _log(self) -> dict[str, Any]:
+        settings, now = self.settings, self.progress
+        dev = self._dev_loss() if now.step % settings.eval_every == 0 else None
         loss = now.loss / max(now.targets, 1)
         now.loss, now.targets = 0.0, 0
-        row = (now.step, now.words, round(now.seconds, 3), loss, dev, now.learn_rate)
         with (self.folder / "log.csv").open("a", newline="", encoding="utf8") as file:
-            csv.writer(file).writerow(row)
+            csv.writer(file).writerow(
+                [now.step, now.words, round(now.seconds, 3), loss, dev, now.learn_rate]
+            )
         if dev is not None:
             now.since_best += 1
             if now.best is None or dev < now.best:
                 now.best, now.since_best = dev, 0
-                export(self.setup.model, self.setup.optimizer, self.folder / "model-best.bin")
-        shown = {"loss": f"{loss:.4g}", "words_s": f"{now.words / max(now.seconds, 1e-9):,.0f}"}
-        return shown if now.best is None else shown | {"best_dev": f"{now.best:.4g}"}
+                export(self.model, self.optimizer, self.folder / "model-best.bin")
+        return {"loss": loss, "best_dev": now.best, "words": now.words}
 
+    # Writes the header of log.csv, and the rows up to the step that a run resumes at.
     def _begin_log(self) -> None:
-        """Write the header of log.csv, and the rows up to the step that a run resumes at."""
         path, rows = self.folder / "log.csv", []
         if path.exists():
             # A process that dies may leave its last row unfinished, without an end of line.
             whole = path.read_text(encoding="utf8").rpartition("\n")[0].splitlines()
             rows = [row for row in csv.reader(whole[1:]) if int(row[0]) <= self.progress.step]
         with atomic_write(path) as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+            columns = ["step", "words", "seconds", "loss", "dev_loss", "learn_rate"]
+            csv.writer(file).writerows([columns, *rows])
 
     def _save_checkpoint(self) -> None:
-        setup, now = self.setup, self.progress
-        path = self.folder / f"checkpoint-{now.step}.safetensors"
-        state = {"progress": asdict(now), "identity": self.identity}
-        save_checkpoint(path, setup.model, setup.optimizer, state, setup.settings.keep)
+        path = self.folder / f"checkpoint-{self.progress.step}.safetensors"
+        state = {"progress": asdict(self.progress), "identity": self.identity}
+        save_checkpoint(path, self.model, self.optimizer, state, self.settings.keep)
 
     def _resume(self, checkpoint: Path) -> None:
-        setup, state = self.setup, checkpoint_state(checkpoint)
-        if not isinstance(getattr(setup.stream.batcher, "keywords", {}).get("size", 0), int):
+        if not isinstance(getattr(self.stream.batcher, "keywords", {}).get("size", 0), int):
             raise PretrainingError(
                 f"{self.folder}: [pretraining.batcher] size expected a whole number in a run that "
                 "is resumed, got a schedule, whose place is not known. Start again elsewhere."
             )
-        check_identity(state["identity"], self.identity, self.folder)
-        load_checkpoint(checkpoint, setup.model, setup.optimizer)
+        state = checkpoint_state(checkpoint)
+        _check_identity(state["identity"], self.identity, self.folder)
+        load_checkpoint(checkpoint, self.model, self.optimizer)
         saved = state["progress"]
         self.progress = Progress(**saved | {"position": Position(**saved["position"])})
-        replay_schedules(setup.model, setup.optimizer, self.progress.step)
+        _replay_schedules(self.model, self.optimizer, self.progress.step)
+
+    # The mean loss on the text held out, always with the same masks.
+    def _dev_loss(self) -> float | None:
+        total, targets = 0.0, 0
+        with self.model.use_params(self.optimizer.averages or {}):
+            for number, batch in enumerate(self.stream.batcher(self.dev)):
+                docs = list(batch)
+                self._fix_seed(-number)
+                prediction = self.model.predict(docs)
+                loss, _ = self.model.attrs["loss"](self.model.ops, docs, prediction)
+                total += float(loss)
+                targets += len(getattr(prediction, "targets", docs))
+        return total / targets if targets else None
+
+    # One seed for each update, and (below 1) for each batch of the dev text.
+    def _fix_seed(self, number: int) -> None:
+        given = [self.seed, abs(number), int(number < 1)]
+        fix_random_seed(int(np.random.SeedSequence(given).generate_state(1)[0]))
 
 
-def dev_loss(setup: Setup) -> float | None:
-    """Return the mean loss on the text held out, always with the same masks; None without it."""
-    model = setup.model
-    if not setup.dev:
-        return None
-    total, targets = 0.0, 0
-    with model.use_params(setup.optimizer.averages or {}):
-        for number, batch in enumerate(setup.stream.batcher(setup.dev)):
-            docs = list(batch)
-            fix_random_seed(_seed(setup.seed, -number))
-            prediction = model.predict(docs)
-            loss, _ = model.attrs["loss"](model.ops, docs, prediction)
-            total += float(loss)
-            targets += len(getattr(prediction, "targets", docs))
-    return total / max(targets, 1)
-
-
-def replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
-    """Step all that follows a schedule as often as the updates before did."""
+# Steps all that follows a schedule as often as the updates before did.
+def _replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
     scheduled = [node.attrs["factor"] for node in model.walk() if "factor" in node.attrs]
     shims = [shim for node in model.walk() for shim in node.shims]
     scheduled += [shim.trainable for shim in shims if isinstance(shim, EncoderShim)]
@@ -270,13 +321,8 @@ def replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
             one.step()
 
 
-def identity(config: Config, text: Path) -> dict[str, Any]:
-    """Return what must be the same when a run is resumed: settings, text, and threads.
-
-    Args:
-        config: The whole config, with values in the place of variables.
-        text: A file or folder.
-    """
+# What must be the same when a run is resumed: settings, text (names and sizes), and threads.
+def _identity(config: Config, text: Path) -> dict[str, Any]:
     found = {name: one for name, one in dict_to_dot(config).items() if name not in _FREE}
     root = text if text.is_dir() else text.parent
     found |= {f"text {p.relative_to(root)}": p.stat().st_size for p in text_files(text)}
@@ -285,12 +331,7 @@ def identity(config: Config, text: Path) -> dict[str, Any]:
     return dict(json.loads(json.dumps(found, default=str)))
 
 
-def check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Compare with the run that began in a folder.
-
-    Raises:
-        PretrainingError: the config or the text is another one.
-    """
+def _check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     changed = sorted(name for name in {*first, *now} if first.get(name) != now.get(name))
     if changed == ["threads"]:
         logger.warning(
@@ -308,8 +349,7 @@ def check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) -> 
         )
 
 
-def folder_problems(folder: Path, resume: bool) -> list[str]:
-    """Return why a folder cannot take a run; empty if it can."""
+def _folder_problems(folder: Path, resume: bool) -> list[str]:
     # What a killed process wrote aside is hidden.
     there = sorted(path.name for path in folder.glob("[!.]*"))
     if not there or (resume and "log.csv" in there):
@@ -321,8 +361,7 @@ def folder_problems(folder: Path, resume: bool) -> list[str]:
     ]
 
 
-def room_problems(folder: Path, model: Model, keep: int) -> list[str]:
-    """Return whether a disk is too full for a run that keeps so many checkpoints."""
+def _room_problems(folder: Path, model: Model, keep: int) -> list[str]:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     weights = sum(4 * math.prod(value.shape) for _, _, value in parameters(model))
     # Adam keeps two moments and an average of each weight; one checkpoint more while writing, and
@@ -334,9 +373,3 @@ def room_problems(folder: Path, model: Model, keep: int) -> list[str]:
         f"{folder} expected room for about {need / 1e6:,.0f} MB of checkpoints and weights, got "
         f"{free / 1e6:,.0f} MB. Make room, name another folder, or lower [{SECTION}] keep."
     ]
-
-
-def _seed(seed: int, number: int) -> int:
-    """Return a seed for one update (or, below 1, one batch of the dev text)."""
-    given = [seed, abs(number), int(number < 1)]
-    return int(np.random.SeedSequence(given).generate_state(1)[0])

@@ -173,8 +173,8 @@ def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Hidden]:
     return groups, content
 
 
+# What to hide of all units, one text after another; at least one where there is any.
 def _hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator) -> Hidden:
-    """Return what to hide of all units, one text after another; at least one where there is any."""
     parts = [strategy(groups, rng) for groups in texts]
     hidden: Hidden = np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
     if len(hidden) and not hidden.any():

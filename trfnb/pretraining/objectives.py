@@ -54,7 +54,7 @@ from trfnb.pretraining.masking import (
     corrupt_wordpieces,
     words_of,
 )
-from trfnb.pretraining.text import PretrainingError, refuse, text_problems, texts
+from trfnb.pretraining.text import PretrainingError, texts
 from trfnb.pretraining.tok2vec import encoder_shim, use_fast_gemm
 
 BYTES = 256
@@ -78,8 +78,11 @@ class HiddenWords:
         """Put a head on a layer; a transformer sees its own mask."""
         shim = encoder_shim(tok2vec)
         word = getattr(shim.tokenizer, "mask_token", None) if shim else None
-        shown = Replacement(word=word or MASK)
-        task = partial(corrupt, strategy=self.masking or RandomMask(), replacement=shown)
+        task = partial(
+            corrupt,
+            strategy=self.masking or RandomMask(),
+            replacement=Replacement(word=word or MASK),
+        )
         head = hidden_layer_head(self.hidden_size, self.maxout_pieces, nO)
         return objective_model(vocab, tok2vec, head, task, targets, loss)
 
@@ -159,7 +162,7 @@ class PretrainWords(HiddenWords):
                 "The objective of words expected a text to count frequent words in, got none. Set "
                 "[pretraining.objective] text, e.g. to ${paths.raw_text}."
             )
-        words = frequent_words(Path(self.text), vocab, self.size)
+        words = _frequent_words(Path(self.text), vocab, self.size)
         if len(words) < 2:
             raise PretrainingError(f"{self.text}: expected a text of different words, got {words}.")
         targets = partial(_word_targets, numbers={word: i for i, word in enumerate(words)})
@@ -245,17 +248,20 @@ class PretrainWordpieces:
         head.initialize()
         if table.shape[1] == shim.width:
             output.set_param("W", head.ops.asarray2f(table.copy()))
-        attrs = {
-            "encoder": next(node for node in tok2vec.walk() if shim in node.shims),
-            "masking": self.masking or WholeWordMask(),
-            "replacement": Replacement(word=mask),
-            "loss": partial(mean_loss, cross_entropy),
-        }
-        refs: Any = {"tok2vec": tok2vec, "output_layer": head}
-        layers = [tok2vec, head]
-        model: Any = Model("wordpieces", _predict_wordpieces, layers=layers, refs=refs, attrs=attrs)
-        use_fast_gemm(model)
-        return model
+        use_fast_gemm(tok2vec)
+        use_fast_gemm(head)
+        return Model(
+            "wordpieces",
+            _predict_wordpieces,
+            layers=[tok2vec, head],
+            refs={"tok2vec": tok2vec, "output_layer": head},
+            attrs={
+                "encoder": next(node for node in tok2vec.walk() if shim in node.shims),
+                "masking": self.masking or WholeWordMask(),
+                "replacement": Replacement(word=mask),
+                "loss": partial(mean_loss, cross_entropy),
+            },
+        )
 
 
 # Replaces words by others, and looks at all words.
@@ -317,12 +323,9 @@ def vector_problems(docs: Sequence[Doc]) -> list[str]:
     ]
 
 
-def frequent_words(path: Path, vocab: Vocab, size: int) -> list[str]:
-    """Return the most frequent words of the first 20,000 texts, most frequent first.
-
-    Equally frequent words are in the order of the alphabet, so that a second call agrees.
-    """
-    refuse(text_problems(path))
+# The most frequent words of the first 20,000 texts, most frequent first. Equally frequent ones are
+# in the order of the alphabet, so that a second call agrees.
+def _frequent_words(path: Path, vocab: Vocab, size: int) -> list[str]:
     tokenizer = get_lang_class(vocab.lang or "xx")().tokenizer
     counts: Counter[str] = Counter()
     for text in islice(texts(path, Counter()), 20_000):

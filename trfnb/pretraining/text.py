@@ -45,19 +45,15 @@ _ADVICE = {
 class PretrainingError(ValueError):
     """Settings, text, weights or a folder that cannot be used.
 
-    Args:
-        problems: Each names the object, what was expected, what was found, and what to do.
+    It names the object, what was expected, what was found, and what to do.
     """
-
-    def __init__(self, *problems: str) -> None:
-        several = "Cannot pretrain:\n- " + "\n- ".join(problems)
-        super().__init__(problems[0] if len(problems) == 1 else several)
 
 
 def refuse(problems: Sequence[str]) -> None:
     """Raise all problems at once, if there are any."""
     if problems:
-        raise PretrainingError(*problems)
+        several = "Cannot pretrain:\n- " + "\n- ".join(problems)
+        raise PretrainingError(problems[0] if len(problems) == 1 else several)
 
 
 @registry.readers("trfnb.RawText.v1")
@@ -107,19 +103,15 @@ def text_of(reader: Any) -> RawText:
     Raises:
         PretrainingError: it is another reader, or its path has no text.
     """
-    if not isinstance(reader, RawText | JsonlCorpus | PlainTextCorpus):
-        raise PretrainingError(
-            "[pretraining] corpus expected a block with trfnb.RawText.v1, spacy.JsonlCorpus.v1 or "
-            f"spacy.PlainTextCorpus.v1, got {reader!r}. Write the text to a file, one text a line."
-        )
-    if reader.path is None:
-        raise PretrainingError(
-            "[pretraining] corpus expected a path, got none. Set [paths] raw_text, or give "
-            "--paths.raw_text PATH."
-        )
-    if not isinstance(reader, RawText):
+    if isinstance(reader, JsonlCorpus | PlainTextCorpus) and reader.path is not None:
         limit = getattr(reader, "limit", 0)
         reader = RawText(reader.path, reader.min_length, reader.max_length, limit)
+    if not isinstance(reader, RawText):
+        raise PretrainingError(
+            "[pretraining] corpus expected a block with trfnb.RawText.v1, spacy.JsonlCorpus.v1 or "
+            f"spacy.PlainTextCorpus.v1 and a path, got {reader!r}. Write the text to a file, one "
+            "text a line, and give --paths.raw_text PATH."
+        )
     refuse(text_problems(reader.path))
     return reader
 
@@ -266,8 +258,8 @@ def _suffix(path: Path) -> str:
     return name.suffix.lower()
 
 
+# A line's text, or '' and why it cannot be used.
 def _text_in(line: str, is_json: bool) -> tuple[str, str]:
-    """Return a line's text, or '' and why it cannot be used."""
     if "\0" in line:
         return "", BINARY
     try:

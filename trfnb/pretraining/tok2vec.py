@@ -6,7 +6,6 @@ each different word of a batch is embedded once, and a loss that looks at one wo
 the convolutions there and in windows around these words alone.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +16,12 @@ from spacy.language import Language
 from spacy.pipeline.tok2vec import Tok2VecListener
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
-from thinc.api import Model, NumpyOps, reduce_mean
+from thinc.api import Model, NumpyOps
 from thinc.types import Floats2d
 
 from trfnb.flow.listener import TransformerListener
 from trfnb.flow.weights import EncoderShim
-from trfnb.pipe.model import token_vector_model
 from trfnb.pretraining.text import PretrainingError
-
-logger = logging.getLogger("spacy")
 
 Rows = NDArray[np.int64]
 Tok2Vec = Model[list[Doc], list[Floats2d]]
@@ -37,24 +33,17 @@ SAMPLE = "Give it a doc to infer shapes"
 def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
     """Return the layer that ``[pretraining] component`` and ``layer`` name, with weights.
 
-    A listener stands for the shared component that it listens to; the log says so.
-
     Raises:
-        PretrainingError: there is no such component or layer, or it gives no vectors of tokens.
+        PretrainingError: there is no such component or layer, it is a listener, or it gives no
+            vectors of tokens.
     """
     found = _named(nlp, component, layer)
     if isinstance(found, TransformerListener | Tok2VecListener):
-        factories = ("tok2vec", "transformer", "trfnb_transformer", "trfnb_tok2vec")
-        shared = [n for n in nlp.component_names if nlp.get_pipe_meta(n).factory in factories]
-        name = found.upstream_name if found.upstream_name != "*" else next(iter(shared), "tok2vec")
-        logger.warning(
-            "[pretraining] layer %r of component %r is a listener without weights: the component "
-            "%r that it listens to is pretrained, for all that listen to it.",
-            layer,
-            component,
-            name,
+        raise PretrainingError(
+            f"[pretraining] component {component!r}, layer {layer!r} expected a layer with "
+            f"weights, got a listener to {found.upstream_name!r}. Give component the name of the "
+            'shared tok2vec or transformer, and layer = "".'
         )
-        found = _named(nlp, name, "")
     reads_vectors = any("static_vectors" in node.name for node in found.walk())
     if reads_vectors and not len(nlp.vocab.vectors):
         raise PretrainingError(
@@ -76,11 +65,6 @@ def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
             'task with layer = "tok2vec".'
         )
     return found
-
-
-def token_vectors(model: Model) -> Tok2Vec:
-    """Return a model of one array for each Doc: a shared transformer's rows are averaged."""
-    return token_vector_model(model, reduce_mean()) if model.name == "transformer_model" else model
 
 
 def encoder_shim(model: Model) -> EncoderShim | None:

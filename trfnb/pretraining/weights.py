@@ -76,7 +76,8 @@ def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
     Raises:
         PretrainingError: the checkpoint is of another model.
     """
-    arrays, updates = load_file(path), checkpoint_state(path)["updates"]
+    arrays: dict[str, Any] = load_file(path)
+    updates = checkpoint_state(path)["updates"]
     shapes = {f"weights/{name}": tuple(value.shape) for name, _, value in parameters(model)}
     saved = {name: one.shape for name, one in arrays.items() if name.startswith("weights/")}
     if different := sorted({name for name, _ in shapes.items() ^ saved.items()}):
@@ -84,15 +85,14 @@ def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
             f"{path}: expected the parameters of the model that the config builds, got others: "
             f"{', '.join(different[:5])}. Resume with the config of the first run."
         )
-    ops: Any = model.ops
     for name, key, value in parameters(model):
         if isinstance(value, torch.Tensor):
             value.data.copy_(torch.from_numpy(arrays[f"weights/{name}"]))
         else:
-            value[...] = ops.asarray(arrays[f"weights/{name}"])
+            value[...] = model.ops.asarray(arrays[f"weights/{name}"])
         for moment in _MOMENTS:
             if f"{moment}/{name}" in arrays:
-                getattr(optimizer, moment)[key] = ops.asarray(arrays[f"{moment}/{name}"])
+                getattr(optimizer, moment)[key] = model.ops.asarray(arrays[f"{moment}/{name}"])
         if name in updates:
             optimizer.nr_update[key] = updates[name]
 
@@ -204,8 +204,6 @@ def load_weights(
 
 # Thinc's and torch's arrays by place, layer and name; and transformers as bytes by place and layer.
 def _read(path: Path, target: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
-    if not path.exists():
-        raise PretrainingError(f"{path}: expected pretrained weights, got no such file. Check it.")
     try:
         if not path.is_dir():
             return _arrays(path.read_bytes())

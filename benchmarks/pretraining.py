@@ -35,8 +35,6 @@ TOK2VEC = {
 CANDIDATES = {
     "spacy pretrain": None,
     "trfnb pretrain": {},
-    "trfnb pretrain, 1 worker": {"workers": 1},
-    "trfnb pretrain, bf16": {"precision": "bf16"},
 }
 
 
@@ -90,7 +88,6 @@ def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
     from thinc.api import Config
 
     from trfnb import registration  # noqa: F401
-    from trfnb.pretraining.config import set_up
     from trfnb.pretraining.loop import Run
 
     settings = CANDIDATES[name]
@@ -104,14 +101,13 @@ def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
             "pretraining_loop": {"dev_words": 0, **(settings or {})},
         }
     )
-    setup = set_up(config)
+    run = Run(config, text.parent)
     wall, cpu = time.perf_counter(), cpu_seconds()
     if settings is None:
-        model, optimizer, done = by_spacy(setup, words)
+        model, optimizer, done = by_spacy(run, words)
     else:
-        model, optimizer, done = setup.model, setup.optimizer, 0
-        run = Run(setup, text.parent)
-        for _, docs in setup.stream.batches(run.progress.position, 1):
+        model, optimizer, done = run.model, run.optimizer, 0
+        for _, docs in run.stream.batches(run.progress.position, 1):
             run.update(docs)
             done += sum(map(len, docs))
             if done >= words:
@@ -122,11 +118,11 @@ def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
         "seconds": round(wall, 2),
         "words_per_second": round(done / wall),
         "words_per_cpu_second": round(done / cpu),
-        "dev_loss": round(dev_loss(setup.nlp, model, optimizer, text.with_name("dev.jsonl")), 4),
+        "dev_loss": round(dev_loss(run.nlp, model, optimizer, text.with_name("dev.jsonl")), 4),
     }
 
 
-def by_spacy(setup: Any, words: float, seconds: float = math.inf) -> tuple[Any, Any, int]:
+def by_spacy(run: Any, words: float, seconds: float = math.inf) -> tuple[Any, Any, int]:
     """Train as ``spacy pretrain`` does, with its model, reader, batcher and update.
 
     Ends after so many words or CPU seconds; the text is read again where it ends before.
@@ -137,7 +133,7 @@ def by_spacy(setup: Any, words: float, seconds: float = math.inf) -> tuple[Any, 
     from spacy.util import registry
     from thinc.api import fix_random_seed
 
-    block = setup.config.interpolate()["pretraining"].copy()
+    block = run.config.interpolate()["pretraining"].copy()
     block["objective"] = {
         "@architectures": "spacy.PretrainCharacters.v1",
         "maxout_pieces": 3,
@@ -145,8 +141,8 @@ def by_spacy(setup: Any, words: float, seconds: float = math.inf) -> tuple[Any, 
         "n_characters": 4,
     }
     resolved = registry.resolve(block, schema=ConfigSchemaPretrain)
-    fix_random_seed(setup.seed)
-    nlp = setup.nlp
+    fix_random_seed(run.seed)
+    nlp = run.nlp
     nlp.config["initialize"]["init_tok2vec"] = None
     from thinc.api import Model, NumpyOps
 
@@ -157,7 +153,7 @@ def by_spacy(setup: Any, words: float, seconds: float = math.inf) -> tuple[Any, 
             node.set_param(name, None)
     model: Model = create_pretraining_model(nlp, resolved)
     optimizer, objective, done = resolved["optimizer"], model.attrs["loss"], 0
-    text = setup.stream.text.path
+    text = run.stream.text.path
     reader = JsonlCorpus(text, min_length=5, max_length=500)
     again = chain.from_iterable(reader(nlp) for _ in count())
     began = time.process_time()

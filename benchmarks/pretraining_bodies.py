@@ -17,10 +17,10 @@ from typing import Any
 # One thread a body: set before numpy and torch are loaded.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-from benchmarks.pretraining import by_spacy
 from trfnb.experiments.configs import build_config
+
+from benchmarks.pretraining import by_spacy
 from trfnb.pretraining import pretraining_config
-from trfnb.pretraining.config import set_up
 from trfnb.pretraining.loop import Run
 from trfnb.pretraining.weights import export
 
@@ -33,7 +33,7 @@ OBJECTIVES: dict[str, Any] = {
     "vectors": {"@architectures": "trfnb.PretrainVectors.v1"},
     "words": "words",
     "replaced": "replaced",
-    "distillation": {"@architectures": "trfnb.PretrainDistillation.v1", "precision": "auto"},
+    "distillation": "distillation",
     MINILM: {"@architectures": "trfnb.PretrainWordpieces.v1"},
 }
 COLUMNS = ("weights", "seconds", "words", "steps")
@@ -56,8 +56,6 @@ def body(name: str, given: argparse.Namespace) -> tuple[float, int, int]:
     """Pretrain one body, and return its CPU seconds, words and updates."""
     out = given.folder / name
     objective = OBJECTIVES[name]
-    if name == "distillation":
-        objective = {**objective, "cache": str(given.folder / "teacher")}
     large = name == MINILM
     config = build_config(["tagger", "ner"], "minilm" if large else "tok2vec", precision="auto")
     if name == "vectors":
@@ -76,13 +74,12 @@ def body(name: str, given: argparse.Namespace) -> tuple[float, int, int]:
         return by_the_peer(config, given.text, out, given.seconds)
     out.mkdir()
     began = time.process_time()
-    setup = set_up(config)
-    run = Run(setup, out)
-    for _, docs in setup.stream.batches(run.progress.position, setup.max_epochs):
+    run = Run(config, out)
+    for _, docs in run.stream.batches(run.progress.position, run.max_epochs):
         run.update(docs)
         if time.process_time() - began >= given.seconds:
             break
-    export(setup.model, setup.optimizer, out / "model-last.bin")
+    export(run.model, run.optimizer, out / "model-last.bin")
     return time.process_time() - began, run.progress.words, run.progress.step
 
 
@@ -95,7 +92,7 @@ def by_the_peer(config: Any, text: Path, out: Path, seconds: float) -> tuple[flo
     records.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines if line.strip()))
     config["paths"]["raw_text"] = str(records)
     began = time.process_time()
-    model, optimizer, words = by_spacy(set_up(config), float("inf"), seconds)
+    model, optimizer, words = by_spacy(Run(config, out), float("inf"), seconds)
     with model.use_params(optimizer.averages):
         (out / "model-last.bin").write_bytes(model.get_ref("tok2vec").to_bytes())
     return time.process_time() - began, words, words // 3000

@@ -22,7 +22,7 @@ from .pipe.data import FullTransformerBatch
 from .pipe.registries import registry
 from .pipe.shared import PipelineRef
 from .pipe.tok2vec import Tok2Vec
-from .pretraining import masking, objectives, teacher, text  # noqa: F401
+from .pretraining import masking, objectives, text  # noqa: F401
 from .pretraining.weights import LoadPretrained  # noqa: F401
 from .vectors import embed, store  # noqa: F401
 

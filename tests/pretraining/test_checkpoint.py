@@ -6,41 +6,21 @@ import logging
 import shutil
 from collections import namedtuple
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file, save_file
 from small_runs import TOK2VEC, config
 
-from trfnb.pretraining import PretrainingError, checkpoint, pretrain
-from trfnb.pretraining.checkpoint import Checkpoints, folder_problems
-
-
-def test_a_new_or_empty_folder_is_fine(tmp_path):
-    assert folder_problems(tmp_path, False) == []
-    assert folder_problems(tmp_path / "new/below", False) == []
-    assert folder_problems(tmp_path / "new", True) == []
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_file_is_no_folder(tmp_path):
-    (tmp_path / "file").touch()
-    for name in ("file", "file/below"):
-        (problem,) = folder_problems(tmp_path / name, False)
-        assert "which cannot take files (Not a directory)" in problem
-
-
-def test_a_folder_that_nobody_can_write_in():
-    (problem,) = folder_problems(Path("/proc/run"), False)
-    assert "folder to write in" in problem
+from trfnb.pretraining import PretrainingError, pretrain, weights
+from trfnb.pretraining.weights import checkpoint_state, checkpoints
 
 
 def test_what_spacy_left_is_not_overwritten(lines, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/model0.bin").write_bytes(b"spaCy's")
     for resume, said in (
-        (False, "new folder or a run to resume, got what"),
-        (True, "another program left"),
+        (False, "expected a new or empty folder, got a folder with model0.bin"),
+        (True, "expected a run to resume"),
     ):
         with pytest.raises(PretrainingError, match=said):
             pretrain(config(lines), tmp_path / "out", resume=resume, progress=False)
@@ -58,7 +38,7 @@ def test_a_full_disk_is_seen_first(lines, tmp_path, monkeypatch):
 def test_a_disk_that_fills_later_is_told_with_path_and_resume(lines, tmp_path, monkeypatch):
     given = config(lines, max_steps=9, save_every=4)
     whole = pretrain(given, tmp_path / "whole", progress=False).read_bytes()
-    save, calls = checkpoint.save, []
+    save, calls = weights.save, []
 
     def full(arrays, metadata):
         calls.append(metadata)
@@ -66,7 +46,7 @@ def test_a_disk_that_fills_later_is_told_with_path_and_resume(lines, tmp_path, m
             raise OSError(errno.ENOSPC, "No space left on device")
         return save(arrays, metadata)
 
-    monkeypatch.setattr(checkpoint, "save", full)
+    monkeypatch.setattr(weights, "save", full)
     with pytest.raises(OSError, match=r"part: the disk is full \(No space left.*--resume"):
         pretrain(given, tmp_path / "part", progress=False)
     assert not list((tmp_path / "part").glob(".*"))
@@ -104,19 +84,19 @@ def test_another_layer_is_told_by_its_settings(lines, tmp_path):
 def test_another_text_is_not_gone_on_with(lines, tmp_path):
     pretrain(config(lines, max_steps=4), tmp_path / "out", progress=False)
     lines.write_text(lines.read_text() + "one line more\n")
-    with pytest.raises(PretrainingError, match=r"other names or sizes \(text\.txt\)"):
+    with pytest.raises(PretrainingError, match=r"got another text text\.txt"):
         pretrain(config(lines, max_steps=8), tmp_path / "out", resume=True, progress=False)
 
 
 def test_another_number_of_threads_is_told(lines, tmp_path, caplog):
     pretrain(config(lines, max_steps=4), tmp_path / "out", progress=False)
-    (path,) = Checkpoints(tmp_path / "out").found()
-    state = Checkpoints(tmp_path / "out").state()
-    state["identity"]["threads"] = [64, 1]
+    (path,) = checkpoints(tmp_path / "out")
+    state = checkpoint_state(path)
+    state["identity"]["threads"] = 64
     save_file(load_file(path), path, {"state": json.dumps(state)})
     with said(caplog):
         pretrain(config(lines, max_steps=8), tmp_path / "out", resume=True, progress=False)
-    assert "threads and processes [64, 1]" in caplog.text
+    assert "had 64 threads" in caplog.text
 
 
 def test_a_folder_in_use_is_not_overwritten(lines, tmp_path):

@@ -62,15 +62,14 @@ def refused(given, folder, *said):
 
 
 def test_all_bad_settings_are_named_at_once(lines, tmp_path):
-    given = config(lines, steps=3, keep=0, precision="fp8", shuffle="yes", max_seconds=-1)
+    given = config(lines, steps=3, keep=0, shard_size="much", max_seconds=-1)
     given["pretraining"] |= {"max_epohcs": 3, "max_epochs": 0}
     refused(
         given,
         tmp_path,
         "steps",
         "keep",
-        "precision",
-        "shuffle",
+        "shard_size",
         "max_seconds",
         "got max_epohcs",
         "max_epochs expected at least 1",
@@ -80,7 +79,7 @@ def test_all_bad_settings_are_named_at_once(lines, tmp_path):
 @pytest.mark.parametrize(
     ("section", "changes", "said"),
     [
-        ("pretraining", {"component": "ner"}, "component expected one of the pipeline's (tok2vec)"),
+        ("pretraining", {"component": "ner"}, "that have a model (tok2vec), got 'ner'"),
         ("corpora.pretrain", {"path": "nowhere.txt"}, "no such path"),
         ("corpora.pretrain", {"min_length": 1000}, "got no batch"),
         ("pretraining", {"corpus": "corpora.novels"}, "got 'corpora.novels'"),

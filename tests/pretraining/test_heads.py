@@ -52,10 +52,3 @@ def test_cosine_points_where_thincs_points():
     ours = cosine(predicted, targets)[1]
     theirs = CosineDistance(normalize=False, ignore_zeros=True).get_grad(predicted, targets)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
-
-
-def test_von_mises_fisher_is_least_in_the_direction_of_the_target():
-    target = RNG.normal(size=(1, 8))
-    wrong, right = RNG.normal(size=(1, 8)), target
-    loss = DISTANCES["vmf"]
-    assert loss(right * 9, target)[0] < loss(wrong * 9, target)[0]

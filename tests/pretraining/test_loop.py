@@ -1,26 +1,18 @@
 import csv
-import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from first_gradients import save
-from small_runs import CHARACTERS, config, text
+from small_runs import CHARACTERS, config
 from spacy.util import load_config, load_model_from_config
+from thinc.api import Model
 
 from trfnb.pretraining import load_weights, pretrain
-from trfnb.pretraining.checkpoint import Checkpoints
-from trfnb.pretraining.config import set_up
-from trfnb.pretraining.loop import Run
-
-HERE = Path(__file__).parent
-ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
+from trfnb.pretraining.weights import checkpoints
 
 
 def rows(folder):
@@ -41,7 +33,7 @@ def test_a_run_leaves_log_weights_and_checkpoints(lines, tmp_path):
     assert [int(row["step"]) for row in found] == [5, 10, 15, 20]
     dev = [float(row["dev_loss"]) for row in found]
     assert dev[-1] < dev[0]
-    assert [p.stem for p in Checkpoints(out).found()] == ["checkpoint-16", "checkpoint-20"]
+    assert [p.stem for p in checkpoints(out)] == ["checkpoint-16", "checkpoint-20"]
     assert not list(out.glob(".*"))
     assert load_config(out / "config.cfg")["pretraining"]["max_epochs"] == 50
     assert (out / "model-best.bin").exists()
@@ -93,7 +85,7 @@ def test_the_config_that_is_left_keeps_its_variables_and_resumes(lines, tmp_path
     left["pretraining_loop"]["max_steps"] = 8
     again = pretrain(left, tmp_path / "out", resume=True, progress=False)
     assert again.read_bytes() == (tmp_path / "out/model-last.bin").read_bytes()
-    assert [p.stem for p in Checkpoints(tmp_path / "out").found()] == [
+    assert [p.stem for p in checkpoints(tmp_path / "out")] == [
         "checkpoint-4",
         "checkpoint-8",
     ]
@@ -113,41 +105,6 @@ def test_resuming_a_finished_run_changes_nothing(lines, tmp_path):
     given = config(lines, max_steps=8)
     whole = pretrain(given, tmp_path / "out", progress=False).read_bytes()
     assert pretrain(given, tmp_path / "out", resume=True, progress=False).read_bytes() == whole
-
-
-def test_an_interrupted_run_resumes_from_its_last_checkpoint(lines, tmp_path, monkeypatch):
-    given = config(lines, max_steps=12, save_every=3)
-    whole = pretrain(given, tmp_path / "whole", progress=False)
-    update = Run.update
-
-    def interrupted(run, docs):
-        update(run, docs)
-        if run.progress.step == 7:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(Run, "update", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(given, tmp_path / "part", progress=False)
-    assert [p.stem for p in Checkpoints(tmp_path / "part").found()][-1] == "checkpoint-6"
-    monkeypatch.undo()
-    again = pretrain(given, tmp_path / "part", resume=True, progress=False)
-    assert again.read_bytes() == whole.read_bytes()
-
-
-def test_lines_left_out_are_told_once_however_often_they_are_read(tmp_path):
-    path = tmp_path / "text.txt"
-    good = text(tmp_path, 30, "good.txt").read_bytes()
-    path.write_bytes(good + b"\xff\xfe\n" + good)
-    given = config(path, max_steps=0, shard_size=300, save_every=1, dev_words=0)
-    given["pretraining"]["max_epochs"] = 2
-    pretrain(given, tmp_path / "out", progress=False)
-    steps = json.loads((tmp_path / "out/run.json").read_text())["steps"]
-    for stop in (steps // 2 + 1, steps // 2 + 2):
-        # The second time, one process reads the bad line and another goes on.
-        given["pretraining_loop"]["max_steps"] = stop
-        pretrain(given, tmp_path / "part", resume=True, progress=False)
-        told = json.loads((tmp_path / "part/run.json").read_text())["skipped"]
-        assert told == {"not UTF-8": 1}
 
 
 def test_a_run_that_ended_early_goes_on_with_more_patience(lines, tmp_path):
@@ -188,20 +145,6 @@ def test_the_learning_rate_follows_its_schedule(lines, tmp_path):
     assert rates[:10] == pytest.approx([0.001 * i / 10 for i in range(10)])
 
 
-def test_epochs_end_a_run_and_keep_their_models(tmp_path):
-    path = text(tmp_path, lines=30)
-    given = config(path, max_steps=0, keep=2)
-    given["pretraining"] |= {"max_epochs": 3, "n_save_epoch": 1}
-    last = pretrain(given, tmp_path / "out", progress=False).read_bytes()
-    found = sorted((tmp_path / "out").glob("model[0-9]*"))
-    assert [path.name for path in found] == ["model1.bin", "model2.bin"]
-    assert found[1].read_bytes() == last
-    # An epoch's model holds its updates and none of the next epoch's.
-    given["pretraining"]["max_epochs"] = 2
-    until = pretrain(given, tmp_path / "until", progress=False).read_bytes()
-    assert found[0].read_bytes() == until
-
-
 def test_spacys_own_objectives_and_others_train_too(lines, tmp_path):
     mapped = {"@architectures": "spacy.PretrainCharacters.v1", "hidden_size": 16,
               "maxout_pieces": 2, "n_characters": 4}  # fmt: skip
@@ -210,6 +153,56 @@ def test_spacys_own_objectives_and_others_train_too(lines, tmp_path):
     assert 'loss = "squared"' in found
     losses = [float(row["dev_loss"]) for row in rows(tmp_path / "out")]
     assert losses[-1] < losses[0]
+
+
+def test_ctrl_c_leaves_a_checkpoint_of_the_last_whole_update(lines, tmp_path, monkeypatch):
+    given = config(lines, max_steps=12, save_every=3)
+    whole = pretrain(given, tmp_path / "whole", progress=False)
+    began, step = Model.begin_update, Model.finish_update
+
+    def interrupted(model, *args):
+        if model.name == "pretraining" and interrupted.counted == 7:
+            signal.raise_signal(signal.SIGINT)
+        interrupted.counted += model.name == "pretraining"
+        return interrupted.calls(model, *args)
+
+    # Before the eighth update's gradient, and in the middle of its change.
+    for name, calls, left in (
+        ("begin_update", began, "checkpoint-7"),
+        ("finish_update", step, "checkpoint-6"),
+    ):
+        interrupted.counted, interrupted.calls = 0, calls
+        out = tmp_path / name
+        with monkeypatch.context() as patched:
+            patched.setattr(Model, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pretrain(given, out, progress=False)
+        assert checkpoints(out)[-1].stem == left
+        again = pretrain(given, out, resume=True, progress=False)
+        assert again.read_bytes() == whole.read_bytes()
+        assert without_times(out) == without_times(tmp_path / "whole")
+
+
+def test_killed_three_times_and_resumed_the_weights_are_the_same(lines, tmp_path):
+    given = config(lines, max_steps=90, save_every=7, eval_every=20, log_every=20)
+    whole = pretrain(given, tmp_path / "whole", progress=False)
+    out, rng = tmp_path / "killed", random.Random(os.getpid())
+    fork = multiprocessing.get_context("fork")
+    for _ in range(3):
+        start = checkpoints(out)[-1:]
+        process = fork.Process(
+            target=pretrain, args=(given, out), kwargs={"resume": True, "progress": False}
+        )
+        process.start()
+        while process.is_alive() and checkpoints(out)[-1:] == start:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.2)
+        process.kill()
+        process.join()
+        assert checkpoints(out)[-1:] != start
+    again = pretrain(given, out, resume=True, progress=False)
+    assert again.read_bytes() == whole.read_bytes()
+    assert without_times(out) == without_times(tmp_path / "whole")
 
 
 @pytest.fixture
@@ -244,83 +237,3 @@ def test_a_transformer_learns_characters_too(of_wordpieces, tmp_path):
     pretrain(of_wordpieces, tmp_path / "out", progress=False)
     lines = (tmp_path / "out/log.csv").read_text().splitlines()
     assert float(lines[2].split(",")[4]) < float(lines[1].split(",")[4])
-
-
-@pytest.mark.slow
-def test_killed_at_three_moments_and_resumed_the_weights_are_the_same(lines, tmp_path):
-    given = config(lines, max_steps=250, save_every=7, eval_every=20, log_every=20)
-    given["pretraining"]["max_epochs"] = 1000
-    given.to_disk(tmp_path / "config.cfg")
-
-    def command(out, *more):
-        paths = map(str, (HERE / "command.py", "pretrain", tmp_path / "config.cfg", tmp_path / out))
-        return [sys.executable, *paths, "--quiet", *more]
-
-    subprocess.run(command("whole"), env=ENV, check=True, timeout=120, capture_output=True)
-    rng, kills, reached = random.Random(os.getpid()), 0, []
-    for _ in range(20):
-        process = subprocess.Popen(
-            command("killed", "--resume"), env=ENV, stdout=subprocess.DEVNULL
-        )
-        start = Checkpoints(tmp_path / "killed").found()[-1:]
-        while process.poll() is None and Checkpoints(tmp_path / "killed").found()[-1:] == start:
-            time.sleep(0.01)
-        time.sleep(rng.random() * 0.5)
-        if process.poll() is None and kills < 3:
-            process.kill()
-            kills += 1
-        process.wait(timeout=120)
-        reached.append(Checkpoints(tmp_path / "killed").found()[-1].name)
-        if process.returncode == 0:
-            break
-    assert process.returncode == 0
-    assert kills == 3, reached
-    last = "model-last.bin"
-    assert (tmp_path / "killed" / last).read_bytes() == (tmp_path / "whole" / last).read_bytes()
-
-
-def torchrun(processes, *arguments, cwd):
-    call = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-            f"--nproc-per-node={processes}", *map(str, arguments)]  # fmt: skip
-    done = subprocess.run(call, env=ENV, capture_output=True, text=True, timeout=200, cwd=cwd)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-@pytest.mark.slow
-def test_gradients_of_two_processes_are_those_of_one(of_wordpieces, tmp_path):
-    given = without_dropout(of_wordpieces)
-    given.to_disk(tmp_path / "config.cfg")
-    save(tmp_path / "config.cfg", tmp_path / "one")
-    torchrun(2, HERE / "first_gradients.py", "config.cfg", "two", cwd=tmp_path)
-    one, first, second = (
-        dict(np.load(tmp_path / f"{name}.npz")) for name in ("one-0", "two-0", "two-1")
-    )
-    assert sum(gradient.any() for gradient in one.values()) > 10
-    for name, gradient in first.items():
-        np.testing.assert_array_equal(gradient, second[name])
-        # What nothing reaches has no gradient in one process, and zeros among several.
-        expected = one.get(name, np.zeros_like(gradient))
-        np.testing.assert_allclose(gradient, expected, atol=1e-5, rtol=1e-3)
-
-
-@pytest.mark.slow
-def test_the_command_under_torchrun_ends_with_the_weights_of_one(lines, tmp_path):
-    given = without_dropout(config(lines, max_steps=6))
-    given["pretraining"]["optimizer"] = {"@optimizers": "SGD.v1", "learn_rate": 0.1}
-    given.to_disk(tmp_path / "config.cfg")
-    torchrun(2, HERE / "command.py", "pretrain", "config.cfg", "two", "--quiet", cwd=tmp_path)
-    pretrain(load_config(tmp_path / "config.cfg"), tmp_path / "one", progress=False)
-    loaded = []
-    for name in ("one", "two"):
-        setup = set_up(given)
-        load_weights(setup.nlp, tmp_path / name / "model-last.bin")
-        nodes = setup.model.get_ref("tok2vec").walk()
-        loaded.append([node.get_param(name) for node in nodes for name in node.param_names])
-    for a, b in zip(*loaded, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
-    assert (tmp_path / "two/log.csv").read_text().count("\n") > 1
-
-
-def without_dropout(given):
-    given["pretraining"]["dropout"] = 0.0
-    return given

@@ -57,7 +57,6 @@ def test_spans_are_longer_than_single_words():
 
     assert mean_run(RandomMask()) == pytest.approx(1.18, abs=0.05)
     assert mean_run(SpanMask()) > 3.5
-    assert mean_run(SpanMask(longest=1)) == pytest.approx(1.18, abs=0.05)
 
 
 def test_the_first_words_are_hidden_as_often_as_others():
@@ -67,9 +66,9 @@ def test_the_first_words_are_hidden_as_often_as_others():
 
 
 def test_a_mixture_follows_one_strategy_a_text():
-    mixed = MixedMask(RandomMask(0.01), RandomMask(0.9), weights=[1, 3])
+    mixed = MixedMask(RandomMask(0.01), RandomMask(0.9))
     shares = np.array([mixed(np.arange(200), rng(i)).mean() for i in range(300)])
-    assert (shares > 0.5).mean() == pytest.approx(0.75, abs=0.07)
+    assert (shares > 0.5).mean() == pytest.approx(0.5, abs=0.09)
 
 
 def test_something_is_always_hidden():
@@ -84,10 +83,7 @@ def test_something_is_always_hidden():
     [
         lambda: RandomMask(0.0),
         lambda: WholeWordMask(1.0),
-        lambda: SpanMask(0.1, success=0),
         lambda: MixedMask(),
-        lambda: MixedMask(RandomMask(), weights=[0]),
-        lambda: MixedMask(RandomMask(), weights=[1, 2]),
     ],
 )
 def test_bad_settings_are_refused(make):
@@ -96,7 +92,7 @@ def test_bad_settings_are_refused(make):
 
 
 def test_strategies_pickle():
-    mixed = MixedMask(SpanMask(0.3), WholeWordMask(), weights=[1, 2])
+    mixed = MixedMask(SpanMask(0.3), WholeWordMask())
     for one in (RandomMask(0.2), mixed):
         copied = pickle.loads(pickle.dumps(one))
         np.testing.assert_array_equal(copied(GROUPS, rng()), one(GROUPS, rng()))
@@ -126,11 +122,6 @@ def test_docs_keep_their_lengths():
     assert len(hidden) == 8
 
 
-def test_shares_above_one_are_refused():
-    with pytest.raises(ValueError, match="sum to at most 1"):
-        Replacement(0.8, 0.3)
-
-
 def wordpieces(tiny, *texts):
     shim = EncoderShim(tiny)
     shim.load()
@@ -149,11 +140,11 @@ def test_special_tokens_are_never_hidden_and_words_are_hidden_whole(tiny):
     tokenizer, found = wordpieces(tiny, *["the bank unable in paris"] * 200)
     rng = np.random.default_rng(0)
     mask = tokenizer.mask_token_id
-    ids, hidden = corrupt_wordpieces(found, WholeWordMask(0.3), Replacement(1, 0), mask, rng)
+    ids, hidden = corrupt_wordpieces(found, WholeWordMask(0.3), Replacement(1, 0, mask), rng)
     assert (ids[hidden] == mask).all()
     assert (ids[~hidden] == found.ids[~hidden]).all()
     assert not np.isin(found.ids[hidden], tokenizer.all_special_ids).any()
     first = np.flatnonzero(found.ids == tokenizer.convert_tokens_to_ids("un"))
     assert (hidden[first] == hidden[first + 1]).all()
-    _, single = corrupt_wordpieces(found, RandomMask(0.3), Replacement(), mask, rng)
+    _, single = corrupt_wordpieces(found, RandomMask(0.3), Replacement(word=mask), rng)
     assert (single[first] != single[first + 1]).any()

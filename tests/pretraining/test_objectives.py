@@ -11,19 +11,23 @@ from spacy.training.pretrain import make_update
 from spacy.vectors import Vectors
 from thinc.api import Adam, Config, fix_random_seed, set_dropout_rate
 
+import trfnb
 from trfnb.pipe.registries import registry
 from trfnb.pretraining import PretrainingError, pretrain
-from trfnb.pretraining.checkpoint import parameters
-from trfnb.pretraining.config import set_up
 from trfnb.pretraining.masking import words_of
-from trfnb.pretraining.objectives import outer_bytes, vector_problems, vector_targets
+from trfnb.pretraining.objectives import (
+    PretrainDistillation,
+    outer_bytes,
+    vector_problems,
+    vector_targets,
+)
+from trfnb.pretraining.weights import parameters
 
 OBJECTIVES = [
     ("trfnb.PretrainCharacters.v1", {"hidden_size": 16}),
     ("trfnb.PretrainCharacters.v1", {"hidden_size": 16, "loss": "squared"}),
     ("trfnb.PretrainVectors.v1", {"hidden_size": 16}),
     ("trfnb.PretrainVectors.v1", {"hidden_size": 16, "loss": "L2"}),
-    ("trfnb.PretrainVectors.v1", {"hidden_size": 16, "loss": "vmf"}),
     ("trfnb.PretrainWords.v1", {"hidden_size": 16, "text": "TEXT"}),
     ("trfnb.PretrainReplaced.v1", {"hidden_size": 16}),
     ("trfnb.PretrainDistillation.v1", {"teacher": "TINY"}),
@@ -57,9 +61,7 @@ def test_masks_combine_in_a_config():
                 "spans": {"@misc": "trfnb.SpanMask.v1", "probability": 0.3},
                 "single": {"@misc": "trfnb.RandomMask.v1"},
             },
-            "weights": [1.0, 1.0, 2.0],
         },
-        "replacement": {"@misc": "trfnb.Replacement.v1", "mask": 1.0, "other": 0.0},
     }
     config = Config().from_str(Config({"objective": block}).to_str())
     assert callable(registry.resolve(config)["objective"])
@@ -97,18 +99,17 @@ def made(request, tmp_path, tiny):
     return nlp, built(*request.param, nlp, tmp_path, tiny)
 
 
-def collected(model, docs, share=(0, 1)):
+def collected(model, docs):
     fix_random_seed(7)
-    model.attrs["share"] = share
     prediction, backprop = model.begin_update(docs)
     loss, gradient = model.attrs["loss"](model.ops, docs, prediction)
     backprop(gradient)
     found = {}
-    for name, _, value, gradient in parameters(model):
-        found[name] = np.zeros(value.shape, "f") if gradient is None else gradient.copy()
-        if gradient is not None:
-            gradient[...] = 0
-    return loss, prediction.total, found
+    for place, node in enumerate(model.walk()):
+        for name in node.grad_names:
+            found[f"{place}.{name}"] = node.get_grad(name).copy()
+            node.get_grad(name)[...] = 0
+    return loss, len(prediction.targets), found
 
 
 def test_spacys_own_update_lowers_the_loss(made):
@@ -134,7 +135,7 @@ def test_gradients_are_slopes(made):
     docs = docs_of(nlp, 4)
     _, total, gradients = collected(model, docs)
     rng, checked = np.random.default_rng(0), 0
-    for name, _, value, _ in list(parameters(model)):
+    for name, _, value in list(parameters(model)):
         if name.endswith(".E"):
             continue
         for at in rng.integers(value.size, size=2):
@@ -150,34 +151,13 @@ def test_gradients_are_slopes(made):
     assert checked >= 0.9 * 2 * sum(not name.endswith(".E") for name in gradients)
 
 
-@pytest.mark.parametrize("of", [2, 3])
-def test_the_parts_of_a_batch_add_up_to_its_gradient(made, of):
-    nlp, model = made
-    make_update(model, docs_of(nlp), Adam(0.01), model.attrs["loss"])
-    docs = docs_of(nlp, 11)
-    loss, total, whole = collected(model, docs)
-    parts = [collected(model, docs, (number, of)) for number in range(of)]
-    assert {part[1] for part in parts} == {total}
-    assert sum(part[0] for part in parts) == pytest.approx(loss, rel=1e-4)
-    for name, gradient in whole.items():
-        summed = sum(part[2][name] for part in parts)
-        np.testing.assert_allclose(summed, gradient, atol=2e-4, rtol=1e-3)
-
-
-def test_more_processes_than_docs(made):
-    nlp, model = made
-    loss, _, gradients = collected(model, docs_of(nlp, 1), (3, 4))
-    assert loss == 0
-    assert not any(gradient.any() for gradient in gradients.values())
-
-
 def test_the_output_layer_sees_hidden_words_alone(tmp_path, tiny):
     nlp = nlp_with_vectors()
     model = built(*OBJECTIVES[0], nlp, tmp_path, tiny)
     docs = docs_of(nlp, 40)
     prediction = model.predict(docs)
     words = sum(map(len, docs))
-    assert len(prediction.output) == prediction.total < 0.3 * words
+    assert len(prediction.output) == len(prediction.targets) < 0.3 * words
 
 
 def test_replaced_words_are_told_by_comparing(tmp_path, tiny):
@@ -186,7 +166,7 @@ def test_replaced_words_are_told_by_comparing(tmp_path, tiny):
     docs = docs_of(nlp, 40)
     prediction = model.predict(docs)
     words = sum(map(len, docs))
-    assert len(prediction.targets) == prediction.total == words
+    assert len(prediction.targets) == words
     assert 0.05 < prediction.targets.mean() < 0.15
 
 
@@ -246,40 +226,17 @@ def test_bytes_are_those_of_spacys_array():
 WORDPIECES = {"@architectures": "trfnb.PretrainWordpieces.v1"}
 
 
-@pytest.fixture
-def of_wordpieces(lines, tiny):
-    made = config(lines, WORDPIECES, max_steps=10)
-    made["components"]["tok2vec"] = {
-        "factory": "trfnb_transformer",
-        "model": {"@architectures": "trfnb.TransformerModel.v1", "name": tiny},
-    }
-    made["pretraining"]["optimizer"] = {"@optimizers": "Adam.v1", "learn_rate": 0.005}
-    return made
-
-
-def test_the_parts_of_a_batch_of_wordpieces_add_up(of_wordpieces):
-    setup = set_up(of_wordpieces)
-    model, nlp = setup.model, setup.nlp
-    docs = [nlp.make_doc(t) for t in ("the bank plans", "paris meets april", "in the river")]
-    shim = model.attrs["encoder"].shims[0]
-
-    def gradient(share):
-        fix_random_seed(1)
-        model.attrs["share"] = share
-        prediction, backprop = model.begin_update(docs)
-        _, d = model.attrs["loss"](model.ops, docs, prediction)
-        backprop(d)
-        parts = [None if p.grad is None else p.grad.clone() for p in shim.loaded().parameters()]
-        shim.loaded().zero_grad(set_to_none=True)
-        return parts
-
-    whole, *parts = (gradient(share) for share in ((0, 1), (0, 2), (1, 2)))
-    for i, expected in enumerate(whole):
-        found = [part[i] for part in parts if part[i] is not None]
-        if expected is not None:
-            np.testing.assert_allclose(sum(found), expected, atol=1e-5)
-
-
 def test_wordpieces_need_a_transformer(lines, tmp_path):
     with pytest.raises(PretrainingError, match="expected a transformer"):
         pretrain(config(lines, WORDPIECES), tmp_path / "out", progress=False)
+
+
+def test_a_teachers_targets_are_the_means_of_its_wordpieces(tiny):
+    nlp = spacy.blank("en")
+    nlp.add_pipe("trfnb_transformer", config={"model": {"name": tiny}})
+    nlp.initialize()
+    doc = nlp("paris meets unable april")
+    expected = trfnb.token_vectors(doc)[[0, 2, 3]]
+    model = PretrainDistillation(tiny)(nlp.vocab, spacy.blank("en").add_pipe("tok2vec").model)
+    found = model.attrs["targets"]([doc], [], np.array([0, 2, 3]))
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -1,7 +1,5 @@
 """The fast ways compute what the layer computes: outputs and every gradient."""
 
-import logging
-
 import numpy as np
 import pytest
 import spacy
@@ -9,7 +7,6 @@ from small_runs import TOK2VEC
 from spacy.ml.models.tok2vec import (
     CharacterEmbed,
     MaxoutWindowEncoder,
-    MishWindowEncoder,
     MultiHashEmbed,
     build_Tok2Vec_model,
 )
@@ -58,7 +55,6 @@ def gradients(model):
         (hashed(), maxout(1)),
         (hashed(), maxout(3)),
         (hashed(), maxout(2, window=2)),
-        (hashed(), MishWindowEncoder(width=8, window_size=1, depth=2)),
     ],
 )
 @pytest.mark.parametrize("rows", [[0], [1, 7, 8, 12], list(range(17))])
@@ -106,15 +102,14 @@ def test_any_layer_reads_the_words_given_with_the_spaces_of_the_docs():
     np.testing.assert_array_equal(vectors, model.predict([other])[0])
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.2)])
-def test_the_faster_products_are_the_same_products(precision, tolerance):
+def test_the_faster_products_are_the_same_products():
     model = built(hashed(), maxout(2))
     docs = [NLP.make_doc(text) for text in TEXTS if text]
     before = model.predict(docs)
     saved = model.to_bytes()
-    use_fast_gemm(model, precision)
+    use_fast_gemm(model)
     for a, b in zip(before, model.predict(docs), strict=True):
-        np.testing.assert_allclose(a, b, atol=tolerance)
+        np.testing.assert_allclose(a, b, atol=1e-5)
     assert model.to_bytes() == saved
 
 
@@ -130,10 +125,10 @@ def test_layers_without_vectors_of_tokens_are_refused():
     nlp.add_pipe("textcat")
     for label in ("X", "Y"):
         nlp.get_pipe("textcat").add_label(label)
-    refused(nlp, "ner", "", "expected one of the pipeline's (sentencizer, textcat), got 'ner'")
-    refused(nlp, "sentencizer", "", "has no model")
+    refused(nlp, "ner", "", "that have a model (textcat), got 'ner'")
+    refused(nlp, "sentencizer", "", "got 'sentencizer'")
     refused(nlp, "textcat", "body", "layer expected one of those that 'textcat' names ('tok2vec', ")
-    refused(nlp, "textcat", "", "expected a layer that reads a doc by itself, got one that cannot")
+    refused(nlp, "textcat", "", "expected a layer that reads a doc by itself, got: ")
     nlp.initialize(lambda: [Example.from_dict(nlp.make_doc("a b"), {"cats": {"X": 1, "Y": 0}})])
     refused(nlp, "textcat", "", "maps docs to one array of token vectors for each doc, got")
 
@@ -158,16 +153,10 @@ def test_the_layer_inside_a_task_is_found():
     assert found.predict([nlp.make_doc("two words")])[0].shape == (2, 16)
 
 
-def test_a_listener_stands_for_what_it_listens_to_and_the_log_says_so(caplog):
+def test_a_listener_has_no_weights_to_pretrain():
     nlp = spacy.blank("en")
     nlp.add_pipe("tok2vec", config={"model": TOK2VEC})
     listener = {"@architectures": "spacy.Tok2VecListener.v1", "width": 16, "upstream": "*"}
     model = {"@architectures": "spacy.Tagger.v2", "tok2vec": listener}
     nlp.add_pipe("tagger", config={"model": model})
-    logger = logging.getLogger("spacy")  # which hands nothing on
-    logger.addHandler(caplog.handler)
-    try:
-        assert pretrained_layer(nlp, "tagger", "tok2vec") is nlp.get_pipe("tok2vec").model
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert "the component 'tok2vec' that it listens to is pretrained" in caplog.text
+    refused(nlp, "tagger", "tok2vec", "expected a layer with weights, got a listener to '*'")

@@ -1,13 +1,7 @@
 """Pretraining on raw text: masking, objectives, and a loop that resumes exactly."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from trfnb.pretraining.config import pretraining_config, with_pretrained, write_text
-    from trfnb.pretraining.loop import pretrain
-    from trfnb.pretraining.text import PretrainingError
-    from trfnb.pretraining.weights import load_weights
+from typing import Any
 
 __all__ = [
     "PretrainingError",

@@ -33,7 +33,7 @@ def pretrain(
 
     Example: trfnb pretrain config.cfg out --paths.raw_text novels/ --pretraining.max_epochs 3
     """
-    from spacy.cli._util import parse_config_overrides, setup_gpu
+    from spacy.cli._util import import_code, parse_config_overrides, setup_gpu
     from spacy.util import load_config
     from thinc.api import Config
 
@@ -52,6 +52,7 @@ def pretrain(
                 f"--{name} expected one of the config's paths ({', '.join(known)}), got another. "
                 "Correct the name."
             )
+    import_code(code)
     setup_gpu(gpu_id, silent=True)
     given = Config().from_str(given.to_str(), interpolate=False, overrides=overrides)
-    typer.echo(run(given, out, resume=resume, progress=not quiet, code=code))
+    typer.echo(run(given, out, resume=resume, progress=not quiet))

@@ -1,8 +1,6 @@
-"""Configs: what pretrains a pipeline's layer, what starts from the result, and how both resolve."""
+"""Configs: what pretrains a pipeline's layer, what starts from the result, and their checks."""
 
-import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +12,18 @@ from pydantic import (
     PositiveInt,
     ValidationError,
 )
-from spacy.language import DEFAULT_CONFIG_PRETRAIN_PATH, Language
+from spacy.language import DEFAULT_CONFIG_PRETRAIN_PATH
 from spacy.schemas import ConfigSchemaPretrain
 from spacy.tokens import Doc
-from spacy.util import dot_to_object, load_config, load_model_from_config, registry
-from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rate
+from spacy.util import dot_to_object, load_config, registry
+from thinc.api import Config
 
 from trfnb.pretraining.text import (
     PretrainingError,
-    Stream,
-    held_out,
+    RawText,
     refuse,
     text_of,
-    text_problems,
 )
-from trfnb.pretraining.tok2vec import SAMPLE, Precision, pretrained_layer, use_fast_gemm
-
-logger = logging.getLogger("spacy")
 
 SECTION = "pretraining_loop"
 # Objectives that need nothing but the text.
@@ -41,7 +34,7 @@ OBJECTIVES = {
     "distillation": {"@architectures": "trfnb.PretrainDistillation.v1"},
 }
 # spaCy's objectives are computed by ours of the same targets and head.
-_OURS = {
+OURS = {
     "spacy.PretrainCharacters.v1": {
         "@architectures": "trfnb.PretrainCharacters.v1",
         "loss": "squared",
@@ -61,11 +54,8 @@ class LoopSettings(BaseModel):
         log_every: Updates between two rows of log.csv.
         patience: End after so many dev losses without a lower one; 0 never does.
         save_every: Updates between two checkpoints.
-        keep: How many checkpoints, and models of epochs, to keep.
-        shuffle: Mix docs that stand near each other in the text.
-        shard_size: Characters that are mixed together.
-        workers: Processes that tokenise ahead.
-        precision: Of matrix products: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bf16 where native.
+        keep: How many checkpoints to keep.
+        shard_size: Characters of text whose docs are mixed together.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -78,10 +68,7 @@ class LoopSettings(BaseModel):
     patience: NonNegativeInt = 0
     save_every: PositiveInt = 200
     keep: PositiveInt = 3
-    shuffle: bool = True
     shard_size: PositiveInt = 400_000
-    workers: NonNegativeInt = 0
-    precision: Precision = "fp32"
 
 
 def pretraining_config(
@@ -172,99 +159,12 @@ def filled(config: Config) -> Config:
     return load_config(DEFAULT_CONFIG_PRETRAIN_PATH).merge(config)
 
 
-@dataclass(frozen=True)
-class Setup:
-    """Everything that a config resolves to.
-
-    Attributes:
-        config: The whole config, filled in, with variables as they were given.
-        settings: Of the loop.
-        seed: Of masks, dropout and shuffling.
-        nlp: The pipeline, of which one layer is pretrained.
-        model: That layer, with the objective's head.
-        optimizer: Fresh.
-        stream: The text.
-        dev: Docs for the dev loss.
-        max_epochs: Passes over the text.
-        n_save_epoch: Epochs between two models, as in spaCy.
-    """
-
-    config: Config
-    settings: LoopSettings
-    seed: int
-    nlp: Language
-    model: Model[list[Doc], Any]
-    optimizer: Optimizer
-    stream: Stream
-    dev: list[Doc]
-    max_epochs: int
-    n_save_epoch: int | None
-
-
-def set_up(config: Config, code: str | Path | None = None) -> Setup:
-    """Resolve a config that ``spacy pretrain`` takes too, and check all there is to check.
-
-    Args:
-        config: As a user gives it.
-        code: A file of registered functions, for processes that tokenise.
+def loop_settings(config: Config) -> LoopSettings:
+    """Check both blocks of pretraining, and return the one of the loop.
 
     Raises:
-        ValueError: settings, text, or component cannot be used.
+        PretrainingError: settings are unknown or out of range; it names all of them.
     """
-    config = filled(config).copy()
-    objective = config["pretraining"]["objective"]
-    objective.update(_OURS.get(objective["@architectures"], {}))
-    settings = _loop_settings(config)
-    _leave_out_weights(config.setdefault("initialize", {}))
-    nlp = load_model_from_config(config, auto_fill=True)
-    whole = nlp.config.interpolate()
-    block: dict[str, Any] = registry.resolve(whole["pretraining"], schema=ConfigSchemaPretrain)
-    seed = whole["training"]["seed"] or 0
-    text = text_of(_reader(whole, block["corpus"]), nlp)
-    fix_random_seed(seed)
-    with nlp.select_pipes(enable=[]):
-        nlp.initialize()
-    layer = pretrained_layer(nlp, block["component"], block["layer"])
-    model = block["objective"](nlp.vocab, layer)
-    model.initialize(X=[nlp.make_doc(SAMPLE)])
-    set_dropout_rate(model, block["dropout"])
-    use_fast_gemm(model, settings.precision)
-    numbers, dev = held_out(nlp, text, settings.dev_words)
-    if settings.dev_words and not dev:
-        problem = (
-            f"[{SECTION}] dev_words expected a text of ten usable lines or more, to hold out every "
-            "tenth, got fewer: there is no dev loss. Put less on each line, or set dev_words and "
-            "patience to 0."
-        )
-        refuse([problem] if settings.patience else [])
-        logger.warning(problem)
-    stream = Stream(
-        nlp,
-        text,
-        block["batcher"],
-        numbers,
-        settings.shard_size,
-        settings.shuffle,
-        seed,
-        settings.workers,
-        code,
-    )
-    return Setup(
-        nlp.config,
-        settings,
-        seed,
-        nlp,
-        model,
-        block["optimizer"],
-        stream,
-        dev,
-        block["max_epochs"],
-        block["n_save_epoch"],
-    )
-
-
-def _loop_settings(config: Config) -> LoopSettings:
-    """Check both blocks, and return the one of the loop."""
     block, known = config["pretraining"], ConfigSchemaPretrain.model_fields
     # spaCy drops unknown names without a word when it fills in a config.
     problems = [
@@ -281,25 +181,18 @@ def _loop_settings(config: Config) -> LoopSettings:
     try:
         settings = LoopSettings(**config.get(SECTION, {}))
     except ValidationError as error:
-        for one in error.errors():
-            extra = f"Expected {', '.join(LoopSettings.model_fields)}"
-            said = extra if one["type"] == "extra_forbidden" else one["msg"]
-            problems.append(f"[{SECTION}] {one['loc'][0]} = {one['input']!r}: {said}.")
+        known = LoopSettings.model_fields
+        problems.append(f"[{SECTION}] expected {', '.join(known)}, each in its range, got {error}")
     refuse(problems)
     return settings
 
 
-def _leave_out_weights(initialize: dict[str, Any]) -> None:
-    """Take out what loads the weights that are made here: one config may serve both commands."""
-    callback = initialize.get("after_init") or {}
-    ours = callback.get("@callbacks") == "trfnb.LoadPretrained.v1"
-    for name in ("init_tok2vec", "after_init") if ours else ("init_tok2vec",):
-        if initialize.get(name) is not None:
-            logger.info("[initialize] %s is not followed: these weights are made here.", name)
-        initialize[name] = None
+def corpus_text(config: Config, name: str) -> RawText:
+    """Return the text that a block of a resolved config names.
 
-
-def _reader(config: Config, name: str) -> Callable[[Language], Any]:
+    Raises:
+        PretrainingError: there is no such block, or no text where it points to.
+    """
     try:
         block = dot_to_object(config, name)
     except KeyError:
@@ -308,8 +201,4 @@ def _reader(config: Config, name: str) -> Callable[[Language], Any]:
             f"[pretraining] corpus expected a block of the config ({known}), got {name!r}. Name "
             "one of these."
         ) from None
-    # spaCy's readers fail late, or not at all, without a path.
-    if isinstance(block, dict) and "path" in block:
-        refuse(text_problems(None if block["path"] is None else Path(block["path"])))
-    reader: Callable[[Language], Any] = registry.resolve({"corpus": block})["corpus"]
-    return reader
+    return text_of(registry.resolve({"corpus": block})["corpus"])

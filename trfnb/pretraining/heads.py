@@ -1,25 +1,24 @@
 """A head on a tok2vec layer: the model that is trained, and the losses that train it.
 
 ``model(docs)`` hides words, computes the layer, and predicts only at the places that the loss
-looks at; ``model.attrs["loss"]`` compares, as ``spacy pretrain`` expects. Of several processes
-each computes its share of the docs: ``model.attrs["share"]``.
+looks at; ``model.attrs["loss"]`` compares, as ``spacy pretrain`` expects.
 """
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
-from thinc.api import LayerNorm, Linear, Maxout, Model, chain, zero_init
+from thinc.api import LayerNorm, Linear, Maxout, Model, chain, reduce_mean, zero_init
 from thinc.types import Floats2d
 
+from trfnb.pipe.model import token_vector_model
 from trfnb.pretraining.masking import Hidden
-from trfnb.pretraining.tok2vec import row_encoder, token_vectors, use_fast_gemm
+from trfnb.pretraining.tok2vec import row_encoder, use_fast_gemm
 
 # Predictions (n, nO) and their targets -> the loss summed over rows, and its gradient. A row
 # without a target adds nothing to either.
@@ -30,19 +29,11 @@ Task = Callable[..., tuple[list[list[str]], Hidden]]
 Targets = Callable[[Sequence[Doc], list[list[str]], NDArray[np.int64]], Any]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a head says, and what it should say.
-
-    Attributes:
-        output: (n, nO); None where this process has nothing to predict.
-        targets: As the loss takes them.
-        total: Targets of the whole batch, of which this may be one process's share.
-    """
+class Prediction(NamedTuple):
+    """What a head says, (n, nO), and what it should say, as the loss takes it."""
 
     output: Any
     targets: Any
-    total: int
 
 
 def objective_model(
@@ -58,61 +49,49 @@ def objective_model(
         targets: Makes the targets of those places.
         loss: Compares predictions and targets.
     """
-    attrs = {
-        "loss": partial(batch_loss, loss),
-        "share": (0, 1),
-        "vocab": vocab,
-        "task": task,
-        "targets": targets,
-    }
+    # A shared transformer's rows are averaged.
+    shared = tok2vec.name == "transformer_model"
+    layer = token_vector_model(tok2vec, reduce_mean()) if shared else tok2vec
+    if layer.has_dim("nO") is not True:
+        layer.initialize()
+    head.initialize(X=layer.ops.alloc2f(1, layer.get_dim("nO")))
+    use_fast_gemm(layer)
+    use_fast_gemm(head)
     return Model(
         "pretraining",
         _predict,
-        init=_init,
-        layers=[token_vectors(tok2vec), head],
+        layers=[layer, head],
         refs={"tok2vec": tok2vec, "output_layer": head},
-        attrs=attrs,
+        attrs={
+            "loss": partial(mean_loss, loss),
+            "task": task,
+            "targets": targets,
+            "row_encoder": row_encoder(layer, vocab),
+        },
     )
 
 
-def batch_loss(
-    loss: Loss, ops: Any, docs: Any, prediction: Prediction
-) -> tuple[float, Floats2d | None]:
-    """Return the summed loss, and the gradient of its mean over the whole batch's targets."""
-    if prediction.output is None:
-        return 0.0, None
+def mean_loss(
+    loss: Loss, ops: Any, docs: Sequence[Doc], prediction: Prediction
+) -> tuple[float, Floats2d]:
+    """Return the loss summed over a batch's targets, and the gradient of its mean."""
     summed, gradient = loss(ops.to_numpy(prediction.output), prediction.targets)
-    return summed, ops.asarray2f(gradient / np.float32(max(prediction.total, 1)))
-
-
-def _init(model: Model[list[Doc], Prediction], X: Any = None, Y: Any = None) -> None:
-    layer, head = model.layers
-    if not layer.has_dim("nO"):
-        layer.initialize(X=X)
-    head.initialize(X=model.ops.alloc2f(1, layer.get_dim("nO")))
-    use_fast_gemm(model)
-    model.attrs["row_encoder"] = row_encoder(layer, model.attrs["vocab"])
+    return summed, ops.asarray2f(gradient / np.float32(max(len(gradient), 1)))
 
 
 def _predict(
     model: Model[list[Doc], Prediction], docs: Sequence[Doc], is_train: bool
 ) -> tuple[Prediction, Callable[[Floats2d], list[Doc]]]:
-    number, of = model.attrs["share"]
     words, predicted = model.attrs["task"](docs, rng=step_rng())
-    total = int(predicted.sum())
-    own = np.repeat(np.arange(len(docs)) % of == number, [len(doc) for doc in docs])
-    rows = np.flatnonzero(predicted[own])
-    if not len(rows):
-        return Prediction(None, None, total), lambda d_output: []
-    mine, seen = docs[number::of], words[number::of]
-    vectors, backprop_encoder = model.attrs["row_encoder"](mine, seen, rows, is_train)
+    rows = np.flatnonzero(predicted)
+    vectors, backprop_encoder = model.attrs["row_encoder"](docs, words, rows, is_train)
     output, backprop_head = model.layers[1](vectors, is_train)
 
     def backprop(d_output: Floats2d) -> list[Doc]:
         backprop_encoder(backprop_head(d_output))
         return []
 
-    return Prediction(output, model.attrs["targets"](mine, seen, rows), total), backprop
+    return Prediction(output, model.attrs["targets"](docs, words, rows)), backprop
 
 
 def step_rng() -> np.random.Generator:
@@ -175,27 +154,7 @@ def squared(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
     return float((difference**2).sum() / 2), difference.astype("f")
 
 
-def von_mises_fisher(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
-    r"""Negative log-likelihood of the target's direction, regularised.
-
-    The prediction's direction is the distribution's mean, its length the concentration. After
-    Kumar and Tsvetkov (2019, https://arxiv.org/abs/1812.04616): the normaliser by their closed
-    bound :math:`\sqrt{b^2 + κ^2} - a \log(a + \sqrt{b^2 + κ^2})` with :math:`a = m/2 - 1` and
-    :math:`b = m/2 + 1`; 0.02 times the length and 0.1 times the agreement regularise it.
-    """
-    m, known = predicted.shape[1], (targets != 0).any(axis=1, keepdims=True)
-    a, b, length = m / 2 - 1, m / 2 + 1, _norm(predicted)
-    wanted, root = targets / _norm(targets), np.sqrt(b**2 + length**2)
-    agreement = (predicted * wanted).sum(axis=1, keepdims=True)
-    # Less its value at length 0, for numbers of a readable size; the gradient is the same.
-    normaliser = root - a * np.log(a + root) - (b - a * np.log(a + b))
-    value = normaliser + 0.02 * length - 0.1 * agreement
-    slope = length / root * (1 - a / (a + root)) + 0.02
-    gradient = (slope * predicted / length - 0.1 * wanted) * known
-    return float((value * known).sum()), gradient.astype("f")
-
-
-DISTANCES: dict[str, Loss] = {"cosine": cosine, "L2": squared, "vmf": von_mises_fisher}
+DISTANCES: dict[str, Loss] = {"cosine": cosine, "L2": squared}
 
 
 def _norm(rows: Any) -> Any:

@@ -2,74 +2,63 @@
 
 Masks and dropout of an update follow from the seed and the update's number, its batch from the
 place in the text. A run that was killed therefore ends, once resumed, with the weights of one that
-was not. Several processes may train one model, started by torchrun: each draws the same masks for
-the whole batch, computes every n-th doc, and divides by the whole batch's targets; the sum of
-their gradients is the single process's gradient.
+was not.
 """
 
 import csv
 import errno
 import json
 import logging
-import os
+import math
+import shutil
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from numpy.typing import NDArray
-from spacy.cli._util import import_code
+from spacy.schemas import ConfigSchemaPretrain
 from spacy.tokens import Doc
-from thinc.api import Config, Model, fix_random_seed
+from spacy.util import dict_to_dot, load_model_from_config, registry
+from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rate
 from tqdm.auto import tqdm
 
 from trfnb.files import atomic_write
-from trfnb.pretraining.checkpoint import (
-    Checkpoints,
-    check_identity,
-    folder_problems,
-    identity,
+from trfnb.flow.encoder import EncoderShim
+from trfnb.pretraining.config import OURS, SECTION, corpus_text, filled, loop_settings
+from trfnb.pretraining.text import Position, PretrainingError, Stream, held_out, refuse, text_files
+from trfnb.pretraining.tok2vec import SAMPLE, pretrained_layer
+from trfnb.pretraining.weights import (
+    checkpoint_state,
+    checkpoints,
+    export,
+    load_checkpoint,
     parameters,
-    replay_schedules,
-    room_problems,
-    to_numpy,
+    save_checkpoint,
 )
-from trfnb.pretraining.config import Setup, set_up
-from trfnb.pretraining.text import Position, PretrainingError, RawText, refuse
-from trfnb.pretraining.weights import export
 
 logger = logging.getLogger("spacy")
 
-COLUMNS = ("step", "words", "seconds", "loss", "dev_loss", "learn_rate")
-# A process's number and how many there are.
-Share = tuple[int, int]
-Batches = Iterable[tuple[Position, list[Doc]]]
+# Settings that may change when a run is resumed: its ends and its pace.
+_FREE = {"pretraining.max_epochs"} | {
+    f"{SECTION}.{name}" for name in ("max_steps", "max_seconds", "patience", "keep", "save_every")
+}
 
 
 def pretrain(
-    config: Config,
-    out: str | Path,
-    *,
-    resume: bool = False,
-    progress: bool = True,
-    code: str | Path | None = None,
+    config: Config, out: str | Path, *, resume: bool = False, progress: bool = True
 ) -> Path:
     """Pretrain the layer that a config names, and leave its weights in a folder.
 
     Args:
         config: What ``spacy pretrain`` takes; ``[pretraining_loop]`` may hold `LoopSettings`.
-        out: The folder: log.csv, config.cfg, run.json, checkpoints, model-last.bin, and
+        out: The folder: log.csv, config.cfg, checkpoints, model-last.bin, and
             model-best.bin where there is a dev loss.
         resume: Go on from the last checkpoint in ``out``; from the start where there is none.
         progress: Show a bar.
-        code: A Python file whose registered functions the config uses, here and in workers.
 
     Returns:
         The path of model-last.bin.
@@ -79,22 +68,18 @@ def pretrain(
         OSError: the disk is full; the run can be resumed.
     """
     folder = Path(out)
-    with processes() as share:
-        if share[0] == 0:
-            refuse(folder_problems(folder, resume))
-        import_code(code)
-        run = Run(set_up(config, code), folder, share)
-        try:
-            batches = run.start(resume)
-            run.train(batches, progress and share[0] == 0)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise OSError(
-                error.errno,
-                f"{folder}: the disk is full ({error.strerror}). Make room, and go on from the "
-                "last checkpoint with --resume (resume=True)",
-            ) from error
+    refuse(_folder_problems(folder, resume))
+    run = Run(config, folder)
+    try:
+        run.train(run.start(resume), progress)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"{folder}: the disk is full ({error.strerror}). Make room, and go on from the "
+            "last checkpoint with --resume (resume=True)",
+        ) from error
     return folder / "model-last.bin"
 
 
@@ -126,251 +111,265 @@ class Progress:
 
 
 class Run:
-    """One run in one process."""
+    """One run in one process: what a config resolves to, and where training is.
 
-    def __init__(self, setup: Setup, folder: Path, share: Share = (0, 1)) -> None:
-        self.setup, self.folder, self.share = setup, folder, share
-        self.writes = share[0] == 0
+    Args:
+        config: As for `pretrain`.
+        folder: Where to write.
+
+    Attributes:
+        config: The whole config, filled in, with variables as they were given.
+        settings: Of the loop.
+        nlp: The pipeline, of which one layer is pretrained.
+        model: That layer, with the objective's head.
+        optimizer: Fresh.
+        stream: The text.
+        dev: Docs for the dev loss.
+
+    Raises:
+        ValueError: settings, text, or component cannot be used.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        config = filled(config).copy()
+        self.folder, self.settings = folder, loop_settings(config)
+        objective = config["pretraining"]["objective"]
+        objective.update(OURS.get(objective["@architectures"], {}))
+        # What would load the weights that are made here: one config may serve both commands.
+        initialize = config.setdefault("initialize", {})
+        initialize["init_tok2vec"] = None
+        if "trfnb.LoadPretrained.v1" in (initialize.get("after_init") or {}).values():
+            initialize["after_init"] = None
+        self.nlp = load_model_from_config(config, auto_fill=True)
+        self.config, whole = self.nlp.config, self.nlp.config.interpolate()
+        block: Any = registry.resolve(whole["pretraining"], schema=ConfigSchemaPretrain)
+        self.optimizer, self.max_epochs = block["optimizer"], block["max_epochs"]
+        self.seed = whole["training"]["seed"] or 0
+        text = corpus_text(whole, block["corpus"])
+        fix_random_seed(self.seed)
+        with self.nlp.select_pipes(enable=[]):
+            self.nlp.initialize()
+        layer = pretrained_layer(self.nlp, block["component"], block["layer"])
+        self.model: Model[list[Doc], Any] = block["objective"](self.nlp.vocab, layer)
+        self.model.initialize(X=[self.nlp.make_doc(SAMPLE)])
+        set_dropout_rate(self.model, block["dropout"])
+        numbers, self.dev = held_out(self.nlp, text, self.settings.dev_words)
+        if self.settings.dev_words and not self.dev:
+            problem = (
+                f"[{SECTION}] dev_words expected a text of ten usable lines or more, to hold out "
+                "every tenth, got fewer: there is no dev loss. Put less on each line, or set "
+                "dev_words and patience to 0."
+            )
+            refuse([problem] if self.settings.patience else [])
+            logger.warning(problem)
+        self.stream = Stream(
+            self.nlp, text, block["batcher"], numbers, self.settings.shard_size, self.seed
+        )
+        self.identity = _identity(whole, text.path)
         self.progress = Progress()
-        self.checkpoints = Checkpoints(folder, setup.settings.keep)
-        text = setup.stream.text
-        path = text.path if isinstance(text, RawText) else None
-        self.identity = identity(setup.config.interpolate(), path, share[1])
+        # False from the change of the weights on until all of that update is noted.
+        self.whole = True
 
-    def start(self, resume: bool = False) -> Batches:
+    def start(self, resume: bool = False) -> Iterator[tuple[Position, list[Doc]]]:
         """Begin, or go on from the last checkpoint, and return the batches that follow.
 
         Raises:
             PretrainingError: there is nothing to read, no room to write, or another run to resume.
         """
-        setup, state = self.setup, self.checkpoints.state() if resume else None
-        if state is not None:
-            self._resume(state)
-        elif self.writes:
-            refuse(room_problems(self.folder, setup.model, setup.settings.keep))
+        found = checkpoints(self.folder)
+        if found and resume:
+            self._resume(found[-1])
+        else:
+            refuse(_room_problems(self.folder, self.model, self.settings.keep))
         # The first batch comes before anything is written: whatever fails in the text fails here.
-        batches = setup.stream.batches(self.progress.position, setup.max_epochs)
-        first = next(batches, None) if not self._without_gain else None
-        if first is None:
-            batches = iter(())
-        elif "text_problems" in setup.model.attrs:
-            refuse(setup.model.attrs["text_problems"]([*first[1], *setup.dev]))
-        if self.writes:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._begin_log()
-            if state is None:
-                with atomic_write(self.folder / "config.cfg") as file:
-                    file.write(setup.config.to_str(interpolate=False))
-        return chain([first] if first is not None else [], batches)
+        batches = self.stream.batches(self.progress.position, self.max_epochs)
+        first = list(islice(batches, 1))
+        if "text_problems" in self.model.attrs:
+            docs = [doc for _, batch in first for doc in batch]
+            refuse(self.model.attrs["text_problems"]([*docs, *self.dev]))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._begin_log()
+        if not found:
+            with atomic_write(self.folder / "config.cfg") as file:
+                file.write(self.config.to_str(interpolate=False))
+        return chain(first, batches)
 
-    def train(self, batches: Batches, shown: bool = False) -> None:
-        """Make updates until the config ends them; Ctrl-C leaves the last checkpoint."""
-        settings, now = self.setup.settings, self.progress
+    def train(self, batches: Iterable[tuple[Position, list[Doc]]], shown: bool = False) -> None:
+        """Make updates until the config ends them; Ctrl-C leaves a checkpoint of the last one."""
+        settings, now = self.settings, self.progress
         before, began = now.seconds, time.perf_counter()
-        total = settings.max_steps or None
-        bar = tqdm(total=total, initial=now.step, unit=" updates", disable=not shown)
-        with bar:
-            for position, docs in batches:
-                if self._over():
-                    break
-                if position.epoch != now.position.epoch:
-                    # Only a whole pass tells how long the text is.
-                    bar.total = total or round(now.step * self.setup.max_epochs / position.epoch)
-                    self._end_epoch()
-                self.update(docs)
-                now.position, now.seconds = position, before + time.perf_counter() - began
-                bar.update()
-                if now.step % settings.eval_every == 0 or now.step % settings.log_every == 0:
-                    bar.set_postfix(self._log())
-                if now.step % settings.save_every == 0:
+        with tqdm(
+            total=settings.max_steps or None, initial=now.step, unit=" updates", disable=not shown
+        ) as bar:
+            try:
+                for position, docs in batches:
+                    if self._over():
+                        break
+                    self.update(docs)
+                    now.position, now.seconds = position, before + time.perf_counter() - began
+                    bar.update()
+                    if now.step % settings.eval_every == 0 or now.step % settings.log_every == 0:
+                        bar.set_postfix(self._log())
+                    if now.step % settings.save_every == 0:
+                        self._save_checkpoint()
+                    self.whole = True
+            except KeyboardInterrupt:
+                # In the middle of a change the last checkpoint is what there is.
+                if self.whole:
                     self._save_checkpoint()
-                if self._without_gain:
-                    break
-            else:
-                if not self._without_gain:
-                    self._end_epoch(last=True)
-        self._finish()
+                raise
+        self._save_checkpoint()
+        export(self.model, self.optimizer, self.folder / "model-last.bin")
 
     def update(self, docs: list[Doc]) -> None:
         """Make one update; all that is random in it follows from the seed and its number."""
-        setup, now = self.setup, self.progress
-        model, optimizer = setup.model, setup.optimizer
-        now.step += 1
-        model.attrs["share"] = self.share
-        fix_random_seed(_seed(setup.seed, now.step))
+        model, optimizer, now = self.model, self.optimizer, self.progress
+        self._fix_seed(now.step + 1)
         prediction, backprop = model.begin_update(docs)
         loss, gradient = model.attrs["loss"](model.ops, docs, prediction)
         backprop(gradient)
-        if self.share[1] > 1:
-            sum_gradients(model)
+        self.whole = False
         now.learn_rate = float(optimizer.learn_rate)
         model.finish_update(optimizer)
         optimizer.step_schedules()
-        words = sum(map(len, docs))
-        now.words += words
+        now.step += 1
+        now.words += sum(map(len, docs))
         now.loss += float(loss)
-        now.targets += getattr(prediction, "total", words)
-
-    @property
-    def _without_gain(self) -> bool:
-        return 0 < self.setup.settings.patience <= self.progress.since_best
+        now.targets += len(getattr(prediction, "targets", docs))
 
     def _over(self) -> bool:
-        settings = self.setup.settings
-        late = 0 < settings.max_seconds <= self.progress.seconds
-        if self.share[1] > 1 and settings.max_seconds:
-            # Time runs out for each process at another moment.
-            late = bool(_summed(np.array([float(late)], dtype="f"))[0])
-        return late or 0 < settings.max_steps <= self.progress.step
+        settings, now = self.settings, self.progress
+        return (
+            0 < settings.max_steps <= now.step
+            or 0 < settings.max_seconds <= now.seconds
+            or 0 < settings.patience <= now.since_best
+        )
 
-    def _log(self) -> dict[str, str]:
-        """Write a row of log.csv, with a dev loss where one is due, and return what a bar shows."""
-        settings, now = self.setup.settings, self.progress
-        dev = dev_loss(self.setup) if now.step % settings.eval_every == 0 else None
+    # Writes a row of log.csv, with a dev loss where one is due, and returns what a bar shows.
+    def _log(self) -> dict[str, Any]:
+        settings, now = self.settings, self.progress
+        dev = self._dev_loss() if now.step % settings.eval_every == 0 else None
         loss = now.loss / max(now.targets, 1)
         now.loss, now.targets = 0.0, 0
-        if self.writes:
-            row = (now.step, now.words, round(now.seconds, 3), loss, dev, now.learn_rate)
-            with (self.folder / "log.csv").open("a", newline="", encoding="utf8") as file:
-                csv.writer(file).writerow(["" if value is None else value for value in row])
+        with (self.folder / "log.csv").open("a", newline="", encoding="utf8") as file:
+            csv.writer(file).writerow(
+                [now.step, now.words, round(now.seconds, 3), loss, dev, now.learn_rate]
+            )
         if dev is not None:
             now.since_best += 1
             if now.best is None or dev < now.best:
                 now.best, now.since_best = dev, 0
-                self._export("model-best.bin")
-        shown = {"loss": f"{loss:.4g}", "words_s": f"{now.words / max(now.seconds, 1e-9):,.0f}"}
-        return shown if now.best is None else shown | {"best_dev": f"{now.best:.4g}"}
+                export(self.model, self.optimizer, self.folder / "model-best.bin")
+        return {"loss": loss, "best_dev": now.best, "words": now.words}
 
+    # Writes the header of log.csv, and the rows up to the step that a run resumes at.
     def _begin_log(self) -> None:
-        """Write the header of log.csv, and the rows up to the step that a run resumes at."""
         path, rows = self.folder / "log.csv", []
         if path.exists():
             # A process that dies may leave its last row unfinished, without an end of line.
             whole = path.read_text(encoding="utf8").rpartition("\n")[0].splitlines()
             rows = [row for row in csv.reader(whole[1:]) if int(row[0]) <= self.progress.step]
         with atomic_write(path) as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+            columns = ["step", "words", "seconds", "loss", "dev_loss", "learn_rate"]
+            csv.writer(file).writerows([columns, *rows])
 
     def _save_checkpoint(self) -> None:
-        if self.writes:
-            state = {
-                "progress": asdict(self.progress),
-                "identity": self.identity,
-                "skipped": self.setup.stream.skipped,
-            }
-            model, optimizer = self.setup.model, self.setup.optimizer
-            self.checkpoints.save(self.progress.step, model, optimizer, state)
+        path = self.folder / f"checkpoint-{self.progress.step}.safetensors"
+        state = {"progress": asdict(self.progress), "identity": self.identity}
+        save_checkpoint(path, self.model, self.optimizer, state, self.settings.keep)
 
-    def _resume(self, state: dict[str, Any]) -> None:
-        setup = self.setup
-        size = getattr(setup.stream.batcher, "keywords", {}).get("size", 0)
-        if not isinstance(size, int):
+    def _resume(self, checkpoint: Path) -> None:
+        if not isinstance(getattr(self.stream.batcher, "keywords", {}).get("size", 0), int):
             raise PretrainingError(
                 f"{self.folder}: [pretraining.batcher] size expected a whole number in a run that "
                 "is resumed, got a schedule, whose place is not known. Start again elsewhere."
             )
-        check_identity(state["identity"], self.identity, self.folder)
-        self.checkpoints.load(setup.model, setup.optimizer, state["updates"])
+        state = checkpoint_state(checkpoint)
+        _check_identity(state["identity"], self.identity, self.folder)
+        load_checkpoint(checkpoint, self.model, self.optimizer)
         saved = state["progress"]
         self.progress = Progress(**saved | {"position": Position(**saved["position"])})
-        setup.stream.skipped |= Counter(state["skipped"])
-        replay_schedules(setup.model, setup.optimizer, self.progress.step)
+        _replay_schedules(self.model, self.optimizer, self.progress.step)
 
-    def _export(self, name: str) -> None:
-        if self.writes:
-            export(self.setup.model, self.setup.optimizer, self.folder / name)
+    # The mean loss on the text held out, always with the same masks.
+    def _dev_loss(self) -> float | None:
+        total, targets = 0.0, 0
+        with self.model.use_params(self.optimizer.averages or {}):
+            for number, batch in enumerate(self.stream.batcher(self.dev)):
+                docs = list(batch)
+                self._fix_seed(-number)
+                prediction = self.model.predict(docs)
+                loss, _ = self.model.attrs["loss"](self.model.ops, docs, prediction)
+                total += float(loss)
+                targets += len(getattr(prediction, "targets", docs))
+        return total / targets if targets else None
 
-    def _end_epoch(self, last: bool = False) -> None:
-        """Keep the model of the epoch that ends, where the config asks for it."""
-        epoch, every = self.progress.position.epoch, self.setup.n_save_epoch
-        if every and (last or epoch % every == 0):
-            self._export(f"model{epoch}.bin")
-            old = self.folder / f"model{epoch - every * self.setup.settings.keep}.bin"
-            if self.writes:
-                old.unlink(missing_ok=True)
-
-    def _finish(self) -> None:
-        if not self.writes:
-            return
-        self._save_checkpoint()
-        self._export("model-last.bin")
-        now, stream = self.progress, self.setup.stream
-        for reason, count in stream.skipped.items():
-            logger.warning("%s: left out %d: %s", stream.text.path, count, reason)
-        told = {
-            "steps": now.step,
-            "words": now.words,
-            "seconds": round(now.seconds, 3),
-            "best_dev_loss": now.best,
-            "skipped": stream.skipped,
-        }
-        with atomic_write(self.folder / "run.json") as file:
-            json.dump(told, file, indent=1)
+    # One seed for each update, and (below 1) for each batch of the dev text.
+    def _fix_seed(self, number: int) -> None:
+        given = [self.seed, abs(number), int(number < 1)]
+        fix_random_seed(int(np.random.SeedSequence(given).generate_state(1)[0]))
 
 
-def dev_loss(setup: Setup) -> float | None:
-    """Return the mean loss on the text held out, always with the same masks; None without it."""
-    model = setup.model
-    if not setup.dev:
-        return None
-    model.attrs["share"] = (0, 1)
-    total, targets = 0.0, 0
-    with model.use_params(setup.optimizer.averages or {}):
-        for number, batch in enumerate(setup.stream.batcher(setup.dev)):
-            docs = list(batch)
-            fix_random_seed(_seed(setup.seed, -number))
-            prediction = model.predict(docs)
-            loss, _ = model.attrs["loss"](model.ops, docs, prediction)
-            total += float(loss)
-            targets += getattr(prediction, "total", sum(map(len, docs)))
-    return total / max(targets, 1)
+# Steps all that follows a schedule as often as the updates before did.
+def _replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
+    scheduled = [node.attrs["factor"] for node in model.walk() if "factor" in node.attrs]
+    shims = [shim for node in model.walk() for shim in node.shims]
+    scheduled += [shim.trainable for shim in shims if isinstance(shim, EncoderShim)]
+    for _ in range(updates):
+        optimizer.step_schedules()
+        for one in scheduled:
+            one.step()
 
 
-def sum_gradients(model: Model) -> None:
-    """Replace every gradient by the sum over all processes, in one exchange."""
-    found, nodes = list(parameters(model)), {node.id: node for node in model.walk()}
-    ops: Any = model.ops
-    parts = [
-        np.zeros(tuple(value.shape), dtype="f") if gradient is None else to_numpy(gradient)
-        for _, _, value, gradient in found
+# What must be the same when a run is resumed: settings, text (names and sizes), and threads.
+def _identity(config: Config, text: Path) -> dict[str, Any]:
+    found = {name: one for name, one in dict_to_dot(config).items() if name not in _FREE}
+    root = text if text.is_dir() else text.parent
+    found |= {f"text {p.relative_to(root)}": p.stat().st_size for p in text_files(text)}
+    found["threads"] = torch.get_num_threads()
+    # As JSON gives it back: numbers as keys become text, tuples lists.
+    return dict(json.loads(json.dumps(found, default=str)))
+
+
+def _check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    changed = sorted(name for name in {*first, *now} if first.get(name) != now.get(name))
+    if changed == ["threads"]:
+        logger.warning(
+            "%s: the first run had %d threads, this one has %d: sums are rounded in another order, "
+            "and the weights will differ a little from an unbroken run's.",
+            folder,
+            first["threads"],
+            now["threads"],
+        )
+    elif changed:
+        raise PretrainingError(
+            f"{folder}: expected the settings and the text of the first run, got another "
+            f"{', '.join(changed[:6])}. Give {folder / 'config.cfg'} and files of the same names "
+            "and sizes, or pretrain into another folder."
+        )
+
+
+def _folder_problems(folder: Path, resume: bool) -> list[str]:
+    # What a killed process wrote aside is hidden.
+    there = sorted(path.name for path in folder.glob("[!.]*"))
+    if not there or (resume and "log.csv" in there):
+        return []
+    wanted = "a run to resume" if resume else "a new or empty folder"
+    return [
+        f"{folder} expected {wanted}, got a folder with {', '.join(there[:3])}. Name another"
+        + ("." if resume else ", or resume the run that is in it (--resume).")
     ]
-    summed = _summed(np.concatenate([part.ravel() for part in parts]))
-    ends = np.cumsum([part.size for part in parts])[:-1]
-    for (_, (number, name), value, gradient), flat in zip(
-        found, np.split(summed, ends), strict=True
-    ):
-        part = flat.reshape(tuple(value.shape)).copy()
-        if isinstance(value, torch.Tensor):
-            value.grad = torch.from_numpy(part).to(value.device)
-        elif gradient is not None or part.any():
-            nodes[number].set_grad(name, ops.asarray(part))
-    for shim in [shim for node in nodes.values() for shim in node.shims]:
-        if hasattr(shim, "has_gradient"):
-            shim.has_gradient = True
 
 
-@contextmanager
-def processes() -> Iterator[Share]:
-    """Join the other processes that torchrun started; alone without it."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        yield 0, 1
-        return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield dist.get_rank(), count
-    finally:
-        dist.destroy_process_group()
-
-
-def _summed(values: NDArray[Any]) -> NDArray[Any]:
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    tensor = tensor.cuda() if dist.get_backend() == "nccl" else tensor
-    dist.all_reduce(tensor)
-    return tensor.cpu().numpy()
-
-
-def _seed(seed: int, number: int) -> int:
-    """Return a seed for one update (or, below 1, one batch of the dev text)."""
-    given = [seed, abs(number), int(number < 1)]
-    return int(np.random.SeedSequence(given).generate_state(1)[0])
+def _room_problems(folder: Path, model: Model, keep: int) -> list[str]:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    weights = sum(4 * math.prod(value.shape) for _, _, value in parameters(model))
+    # Adam keeps two moments and an average of each weight; one checkpoint more while writing, and
+    # two models, each written aside first.
+    need, free = weights * (4 * (keep + 1) + 3), shutil.disk_usage(there).free
+    if free >= need:
+        return []
+    return [
+        f"{folder} expected room for about {need / 1e6:,.0f} MB of checkpoints and weights, got "
+        f"{free / 1e6:,.0f} MB. Make room, name another folder, or lower [{SECTION}] keep."
+    ]

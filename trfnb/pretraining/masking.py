@@ -9,7 +9,7 @@ https://arxiv.org/abs/1907.10529).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ Hidden = NDArray[np.bool_]
 Strategy = Callable[[Groups, np.random.Generator], Hidden]
 
 MASK = "[MASK]"
+LONGEST_SPAN = 10
 
 
 @registry.misc("trfnb.RandomMask.v1")
@@ -59,38 +60,25 @@ class WholeWordMask(RandomMask):
 @registry.misc("trfnb.SpanMask.v1")
 @dataclass(frozen=True)
 class SpanMask(RandomMask):
-    """Hide spans of groups until about a share of the units is hidden.
+    """Hide spans of 1 to 10 groups, 3.8 on average, until about a share of the units is hidden.
 
     Attributes:
         probability: The share.
-        success: A span ends after each group with this probability, so that its length is
-            geometric; 0.2 gives 3.8 groups on average once cut at ten.
-        longest: Groups of the longest span.
     """
-
-    success: float = 0.2
-    longest: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.success <= 1 or self.longest < 1:
-            raise ValueError(
-                "SpanMask expected 0 < success <= 1 and longest >= 1, got "
-                f"success={self.success!r}, longest={self.longest!r}."
-            )
 
     def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
         """Return which units to hide."""
-        lengths = np.arange(1, self.longest + 1)
-        chances = self.success * (1 - self.success) ** (lengths - 1)
+        # A span ends after each group with probability 0.2, and is cut at ten.
+        lengths = np.arange(1, LONGEST_SPAN + 1)
+        chances = 0.2 * 0.8 ** (lengths - 1)
         chances /= chances.sum()
         # Spans may overlap: a group stays open with (1 - start) to the power of the mean length.
         start = 1 - (1 - self.probability) ** (1 / float((lengths * chances).sum()))
         numbers, group = np.unique(groups, return_inverse=True)
         n = len(numbers)
-        hidden = np.zeros(n + self.longest, dtype=bool)
+        hidden = np.zeros(n + LONGEST_SPAN, dtype=bool)
         # Spans also begin before the text, so that its first words are as likely as all others.
-        begins = np.flatnonzero(rng.random(n + self.longest - 1) < start) - self.longest + 1
+        begins = np.flatnonzero(rng.random(n + LONGEST_SPAN - 1) < start) - LONGEST_SPAN + 1
         for first in begins:
             length = int(rng.choice(lengths, p=chances))
             hidden[max(first, 0) : max(first + length, 0)] = True
@@ -99,30 +87,23 @@ class SpanMask(RandomMask):
 
 @registry.misc("trfnb.MixedMask.v1")
 class MixedMask:
-    """Follow one of several strategies for each text.
+    """Follow one of several strategies for each text, each as often.
 
     Args:
         strategies: In a config, blocks below ``masking.*`` under any names.
-        weights: How often to follow each, in their order; all alike by default.
     """
 
-    def __init__(self, *strategies: Strategy, weights: list[float] | None = None) -> None:
-        shares = np.ones(len(strategies)) if weights is None else np.asarray(weights, dtype=float)
-        if not strategies or shares.shape != (len(strategies),) or (shares <= 0).any():
-            raise ValueError(
-                "MixedMask expected strategies and a positive weight for each, got "
-                f"{len(strategies)} strategies and the weights {weights!r}."
-            )
-        self.strategies, self.shares = strategies, shares / shares.sum()
+    def __init__(self, *strategies: Strategy) -> None:
+        if not strategies:
+            raise ValueError("MixedMask expected strategies to choose from, got none.")
+        self.strategies = strategies
 
     def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
         """Return which units to hide."""
-        return self.strategies[int(rng.choice(len(self.strategies), p=self.shares))](groups, rng)
+        return self.strategies[int(rng.integers(len(self.strategies)))](groups, rng)
 
 
-@registry.misc("trfnb.Replacement.v1")
-@dataclass(frozen=True)
-class Replacement:
+class Replacement(NamedTuple):
     """What stands in hidden places: a mask, another word, or the word itself.
 
     With BERT's shares of 0.8, 0.1 and 0.1 an encoder also learns vectors of words that nothing
@@ -131,19 +112,12 @@ class Replacement:
     Attributes:
         mask: Share of hidden words that become ``word``.
         other: Share that becomes another word, drawn from the batch as often as it occurs there.
-        word: What an encoder of words sees as the mask.
+        word: The mask, as the encoder reads it: a word, or a wordpiece's id.
     """
 
     mask: float = 0.8
     other: float = 0.1
-    word: str = MASK
-
-    def __post_init__(self) -> None:
-        if min(self.mask, self.other) < 0 or self.mask + self.other > 1:
-            raise ValueError(
-                "Replacement expected shares of at least 0 that sum to at most 1, got "
-                f"mask={self.mask!r}, other={self.other!r}."
-            )
+    word: Any = MASK
 
 
 def corrupt(
@@ -153,7 +127,7 @@ def corrupt(
     words = [words_of(doc) for doc in docs]
     hidden = _hide(strategy, [word_groups(doc) for doc in docs], rng)
     flat = np.array([word for one in words for word in one], dtype=object)
-    seen = _replaced(flat, hidden, replacement, replacement.word, rng).tolist()
+    seen = _replaced(flat, hidden, replacement, rng).tolist()
     ends = np.cumsum([len(one) for one in words]).tolist()
     return [seen[end - len(one) : end] for end, one in zip(ends, words, strict=True)], hidden
 
@@ -162,14 +136,13 @@ def corrupt_wordpieces(
     wordpieces: Wordpieces,
     strategy: Strategy,
     replacement: Replacement,
-    mask_id: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], Hidden]:
     """Return the ids with hidden ones replaced, and which were hidden: never a special token."""
     groups, content = wordpiece_groups(wordpieces)
     hidden, seen = np.zeros(len(content), dtype=bool), wordpieces.ids.copy()
     hidden[content] = _hide(strategy, groups, rng)
-    seen[content] = _replaced(seen[content], hidden[content], replacement, mask_id, rng)
+    seen[content] = _replaced(seen[content], hidden[content], replacement, rng)
     return seen, hidden
 
 
@@ -200,8 +173,8 @@ def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Hidden]:
     return groups, content
 
 
+# What to hide of all units, one text after another; at least one where there is any.
 def _hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator) -> Hidden:
-    """Return what to hide of all units, one text after another; at least one where there is any."""
     parts = [strategy(groups, rng) for groups in texts]
     hidden: Hidden = np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
     if len(hidden) and not hidden.any():
@@ -210,17 +183,13 @@ def _hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator)
 
 
 def _replaced(
-    units: NDArray[Any],
-    hidden: Hidden,
-    replacement: Replacement,
-    mask: Any,
-    rng: np.random.Generator,
+    units: NDArray[Any], hidden: Hidden, replacement: Replacement, rng: np.random.Generator
 ) -> NDArray[Any]:
     places, seen = np.flatnonzero(hidden), units.copy()
     rolls = rng.random(len(places))
     others = units[rng.integers(max(len(units), 1), size=len(places))]
     masked = rolls < replacement.mask
     other = ~masked & (rolls < replacement.mask + replacement.other)
-    seen[places[masked]] = mask
+    seen[places[masked]] = replacement.word
     seen[places[other]] = others[other]
     return seen

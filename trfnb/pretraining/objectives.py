@@ -19,22 +19,26 @@ from spacy.tokens import Doc
 from spacy.util import get_lang_class
 from spacy.vectors import Mode
 from spacy.vocab import Vocab
-from thinc.api import Gelu, LayerNorm, Linear, Model, chain
+from thinc.api import Gelu, LayerNorm, Linear, Model, chain, reduce_mean
 from thinc.types import Floats2d
 from thinc.util import to_numpy
 
+from trfnb import models
+from trfnb.flow.runtime import Runtime
+from trfnb.flow.spans import get_doc_spans
 from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.wordpieces import encode, max_wordpieces
+from trfnb.pipe.model import token_vector_model, transformer_model
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.heads import (
     DISTANCES,
     Loss,
     Prediction,
     Targets,
-    batch_loss,
     binary,
     cross_entropy,
     hidden_layer_head,
+    mean_loss,
     objective_model,
     one_hot,
     step_rng,
@@ -50,7 +54,7 @@ from trfnb.pretraining.masking import (
     corrupt_wordpieces,
     words_of,
 )
-from trfnb.pretraining.text import PretrainingError, records, refuse, text_problems
+from trfnb.pretraining.text import PretrainingError, texts
 from trfnb.pretraining.tok2vec import encoder_shim, use_fast_gemm
 
 BYTES = 256
@@ -64,20 +68,21 @@ class HiddenWords:
         maxout_pieces: Of the head's hidden layer.
         hidden_size: Its width.
         masking: Which words to hide; 15 % at random by default.
-        replacement: What to show instead; 80 % masks, 10 % other words by default.
     """
 
     maxout_pieces: int = 3
     hidden_size: int = 300
     masking: Strategy | None = None
-    replacement: Replacement | None = None
 
     def model(self, vocab: Vocab, tok2vec: Model, nO: int, targets: Targets, loss: Loss) -> Model:
         """Put a head on a layer; a transformer sees its own mask."""
         shim = encoder_shim(tok2vec)
         word = getattr(shim.tokenizer, "mask_token", None) if shim else None
-        shown = self.replacement or Replacement(word=word or MASK)
-        task = partial(corrupt, strategy=self.masking or RandomMask(), replacement=shown)
+        task = partial(
+            corrupt,
+            strategy=self.masking or RandomMask(),
+            replacement=Replacement(word=word or MASK),
+        )
         head = hidden_layer_head(self.hidden_size, self.maxout_pieces, nO)
         return objective_model(vocab, tok2vec, head, task, targets, loss)
 
@@ -115,11 +120,10 @@ class PretrainVectors(HiddenWords):
     See https://spacy.io/api/architectures#pretrain_vectors. Words without a vector teach nothing.
 
     Attributes:
-        loss: Distance between a prediction and the vector: `cosine`, `squared` or
-            `von_mises_fisher`.
+        loss: Distance between a prediction and the vector: `cosine` or, as ``"L2"``, `squared`.
     """
 
-    loss: Literal["cosine", "L2", "vmf"] = "cosine"
+    loss: Literal["cosine", "L2"] = "cosine"
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
@@ -146,12 +150,10 @@ class PretrainWords(HiddenWords):
     Attributes:
         text: Where words are counted: a file or folder of raw text, as a rule the one trained on.
         size: How many words to tell apart.
-        sample: Records to count words in.
     """
 
     text: Path | None = None
     size: int = 4000
-    sample: int = 20_000
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
@@ -160,36 +162,58 @@ class PretrainWords(HiddenWords):
                 "The objective of words expected a text to count frequent words in, got none. Set "
                 "[pretraining.objective] text, e.g. to ${paths.raw_text}."
             )
-        words = frequent_words(Path(self.text), vocab, self.size, self.sample)
+        words = _frequent_words(Path(self.text), vocab, self.size)
         if len(words) < 2:
             raise PretrainingError(f"{self.text}: expected a text of different words, got {words}.")
-        targets = partial(word_targets, numbers={word: i for i, word in enumerate(words)})
+        targets = partial(_word_targets, numbers={word: i for i, word in enumerate(words)})
         return self.model(vocab, tok2vec, len(words), targets, cross_entropy)
 
 
 @registry.architectures("trfnb.PretrainReplaced.v1")
 @dataclass(frozen=True)
-class PretrainReplaced:
+class PretrainReplaced(HiddenWords):
     """Tell which words were replaced by others: a loss at every word, not at hidden ones alone.
 
     After ELECTRA (Clark et al., 2020, https://arxiv.org/abs/2003.10555). Its generator is a small
     language model; here replacements are drawn from the batch as often as words occur there.
-
-    Attributes:
-        maxout_pieces: Of the head's hidden layer.
-        hidden_size: Its width.
-        masking: Which words to replace; 15 % at random by default.
     """
-
-    maxout_pieces: int = 3
-    hidden_size: int = 300
-    masking: Strategy | None = None
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
         head = hidden_layer_head(self.hidden_size, self.maxout_pieces, 1)
-        task = partial(replaced_words, self.masking or RandomMask())
-        return objective_model(vocab, tok2vec, head, task, replaced_targets, binary)
+        task = partial(_replaced_words, self.masking or RandomMask())
+        return objective_model(vocab, tok2vec, head, task, _replaced_targets, binary)
+
+
+@registry.architectures("trfnb.PretrainDistillation.v1")
+@dataclass(frozen=True)
+class PretrainDistillation:
+    """Predict a transformer's vector of every word: distillation.
+
+    The layer learns to give what the teacher's layer gives, through a linear map (as FitNets,
+    Romero et al., 2015, https://arxiv.org/abs/1412.6550, and TinyBERT, Jiao et al., 2020,
+    https://arxiv.org/abs/1909.10351, learn hidden states).
+
+    Attributes:
+        teacher: ``"minilm"``, a local path or a hub name.
+        layer: The teacher's layer; 0 is the embeddings' output, -1 the last.
+        loss: Distance between a prediction and the teacher's vector.
+    """
+
+    teacher: str = "minilm"
+    layer: int = -1
+    loss: Literal["cosine", "L2"] = "cosine"
+
+    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
+        """Put a head on a layer."""
+        source = models.path(self.teacher) if self.teacher == "minilm" else self.teacher
+        shared = transformer_model(EncoderShim(source), get_doc_spans, Runtime())
+        # A token's vector is the mean of its wordpieces'.
+        teacher = token_vector_model(shared, reduce_mean(), layer=self.layer)
+        teacher.initialize()
+        head: Any = Linear(nO=teacher.get_dim("nO"))
+        targets = partial(_teacher_targets, teacher)
+        return objective_model(vocab, tok2vec, head, _all_words, targets, DISTANCES[self.loss])
 
 
 @registry.architectures("trfnb.PretrainWordpieces.v1")
@@ -203,45 +227,55 @@ class PretrainWordpieces:
 
     Attributes:
         masking: Which wordpieces to hide; 15 % of whole words by default.
-        replacement: Shares of masks and other wordpieces; 80 % and 10 % by default.
     """
 
     masking: Strategy | None = None
-    replacement: Replacement | None = None
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
         shim = encoder_shim(tok2vec)
-        nodes = [node for node in tok2vec.walk() if shim in node.shims]
-        if not nodes:
+        mask = shim.tokenizer.mask_token_id if shim else None
+        if shim is None or mask is None:
             raise PretrainingError(
-                f"The objective of wordpieces expected a transformer, got {tok2vec.name!r}. Take "
+                "The objective of wordpieces expected a transformer with a mask token, got "
+                f"{shim.name if shim else tok2vec.name!r}. Take a masked language model, or "
                 "trfnb.PretrainWords.v1 for an encoder of words."
             )
-        head: Any = chain(Gelu(), LayerNorm(), Linear())
-        attrs = {
-            "share": (0, 1),
-            "encoder": nodes[0],
-            "masking": self.masking or WholeWordMask(),
-            "replacement": self.replacement or Replacement(),
-            "loss": partial(batch_loss, cross_entropy),
-        }
+        loaded: Any = shim.loaded()
+        table = loaded.get_input_embeddings().weight.detach().cpu().numpy()
+        output: Any = Linear(nO=len(table), nI=shim.width)
+        head: Any = chain(Gelu(nO=shim.width, nI=shim.width), LayerNorm(nI=shim.width), output)
+        head.initialize()
+        if table.shape[1] == shim.width:
+            output.set_param("W", head.ops.asarray2f(table.copy()))
+        use_fast_gemm(tok2vec)
+        use_fast_gemm(head)
         return Model(
-            "pretraining_wordpieces",
+            "wordpieces",
             _predict_wordpieces,
-            init=_init_wordpieces,
             layers=[tok2vec, head],
             refs={"tok2vec": tok2vec, "output_layer": head},
-            attrs=attrs,
+            attrs={
+                "encoder": next(node for node in tok2vec.walk() if shim in node.shims),
+                "masking": self.masking or WholeWordMask(),
+                "replacement": Replacement(word=mask),
+                "loss": partial(mean_loss, cross_entropy),
+            },
         )
 
 
-def replaced_words(
+# Replaces words by others, and looks at all words.
+def _replaced_words(
     strategy: Strategy, docs: Sequence[Doc], rng: np.random.Generator
 ) -> tuple[list[list[str]], Hidden]:
-    """Replace words by others, and look at all words."""
     words, hidden = corrupt(docs, strategy, Replacement(mask=0.0, other=1.0), rng)
     return words, np.ones(len(hidden), dtype=bool)
+
+
+# Hides nothing and looks at all words.
+def _all_words(docs: Sequence[Doc], rng: np.random.Generator) -> tuple[list[list[str]], Hidden]:
+    words = [words_of(doc) for doc in docs]
+    return words, np.ones(sum(map(len, words)), dtype=bool)
 
 
 def character_targets(
@@ -289,84 +323,56 @@ def vector_problems(docs: Sequence[Doc]) -> list[str]:
     ]
 
 
-def frequent_words(path: Path, vocab: Vocab, size: int, sample: int) -> list[str]:
-    """Return the most frequent words of a text's first records, most frequent first.
-
-    Equally frequent words are in the order of the alphabet, so that a second call agrees.
-    """
-    refuse(text_problems(path))
+# The most frequent words of the first 20,000 texts, most frequent first. Equally frequent ones are
+# in the order of the alphabet, so that a second call agrees.
+def _frequent_words(path: Path, vocab: Vocab, size: int) -> list[str]:
     tokenizer = get_lang_class(vocab.lang or "xx")().tokenizer
     counts: Counter[str] = Counter()
-    for record in islice(records(path, Counter()), sample):
-        words = [t.text for t in tokenizer(record)] if isinstance(record, str) else record[0]
-        counts.update(word for word in words if not word.isspace())
+    for text in islice(texts(path, Counter()), 20_000):
+        counts.update(token.text for token in tokenizer(text) if not token.is_space)
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [word for word, _ in ranked[:size]]
 
 
-def word_targets(
+# (rows, 1): numbers of the words that stand at the rows, -1 for those without one.
+def _word_targets(
     docs: Sequence[Doc],
     seen: list[list[str]],
     rows: NDArray[np.int64],
     numbers: dict[str, int],
 ) -> NDArray[np.int64]:
-    """Return (rows, 1) numbers of the words that stand at the rows, -1 for those without one."""
     flat = [word for doc in docs for word in words_of(doc)]
     return np.array([[numbers.get(flat[row], -1)] for row in rows.tolist()], dtype=np.int64)
 
 
-def replaced_targets(
+# (rows, 1): one where another word stands; a word drawn for itself was not replaced.
+def _replaced_targets(
     docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return (rows, 1): one where another word stands; a word drawn for itself was not replaced."""
     before = [word for doc in docs for word in words_of(doc)]
     after = [word for one in seen for word in one]
     other = [a != b for a, b in zip(before, after, strict=True)]
     return np.array(other, dtype="f")[rows][:, None]
 
 
-def _init_wordpieces(model: Model[list[Doc], Prediction], X: Any = None, Y: Any = None) -> None:
-    shim: EncoderShim = model.attrs["encoder"].shims[0]
-    if shim.tokenizer.mask_token_id is None:
-        raise PretrainingError(
-            f"The objective of wordpieces expected a transformer with a mask token, got "
-            f"{shim.name!r} without one. Take a masked language model."
-        )
-    loaded: Any = shim.loaded()
-    table = loaded.get_input_embeddings().weight.detach().cpu().numpy()
-    hidden, norm, output = model.layers[1].layers
-    hidden.set_dim("nO", shim.width)
-    norm.set_dim("nI", shim.width)
-    output.set_dim("nO", len(table))
-    model.layers[1].initialize(X=model.ops.alloc2f(1, shim.width))
-    if table.shape[1] == shim.width:
-        output.set_param("W", model.ops.asarray2f(table.copy()))
-    use_fast_gemm(model)
+def _teacher_targets(
+    teacher: Model, docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    vectors: Any = teacher.predict(list(docs))
+    return np.concatenate([to_numpy(one) for one in vectors]).astype("f")[rows]
 
 
 def _predict_wordpieces(
     model: Model[list[Doc], Prediction], docs: Sequence[Doc], is_train: bool
 ) -> tuple[Prediction, Callable[[Floats2d], list[Doc]]]:
-    encoder, (number, of) = model.attrs["encoder"], model.attrs["share"]
+    encoder = model.attrs["encoder"]
     shim: EncoderShim = encoder.shims[0]
     limit = max_wordpieces(shim.tokenizer, shim.config)
     whole = encode(shim.tokenizer, [doc.text for doc in docs], limit)
     strategy, replacement = model.attrs["masking"], model.attrs["replacement"]
-    mask_id = int(shim.tokenizer.mask_token_id)
-    ids, hidden = corrupt_wordpieces(whole, strategy, replacement, mask_id, step_rng())
-    total = int(hidden.sum())
-    own = np.repeat(np.arange(len(docs)) % of == number, whole.lengths)
-    rows = np.flatnonzero(hidden[own])
-    if not len(rows):
-        return Prediction(None, None, total), lambda d_output: []
-    mine = replace(
-        whole,
-        ids=ids[own],
-        offsets=whole.offsets[own],
-        lengths=whole.lengths[number::of],
-        truncated=whole.truncated[number::of],
-    )
-    states, backprop_encoder = encoder(mine, is_train)
+    ids, hidden = corrupt_wordpieces(whole, strategy, replacement, step_rng())
+    rows = np.flatnonzero(hidden)
+    states, backprop_encoder = encoder(replace(whole, ids=ids), is_train)
     layer = shim.layer_index(-1)
     vectors = states[layer]
     output, backprop_head = model.layers[1](vectors[rows], is_train)
@@ -377,4 +383,4 @@ def _predict_wordpieces(
         backprop_encoder({layer: d_vectors})
         return []
 
-    return Prediction(output, whole.ids[own][rows][:, None], total), backprop
+    return Prediction(output, whole.ids[rows][:, None]), backprop

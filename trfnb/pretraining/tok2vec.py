@@ -6,91 +6,65 @@ each different word of a batch is embedded once, and a loss that looks at one wo
 the convolutions there and in windows around these words alone.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from spacy.language import Language
 from spacy.pipeline.tok2vec import Tok2VecListener
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
-from thinc.api import Model, NumpyOps, reduce_mean
+from thinc.api import Model, NumpyOps
 from thinc.types import Floats2d
 
 from trfnb.flow.listener import TransformerListener
-from trfnb.flow.runtime import native_bf16
 from trfnb.flow.encoder import EncoderShim
-from trfnb.pipe.model import token_vector_model
 from trfnb.pretraining.text import PretrainingError
 
-logger = logging.getLogger("spacy")
-
-Precision = Literal["fp32", "bf16", "auto"]
 Rows = NDArray[np.int64]
 Tok2Vec = Model[list[Doc], list[Floats2d]]
+# Vectors at rows (rows, width), and what takes their gradient.
+Encoded = tuple[Floats2d, Callable[[Floats2d], Any]]
 SAMPLE = "Give it a doc to infer shapes"
 
 
 def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
     """Return the layer that ``[pretraining] component`` and ``layer`` name, with weights.
 
-    A listener stands for the shared component that it listens to; the log says so.
-
     Raises:
-        PretrainingError: there is no such component or layer, or it gives no vectors of tokens.
+        PretrainingError: there is no such component or layer, it is a listener, or it gives no
+            vectors of tokens.
     """
     found = _named(nlp, component, layer)
     if isinstance(found, TransformerListener | Tok2VecListener):
-        factories = ("tok2vec", "transformer", "trfnb_transformer", "trfnb_tok2vec")
-        shared = [n for n in nlp.component_names if nlp.get_pipe_meta(n).factory in factories]
-        name = found.upstream_name if found.upstream_name != "*" else next(iter(shared), "tok2vec")
-        logger.warning(
-            "[pretraining] layer %r of component %r is a listener without weights: the component "
-            "%r that it listens to is pretrained, for all that listen to it.",
-            layer,
-            component,
-            name,
+        raise PretrainingError(
+            f"[pretraining] component {component!r}, layer {layer!r} expected a layer with "
+            f"weights, got a listener to {found.upstream_name!r}. Give component the name of the "
+            'shared tok2vec or transformer, and layer = "".'
         )
-        found = _named(nlp, name, "")
-    sample = nlp.make_doc(SAMPLE)
-    nodes = list(found.walk())
-    reads_vectors = any("static_vectors" in node.name for node in nodes)
+    reads_vectors = any("static_vectors" in node.name for node in found.walk())
     if reads_vectors and not len(nlp.vocab.vectors):
         raise PretrainingError(
             f"[pretraining] component {component!r} expected word vectors, since its embedding has "
             "include_static_vectors = true, got a vocabulary without. Set [initialize] vectors to "
             "a table (`trfnb vectors convert` makes one), or include_static_vectors to false."
         )
-    arrays = all(node.has_param(name) for node in nodes for name in node.param_names)
-    shims = [shim for node in nodes for shim in node.shims]
-    ready = arrays and all(getattr(shim, "_model", None) is not None for shim in shims)
+    expected = f"[pretraining] component {component!r}, layer {layer!r} expected a layer that"
+    sample = nlp.make_doc(SAMPLE)
     try:
-        vectors: Any = (found if ready else found.initialize(X=[sample])).predict([sample])
+        vectors = _predicted(found, sample)
     except Exception as error:
+        raise PretrainingError(f"{expected} reads a doc by itself, got: {error}") from error
+    shape = getattr(vectors[0], "shape", ()) if isinstance(vectors, list) and vectors else ()
+    if found.name != "transformer_model" and shape[:1] != (len(sample),):
         raise PretrainingError(
-            f"[pretraining] component {component!r}, layer {layer!r} expected a layer that reads a "
-            f"doc by itself, got one that cannot: {error}"
-        ) from error
-    if found.name == "transformer_model":
-        return found
-    shape = getattr(vectors[0], "shape", None) if isinstance(vectors, list) and vectors else None
-    if shape is None or len(shape) != 2 or shape[0] != len(sample):
-        raise PretrainingError(
-            f"[pretraining] component {component!r}, layer {layer!r} expected a layer that maps "
-            "docs to one array of token vectors for each doc, got one whose output is "
-            f"{type(vectors).__name__}. Give a tok2vec or transformer component, or a task with "
-            'layer = "tok2vec".'
+            f"{expected} maps docs to one array of token vectors for each doc, got one whose "
+            f"output is {type(vectors).__name__}. Give a tok2vec or transformer component, or a "
+            'task with layer = "tok2vec".'
         )
     return found
-
-
-def token_vectors(model: Model) -> Tok2Vec:
-    """Return a model of one array for each Doc: a shared transformer's rows are averaged."""
-    return token_vector_model(model, reduce_mean()) if model.name == "transformer_model" else model
 
 
 def encoder_shim(model: Model) -> EncoderShim | None:
@@ -99,36 +73,15 @@ def encoder_shim(model: Model) -> EncoderShim | None:
     return next((shim for shim in shims if isinstance(shim, EncoderShim)), None)
 
 
-class Bf16Ops(NumpyOps):
-    """NumPy operations with matrix products in bf16, summed in fp32."""
-
-    def gemm(
-        self, x: Any, y: Any, out: Any = None, trans1: bool = False, trans2: bool = False
-    ) -> Any:
-        """Multiply two matrices rounded to bf16; ``out`` is overwritten where it is given."""
-        a, b = (torch.from_numpy(np.ascontiguousarray(z)).bfloat16() for z in (x, y))
-        product = torch.mm(a.T if trans1 else a, b.T if trans2 else b).float().numpy()
-        if out is None:
-            return product
-        out[...] = product
-        return out
-
-
-def use_fast_gemm(model: Model, precision: Precision = "fp32") -> None:
-    """Let a model's layers on the CPU multiply by NumPy's BLAS, or by PyTorch's in bf16.
+def use_fast_gemm(model: Model) -> None:
+    """Let a model's layers on the CPU multiply by NumPy's BLAS.
 
     Thinc multiplies by BLIS, which reaches a third of OpenBLAS on processors with 512-bit vectors.
     Weights, sizes and files stay as they are; layers on a GPU too.
-
-    Args:
-        model: Changed in place.
-        precision: ``"auto"`` is bf16 where the processor has it.
     """
-    bf16 = precision == "bf16" or (precision == "auto" and native_bf16(torch.device("cpu")))
-    ops = Bf16Ops() if bf16 else NumpyOps(use_blis=False)
     for node in model.walk():
         if isinstance(node.ops, NumpyOps):
-            node.ops = ops
+            node.ops = NumpyOps(use_blis=False)
 
 
 @dataclass(frozen=True)
@@ -139,7 +92,7 @@ class FullEncoder:
 
     def __call__(
         self, docs: Sequence[Doc], words: Sequence[Sequence[str]], rows: Rows, is_train: bool
-    ) -> tuple[Floats2d, Callable[[Floats2d], None]]:
+    ) -> Encoded:
         """Return (rows, width) and what takes its gradient.
 
         Args:
@@ -173,17 +126,17 @@ class WindowEncoder:
         embed: Looks at single words.
         layers: What each layer does with a row's window, from the bottom up.
         window: Rows on either side.
-        pad: Rows of zeros between docs.
+        pad: Rows of zeros between docs; no window of a word reaches beyond them.
     """
 
-    embed: Tok2Vec
+    embed: Any
     layers: list[Model]
     window: int
     pad: int
 
     def __call__(
         self, docs: Sequence[Doc], words: Sequence[Sequence[str]], rows: Rows, is_train: bool
-    ) -> tuple[Floats2d, Callable[[Floats2d], None]]:
+    ) -> Encoded:
         """Return (rows, width) and what takes its gradient; arguments as for `FullEncoder`."""
         number, types, places, end = dict[str, int](), [], [], self.pad
         for one in words:
@@ -191,11 +144,10 @@ class WindowEncoder:
             places.append(np.arange(end, end + len(one)))
             end += len(one) + self.pad
         place, kind = np.concatenate(places), np.array(types, dtype="i")
-        table: Any
         (table,), backprop_table = self.embed([Doc(docs[0].vocab, words=list(number))], is_train)
         X: Any = np.zeros((end, table.shape[1]), dtype="f")
         X[place] = table[kind]
-        vectors, backprop_windows = self.encode(X, place[rows], is_train)
+        vectors, backprop_windows = self._encode(X, place[rows], is_train)
 
         def backprop(d_rows: Floats2d) -> None:
             ops: Any = self.embed.ops
@@ -205,60 +157,28 @@ class WindowEncoder:
 
         return vectors, backprop
 
-    def encode(
-        self, X: Any, rows: Rows, is_train: bool
-    ) -> tuple[Floats2d, Callable[[Floats2d], Any]]:
-        """Encode a padded array of embeddings (n, width) at chosen rows."""
-        n, wanted = len(X), [rows]
-        for _ in self.layers[1:]:
+    # Encodes a padded array of embeddings (n, width) at chosen rows.
+    def _encode(self, X: Any, rows: Rows, is_train: bool) -> Encoded:
+        around = np.arange(-self.window, self.window + 1)
+        wanted = [rows]
+        for _ in self.layers:
             # The layer below is read at these rows and at their neighbours.
-            near = np.unique(wanted[-1][:, None] + np.arange(-self.window, self.window + 1))
-            wanted.append(near[(near >= 0) & (near < n)])
-        have: Rows = np.arange(n)
-        states: Any = X
+            wanted.insert(0, np.unique(wanted[0][:, None] + around))
+        states = X[wanted[0]]
         backprops: list[Callable[[Any], Any]] = []
-        for layer, rows_out in zip(self.layers, reversed(wanted), strict=True):
-            states, backprop = self._encode_layer(layer, states, have, rows_out, n, is_train)
-            backprops.append(backprop)
-            have = rows_out
+        for layer, have, out in zip(self.layers, wanted, wanted[1:], strict=False):
+            windows = np.searchsorted(have, out[:, None] + around)
+            states, backprop_layer = _encode_layer(layer, states, windows, is_train)
+            backprops.insert(0, backprop_layer)
 
-        def backprop_rows(d_states: Any) -> Any:
-            for backprop in reversed(backprops):
-                d_states = backprop(d_states)
-            return d_states
+        def backprop(d_states: Any) -> Any:
+            for backprop_layer in backprops:
+                d_states = backprop_layer(d_states)
+            d_X = np.zeros_like(X)
+            d_X[wanted[0]] = d_states
+            return d_X
 
-        return states, backprop_rows
-
-    def _encode_layer(
-        self, layer: Model, states: Any, have: Rows, rows: Rows, n: int, is_train: bool
-    ) -> tuple[Any, Callable[[Any], Any]]:
-        """Compute one layer at ``rows`` from the states below, which are those of rows ``have``."""
-        place = np.zeros(n, dtype=np.int64)
-        place[have] = np.arange(len(have))
-        near = rows[:, None] + np.arange(-self.window, self.window + 1)
-        valid = (near >= 0) & (near < n)
-        windows = place[np.clip(near, 0, n - 1)]
-        columns = states[windows]
-        columns[~valid] = 0
-        output: Any = columns.reshape(len(rows), -1)
-        backprops = []
-        for part in layer.layers[1:]:
-            output, backprop_part = part(output, is_train)
-            backprops.append(backprop_part)
-
-        def backprop(d_output: Any) -> Any:
-            d_columns = d_output
-            for backprop_part in reversed(backprops):
-                d_columns = backprop_part(d_columns)
-            d_columns = d_columns.reshape(*windows.shape, -1)
-            d_states = np.zeros(states.shape, dtype="f")
-            # At one place of all windows each row stands at most once: indexed addition adds all.
-            for i in range(windows.shape[1]):
-                d_states[windows[valid[:, i], i]] += d_columns[valid[:, i], i]
-            d_states[windows[:, self.window]] += d_output
-            return d_states
-
-        return states[windows[:, self.window]] + output, backprop
+        return states, backprop
 
 
 def row_encoder(model: Tok2Vec, vocab: Vocab) -> FullEncoder | WindowEncoder:
@@ -266,10 +186,10 @@ def row_encoder(model: Tok2Vec, vocab: Vocab) -> FullEncoder | WindowEncoder:
     parts = [model.get_ref(name) for name in ("embed", "encode") if model.has_ref(name) is True]
     if len(parts) == 2 and model.layers == parts and model.ops.device_type == "cpu":
         embed, encode = parts
-        layers = _window_layers(encode)
-        windows = {int(layer.layers[0].attrs["window_size"]) for layer in layers}
-        if len(windows) == 1 and _embeds_single_words(embed, vocab):
-            return WindowEncoder(embed, layers, windows.pop(), int(encode.attrs["pad"]))
+        layers, window = _window_layers(encode)
+        pad = encode.attrs.get("pad", 0)
+        if layers and pad >= window * len(layers) and _embeds_single_words(embed, vocab):
+            return WindowEncoder(embed, layers, window, pad)
     return FullEncoder(model)
 
 
@@ -279,68 +199,69 @@ def reworded(doc: Doc, words: Sequence[str]) -> Doc:
 
 
 def _named(nlp: Language, component: str | None, layer: str) -> Model:
-    if component is None or component not in nlp.component_names:
+    parts = {name: getattr(part, "model", None) for name, part in nlp.components}
+    models = {name: model for name, model in parts.items() if isinstance(model, Model)}
+    if component not in models:
         raise PretrainingError(
-            "[pretraining] component expected one of the pipeline's "
-            f"({', '.join(nlp.component_names) or 'none'}), got {component!r}. Name the one whose "
-            "weights to pretrain."
+            "[pretraining] component expected one of the pipeline's that have a model "
+            f"({', '.join(models) or 'none'}), got {component!r}. Name the one whose weights to "
+            "pretrain."
         )
-    model = getattr(nlp.get_pipe(component), "model", None)
-    if not isinstance(model, Model):
-        raise PretrainingError(
-            f"[pretraining] component expected a trainable one, got {component!r}, which has no "
-            "model. Name another."
-        )
-    if not layer:
-        return model
-    if layer not in model.ref_names or not model.has_ref(layer):
+    model = models[component]
+    if layer and model.has_ref(layer) is not True:
         known = ", ".join(repr(name) for name in model.ref_names) or "none"
         raise PretrainingError(
             f"[pretraining] layer expected one of those that {component!r} names ({known}), "
             f"got {layer!r}. Name another, or leave it empty for the whole model."
         )
-    return model.get_ref(layer)
+    return model.get_ref(layer) if layer else model
 
 
-def _window_layers(encode: Model) -> list[Model]:
-    """Return the layers of ``with_array(clone(residual(expand_window >> …)))``; none for others."""
-    if not encode.name.startswith("with_array(") or "pad" not in encode.attrs:
-        return []
-    (inner,) = encode.layers
+# A model's output for a doc; the model is initialised first if it has no weights yet.
+def _predicted(model: Model, sample: Doc) -> Any:
+    try:
+        return model.predict([sample])
+    except Exception:
+        return model.initialize(X=[sample]).predict([sample])
+
+
+# What follows each window in ``with_array(clone(residual(expand_window >> …)))``, and the windows'
+# size; no layers for another encoder.
+def _window_layers(encode: Model) -> tuple[list[Model], int]:
+    inner = encode.layers[0] if encode.layers else encode
     # A single layer is not chained.
     blocks = [inner] if len(inner.layers) == 1 else inner.layers
-    layers = []
-    for block in blocks:
-        if not block.name.startswith("residual(") or len(block.layers) != 1:
-            return []
-        part = block.layers[0]
-        if not part.layers or part.layers[0].name != "expand_window":
-            return []
-        layers.append(part)
-    return layers
+    parts = [part for block in blocks for part in block.layers]
+    residual = all(block.name.startswith("residual(expand_window>>") for block in blocks)
+    if not residual or not all(len(part.layers) == 2 for part in parts):
+        return [], 0
+    sizes = {part.layers[0].attrs["window_size"] for part in parts}
+    return ([part.layers[1] for part in parts], sizes.pop()) if len(sizes) == 1 else ([], 0)
 
 
-def _embeds_single_words(embed: Tok2Vec, vocab: Vocab) -> bool:
-    """Try out that a word's vector stays the same among other words and without its space.
+# Computes one layer at windows (n, 2 * window + 1) of rows of the states below.
+def _encode_layer(layer: Any, states: Any, windows: Rows, is_train: bool) -> Encoded:
+    middle = windows[:, windows.shape[1] // 2]
+    output, backprop_layer = layer(states[windows].reshape(len(windows), -1), is_train)
 
-    A word that stands twice must also send the sum of both gradients: spaCy's character embedding
-    keeps one of them, so that it matters in which Docs words stand.
-    """
+    def backprop(d_output: Any) -> Any:
+        d_columns = backprop_layer(d_output).reshape(*windows.shape, -1)
+        d_states = np.zeros(states.shape, dtype="f")
+        # At one place of all windows each row stands at most once: indexed addition adds all.
+        for i, column in enumerate(windows.T):
+            d_states[column] += d_columns[:, i]
+        d_states[middle] += d_output
+        return d_states
+
+    return states[middle] + output, backprop
+
+
+# Tries out that a word's vector stays the same among other words and without its space.
+def _embeds_single_words(embed: Any, vocab: Vocab) -> bool:
+    # Of a word that stands twice spaCy's character embedding keeps one of the gradients.
+    if any(node.name == "charembed" for node in embed.walk()):
+        return False
     words = ["Where", "the", "river", "bends", ",", "42", "boats", "wait"]
-    there: Any
-    back: Any
     (there,) = embed.predict([Doc(vocab, words=words, spaces=[True] * len(words))])
     (back,) = embed.predict([Doc(vocab, words=words[::-1], spaces=[False] * len(words))])
-    if not np.allclose(there, back[::-1], atol=1e-6):
-        return False
-    d_words = np.random.default_rng(0).normal(size=there.shape).astype("f")
-    found: list[list[Any]] = []
-    for times in (1, 2):
-        _, backprop = embed([Doc(vocab, words=words * times)], True)
-        d_vectors: Any = np.tile(d_words * (2 / times), (times, 1))
-        backprop([d_vectors])
-        gradients: list[Any] = [n.get_grad(name) for n in embed.walk() for name in n.grad_names]
-        found.append([gradient.copy() for gradient in gradients])
-        for gradient in gradients:
-            gradient[...] = 0
-    return all(np.allclose(a, b, atol=1e-3) for a, b in zip(*found, strict=True))
+    return np.allclose(there, back[::-1], atol=1e-6)

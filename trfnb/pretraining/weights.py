@@ -1,18 +1,28 @@
-"""Pretrained weights: what a run exports, and loading them with a report of what was taken over.
+"""Weights on disk: checkpoints of a run, what it exports, and loading that with a report.
 
-spaCy's own ``[initialize] init_tok2vec`` loads the same file, but compares no sizes: here every
-array is compared before any is replaced, and nothing is ignored in silence.
+A checkpoint is one safetensors file, ``checkpoint-STEP.safetensors``, written atomically: weights
+and the optimiser's moments by name, and a few numbers as JSON in its metadata. Masks and dropout
+follow from the seed and the update's number, so that no random state is needed.
+
+What a run exports is what spaCy's ``[initialize] init_tok2vec`` loads. That compares no sizes: here
+every array is compared before any is replaced, and nothing is ignored in silence.
 """
 
+import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import srsly
-from safetensors.torch import load as load_safetensors
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load, load_file, save
 from spacy.language import Language
-from thinc.api import Model, Optimizer
+from thinc.api import Model, Optimizer, torch2xp
+from thinc.util import to_numpy
 
 from trfnb.files import atomic_folder, atomic_write
 from trfnb.flow.encoder import EncoderShim
@@ -21,6 +31,86 @@ from trfnb.pretraining.text import PretrainingError
 from trfnb.pretraining.tok2vec import encoder_shim, pretrained_layer
 
 logger = logging.getLogger("spacy")
+
+_MOMENTS = ("mom1", "mom2", "averages")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a run's folder, oldest first."""
+    paths = folder.glob("checkpoint-*.safetensors")
+    return sorted(paths, key=lambda path: int(path.stem.partition("-")[2]))
+
+
+def save_checkpoint(
+    path: Path, model: Model, optimizer: Optimizer, state: dict[str, Any], keep: int
+) -> None:
+    """Write a checkpoint, and remove the oldest ones beside it, but the last ``keep``."""
+    arrays: dict[str, NDArray[Any]] = {}
+    updates: dict[str, int] = {}
+    for name, key, value in parameters(model):
+        arrays[f"weights/{name}"] = _numpy(value)
+        for moment in _MOMENTS:
+            held = getattr(optimizer, moment) or {}
+            if key in held:
+                arrays[f"{moment}/{name}"] = _numpy(held[key])
+        if key in optimizer.nr_update:
+            updates[name] = optimizer.nr_update[key]
+    metadata = {"state": json.dumps(state | {"updates": updates})}
+    with atomic_write(path, "wb") as file:
+        file.write(save(arrays, metadata))
+    # Hidden ones are what a killed process wrote aside.
+    for old in [*checkpoints(path.parent)[:-keep], *path.parent.glob(".checkpoint-*")]:
+        old.unlink()
+
+
+def checkpoint_state(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint tells of its run."""
+    with safe_open(path, framework="np") as file:
+        state: dict[str, Any] = json.loads(file.metadata()["state"])
+    return state
+
+
+def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
+    """Put back weights and moments.
+
+    Raises:
+        PretrainingError: the checkpoint is of another model.
+    """
+    arrays: dict[str, Any] = load_file(path)
+    updates = checkpoint_state(path)["updates"]
+    shapes = {f"weights/{name}": tuple(value.shape) for name, _, value in parameters(model)}
+    saved = {name: one.shape for name, one in arrays.items() if name.startswith("weights/")}
+    if different := sorted({name for name, _ in shapes.items() ^ saved.items()}):
+        raise PretrainingError(
+            f"{path}: expected the parameters of the model that the config builds, got others: "
+            f"{', '.join(different[:5])}. Resume with the config of the first run."
+        )
+    for name, key, value in parameters(model):
+        if isinstance(value, torch.Tensor):
+            value.data.copy_(torch.from_numpy(arrays[f"weights/{name}"]))
+        else:
+            value[...] = model.ops.asarray(arrays[f"weights/{name}"])
+        for moment in _MOMENTS:
+            if f"{moment}/{name}" in arrays:
+                getattr(optimizer, moment)[key] = model.ops.asarray(arrays[f"{moment}/{name}"])
+        if name in updates:
+            optimizer.nr_update[key] = updates[name]
+
+
+def parameters(model: Model) -> Iterator[tuple[str, tuple[int, str], Any]]:
+    """Yield each parameter's name, its key in an optimiser, and its value, Thinc's or torch's.
+
+    Names are places in the model: they hold in another process, where Thinc's keys, which count
+    the layers that a process made, do not.
+    """
+    for place, node in enumerate(model.walk()):
+        for name in node.param_names:
+            if node.has_param(name):
+                yield f"{place}.{name}", (node.id, name), node.get_param(name)
+        for number, shim in enumerate(node.shims):
+            if isinstance(getattr(shim, "_model", None), torch.nn.Module):
+                for name, value in shim._model.named_parameters():
+                    yield f"{place}.{number}.{name}", (shim.id, name), value
 
 
 def export(model: Model, optimizer: Optimizer, path: Path) -> None:
@@ -81,13 +171,8 @@ def load_weights(
     """
     path = Path(path)
     target = pretrained_layer(nlp, component, layer)
+    there, _ = _arrays(target.to_bytes())
     arrays, encoders = _read(path, target)
-    nodes = {f"{i}.{node.name}": node for i, node in enumerate(target.walk())}
-    there: dict[str, Any] = {}
-    for place, node in nodes.items():
-        there |= {f"{place}.{name}": node.get_param(name) for name in node.param_names}
-        for shim in node.shims:
-            there |= {f"{place}.{n}": tensor for n, tensor in _tensors(shim.to_bytes()).items()}
     shapes = {name: tuple(array.shape) for name, array in there.items()}
     found = {name: tuple(array.shape) for name, array in arrays.items()}
     both = shapes.keys() & found.keys()
@@ -107,7 +192,8 @@ def load_weights(
             f"another model ({'; '.join(told)}). Nothing was loaded. Give the pipeline the "
             "architecture that was pretrained."
         )
-    for place, node in nodes.items():
+    for i, node in enumerate(target.walk()):
+        place = f"{i}.{node.name}"
         for name in node.param_names:
             array: Any = node.ops.asarray(arrays[f"{place}.{name}"])
             node.set_param(name, array.copy())
@@ -116,50 +202,44 @@ def load_weights(
     return sorted(both)
 
 
+# Thinc's and torch's arrays by place, layer and name; and transformers as bytes by place and layer.
 def _read(path: Path, target: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Read a file, or a transformer's folder.
-
-    Returns:
-        Thinc's and torch's arrays by place, layer and name; and transformers as bytes by place and
-        layer.
-
-    Raises:
-        PretrainingError: it is not there, or no such file.
-    """
-    if not path.exists():
-        raise PretrainingError(f"{path}: expected pretrained weights, got no such file. Check it.")
-    arrays: dict[str, Any] = {}
-    encoders: dict[str, bytes] = {}
     try:
-        if path.is_dir():
-            shim = EncoderShim(str(path))
-            shim.load()
-            places = [f"{i}.{n.name}" for i, n in enumerate(target.walk()) if n.shims]
-            # Where the target is no transformer, the arrays are named after none.
-            encoders[places[0] if places else "transformer"] = shim.to_bytes()
-        else:
-            saved: Any = srsly.msgpack_loads(path.read_bytes())
-            for i, node in enumerate(saved["nodes"]):
-                place = f"{i}.{node['name']}"
-                given = saved["params"][i].items()
-                arrays |= {f"{place}.{name}": value for name, value in given if value is not None}
-                if saved["shims"][i]:
-                    (encoders[place],) = saved["shims"][i]
-        for place, content in encoders.items():
-            arrays |= {f"{place}.{name}": tensor for name, tensor in _tensors(content).items()}
+        if not path.is_dir():
+            return _arrays(path.read_bytes())
+        shim = EncoderShim(str(path))
+        shim.load()
+        places = [f"{i}.{node.name}" for i, node in enumerate(target.walk()) if node.shims]
+        # Where the target is no transformer, the arrays are named after none.
+        place, content = next(iter(places), "transformer"), shim.to_bytes()
+        return _tensors(place, content), {place: content}
     except Exception as error:
         raise PretrainingError(
             f"{path}: expected weights as pretraining leaves them, got a file that cannot be read "
             f"so ({type(error).__name__}: {error}). Give model-last.bin, or a transformer's folder."
         ) from error
+
+
+def _arrays(content: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    arrays: dict[str, Any] = {}
+    encoders: dict[str, bytes] = {}
+    saved: Any = srsly.msgpack_loads(content)
+    for i, node in enumerate(saved["nodes"]):
+        place = f"{i}.{node['name']}"
+        given = saved["params"][i].items()
+        arrays |= {f"{place}.{name}": value for name, value in given if value is not None}
+        if saved["shims"][i]:
+            (encoders[place],) = saved["shims"][i]
+            arrays |= _tensors(place, encoders[place])
     return arrays, encoders
 
 
-def _tensors(content: bytes) -> dict[str, Any]:
-    """Return a saved transformer's tensors by name, without an adapter's."""
+def _tensors(place: str, content: bytes) -> dict[str, Any]:
     saved: Any = srsly.msgpack_loads(content)
-    if "state" in saved:  # written by spacy-transformers
-        saved = srsly.msgpack_loads(EncoderShim("saved").from_bytes(content).to_bytes())
-    tensors = load_safetensors(saved["weights"]) if saved else {}
-    # Older versions of transformers saved these constants too.
-    return {n: t for n, t in tensors.items() if not n.endswith(".position_ids")}
+    # Without weights where the transformer was not loaded yet.
+    tensors = load(saved["weights"]) if saved else {}
+    return {f"{place}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _numpy(value: Any) -> NDArray[Any]:
+    return to_numpy(torch2xp(value) if isinstance(value, torch.Tensor) else value)

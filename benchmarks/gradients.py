@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from trfnb import corpora, gradient_plots
+from trfnb import corpora, plots
 from trfnb.experiments import weights
 from trfnb.experiments.configs import build_config
 from trfnb.experiments.forgetting import log_of
@@ -141,7 +141,7 @@ def main():
             }
             table.to_csv(RESULTS / f"steps_{name}_{encoder}.csv", index=False, float_format="%.5g")
             pairs.to_csv(RESULTS / f"pairs_{name}_{encoder}.csv", index=False, float_format="%.5g")
-            gradient_plots.overview(log).savefig(RESULTS / f"steps_{name}_{encoder}.png", dpi=80)
+            plots.overview(log).savefig(RESULTS / f"steps_{name}_{encoder}.png", dpi=80)
         path.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -125,8 +125,8 @@ def learning_curves(
     """
     figure, ((axes,),) = _blank(6.0, 3.6)
     for name, colour, marker in _styles(list(histories)):
-        seeds, legend = histories[name], _plain(name)
-        for history in [seeds] if isinstance(seeds, pd.DataFrame) else seeds:
+        seeds = histories[name]
+        for place, history in enumerate([seeds] if isinstance(seeds, pd.DataFrame) else seeds):
             along = history[x] if x == "step" else history[x].cumsum()
             known = history[y].notna()
             axes.plot(
@@ -136,9 +136,8 @@ def learning_curves(
                 marker=marker,
                 markersize=4,
                 linewidth=1.2,
-                label=legend,
+                label=None if place else _plain(name),
             )
-            legend = None
     units = {"words": "words seen in training", "seconds": "seconds of updates", "step": "updates"}
     axes.set(xlabel=units[x], ylabel=label)
     axes.xaxis.set_major_formatter(lambda value, _: number(value))
@@ -166,7 +165,7 @@ def draws(table: pd.DataFrame, *, ylabel: str, chance: float) -> Figure:
     return figure
 
 
-def norms(table: pd.DataFrame, *, column: str = "norm", axes: Axes | None = None) -> Figure:
+def norms(table: pd.DataFrame, *, column: str = "norm", axes: Any = None) -> Figure:
     """Draw each listener's gradient norm over the steps, and its running mean.
 
     Args:
@@ -174,18 +173,19 @@ def norms(table: pd.DataFrame, *, column: str = "norm", axes: Axes | None = None
         column: ``"norm"``, after the factor, or ``"raw_norm"``.
         axes: Where to draw; a new figure's if left out.
     """
-    which = "after the factor" if column == "norm" else "before the factor"
-    return _over_steps(table, "listener", column, f"gradient norm,\n{which}", axes, smooth=SMOOTH)
+    which = {"norm": "after", "raw_norm": "before"}[column]
+    ylabel = f"gradient norm\n{which} the factor"
+    return _over_steps(table, "listener", column, ylabel, axes, smooth=SMOOTH)
 
 
-def factors(table: pd.DataFrame, *, axes: Axes | None = None) -> Figure:
+def factors(table: pd.DataFrame, *, axes: Any = None) -> Figure:
     """Draw each listener's effective factor over the steps of such a table."""
     figure = _over_steps(table, "listener", "factor", "effective factor\n(log scale)", axes)
-    (axes or figure.axes[0]).set_yscale("asinh", linear_width=0.02)
+    (axes or figure.axes[0]).set_yscale("symlog", linthresh=0.01, linscale=0.5)
     return figure
 
 
-def conflicts(table: pd.DataFrame, *, axes: Axes | None = None) -> Figure:
+def conflicts(table: pd.DataFrame, *, axes: Any = None) -> Figure:
     """Draw the cosine of each pair of listeners over the steps; below 0 they are in conflict.
 
     Args:
@@ -211,7 +211,7 @@ def overview(
         metrics: Which dev scores.
     """
     table, rows = log.table(), pd.DataFrame(list(history))
-    figure, panels = _blank(11.0, 6.6, 3, 2 if len(rows) else 1)
+    figure, panels = _blank(9.5 if len(rows) else 6.4, 6.2, 3, 2 if len(rows) else 1)
     factors(table, axes=panels[0, 0])
     norms(table, axes=panels[1, 0])
     conflicts(log.conflicts(), axes=panels[2, 0])
@@ -264,13 +264,13 @@ def alignment(doc: "Doc", wordpieces: Sequence[str], rows: "Ragged") -> HTML:
     Raises:
         ValueError: A row is not the number of a wordpiece.
     """
-    numbers: Any = rows.dataXd
+    numbers, lengths = np.asarray(rows.dataXd), np.asarray(rows.lengths)
     if len(numbers) and int(numbers.max()) >= len(wordpieces):
         raise ValueError(
             f"alignment expected rows of {len(wordpieces)} wordpieces, got the row "
             f"{int(numbers.max())}. Pass the wordpieces of all spans of the doc."
         )
-    parts = np.split(numbers.ravel(), np.cumsum(rows.lengths)[:-1])
+    parts = np.split(numbers.ravel(), np.cumsum(lengths)[:-1])
     found = []
     for place, (token, own) in enumerate(zip(doc, parts, strict=False)):
         below = escape(" ".join(wordpieces[row] for row in own)) or "–"
@@ -357,7 +357,7 @@ def _over_steps(
     by: str,
     column: str,
     ylabel: str,
-    axes: Axes | None,
+    axes: Any,
     *,
     smooth: int = 1,
     marker: str = "",

@@ -266,10 +266,14 @@ def presets(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
         "only the first task": {task: float(task == tasks[0]) for task in tasks},
         "frozen for 50 updates, then up": dict.fromkeys(tasks, rise),
     }
-    for policy in ("equal_norms", "uncertainty", "upgrad", "pcgrad"):
-        block = {"@balancers": f"trfnb.{policy}.v1"}
-        found[f"policy: {policy}"] = {BALANCE: block, **dict.fromkeys(tasks, "auto")}
-    return found
+    policies = {
+        f"policy: {name}": {
+            BALANCE: {"@balancers": f"trfnb.{name}.v1"},
+            **dict.fromkeys(tasks, "auto"),
+        }
+        for name in ("equal_norms", "uncertainty", "upgrad", "pcgrad")
+    }
+    return found | policies
 
 
 def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -278,17 +282,16 @@ def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: No component listens.
     """
-    components = config["components"]
     found = {
         name: block
-        for name, component in components.items()
+        for name, component in config["components"].items()
         for block in _blocks(component)
         if "grad_factor" in block
     }
     if not found:
         raise ValueError(
             f"Expected a config with listeners that have a grad_factor, got the components "
-            f"{list(components)} without any. Build it with sharing='shared'."
+            f"{list(config['components'])} without any. Build it with sharing='shared'."
         )
     return found
 

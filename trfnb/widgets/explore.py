@@ -110,8 +110,10 @@ class AlignmentExplorer(View):
             self.shown.value = escape(f"{type(error).__name__}: {error}")
             return
         without = sum(int(length) == 0 for length in rows.lengths)
-        counts = f"{len(doc)} tokens, {len(strings)} wordpieces"
-        self.shown.value = f"{counts}; {without} tokens without a wordpiece{drawn}"
+        self.shown.value = (
+            f"{len(doc)} tokens, {len(strings)} wordpieces; "
+            f"{without} tokens without a wordpiece{drawn}"
+        )
 
 
 class Neighbours(View):

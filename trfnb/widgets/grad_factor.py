@@ -178,8 +178,9 @@ class GradFactorTuner(View):
                 if isinstance(setting, float | int):
                     dial.show(setting)
                 else:
-                    chooser = tuner.settings.get(BALANCE) if setting == "auto" else setting
-                    dial.show(factors.get(task, 1.0), f"set by {_name(chooser)}")
+                    policy = tuner.settings.get(BALANCE, "the policy of the config")
+                    chooser = _name(policy if setting == "auto" else setting)
+                    dial.show(factors.get(task, 1.0), f"set by {chooser}")
             self._draw(state)
 
     def _status(self, state: str) -> str:
@@ -190,8 +191,7 @@ class GradFactorTuner(View):
             parts.append(f"{tuner.eta / 60:.1f} min left")
         if tuner.moves:
             last = tuner.moves[-1]
-            value = _name(last.value) if isinstance(last.value, Mapping) else last.value
-            moved = f"{last.task} → {value} after update {last.step}"
+            moved = f"{last.task} → {_name(last.value)} after update {last.step}"
             parts.append(f"{len(tuner.moves)} move(s), last: {escape(moved)}")
         lines = [" · ".join(parts), HINTS[state], escape(self._message)]
         if tuner.error is not None:
@@ -204,7 +204,7 @@ class GradFactorTuner(View):
         return f"<div style='line-height:1.5'>{'<br>'.join(lines)}</div>"
 
     def _draw(self, state: str) -> None:
-        """Draw once a second at most, and for a tenth of the time: it takes the training's time."""
+        """Draw once a second at most, and for a fifth of the time: it takes the training's time."""
         now, over = perf_counter(), state in ("ended", "failed")
         drawn = (len(self.tuner.log.steps), state)
         if drawn in (self._drawn, (0, state)) or (now < self._draw_at and not over):
@@ -212,7 +212,7 @@ class GradFactorTuner(View):
         picture = print_figure(self.figure(), base64=True)
         self.shown.value = f"<img style='max-width:100%' src='data:image/png;base64,{picture}'>"
         self._drawn = drawn
-        self._draw_at = now + max(1.0, 10 * (perf_counter() - now))
+        self._draw_at = now + max(1.0, 4 * (perf_counter() - now))
         if over and get_ipython() and self.model_id:
             # Exported pages and saved notebooks show the last picture of the view.
             update_display(self._repr_mimebundle_(), raw=True, display_id=self.model_id)
@@ -226,11 +226,18 @@ class GradFactorTuner(View):
         self.refresh()
 
     def _start(self) -> None:
-        with self._lock:
-            resumed = self.tuner.busy
-            self.tuner.start()
-            if not resumed:
-                self._refreshing = _refresh_while(lambda: self.tuner.busy, self.refresh)
+        resumed = self.tuner.busy
+        self.tuner.start()
+        if not resumed:
+            with suppress(RuntimeError):  # no loop runs: whoever holds the view refreshes it
+                self._refreshing = asyncio.get_running_loop().create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Refresh on the kernel's loop, which answers in between."""
+        while self.tuner.busy:
+            self.refresh()
+            await asyncio.sleep(0.2)
+        self.refresh()
 
     def _export(self) -> str:
         config, parameters = self.exports / "tuned.cfg", self.exports / "tuned.yml"
@@ -274,20 +281,7 @@ def _end_earlier_views_of_this_cell(view: GradFactorTuner) -> None:
     _VIEWS[view] = (cell, number)
 
 
-def _refresh_while(busy: Callable[[], bool], refresh: Callable[[], None]) -> Any:
-    """Refresh on the kernel's loop, which answers in between; None where no loop runs."""
-
-    async def loop() -> None:
-        while busy():
-            refresh()
-            await asyncio.sleep(0.2)
-        refresh()
-
-    with suppress(RuntimeError):
-        return asyncio.get_running_loop().create_task(loop())
-
-
-def _name(block: Any) -> str:
+def _name(value: Any) -> str:
     """Return what a schedule's or policy's block names, without the package and version."""
-    name = next(iter(block.values())) if isinstance(block, Mapping) else "the policy of the config"
+    name = next(iter(value.values())) if isinstance(value, Mapping) else value
     return str(name).removeprefix("trfnb.").rsplit(".v", 1)[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from ipywidgets import BoundedIntText, Button, HBox, Label, Text
 
-from trfnb.runs.notebook import REQUIRED, UNKNOWN, Parameter, from_text, read_parameters
+from trfnb.runs.notebook import REQUIRED, UNKNOWN, from_text, read_parameters
 from trfnb.runs.specification import Sweep, expand
 from trfnb.widgets.explore import View
 
@@ -43,7 +43,10 @@ class SweepForm(View):
             raise ValueError(
                 f"{notebook} declares no parameters: tag its cell of literals `parameters`."
             )
-        self._defaults = {name: _as_text(one) for name, one in self._declared.items()}
+        self._defaults = {
+            name: "" if one.default in (REQUIRED, UNKNOWN) else str(one.default)
+            for name, one in self._declared.items()
+        }
         self.process: subprocess.Popen[str] | None = None
         self._printed: deque[str] = deque(maxlen=15)
         self.fields = {
@@ -112,9 +115,3 @@ class SweepForm(View):
             self.refresh()
         self._printed.append(f"ended with exit code {process.wait()}; results in {self.out}\n")
         self.refresh()
-
-
-def _as_text(parameter: Parameter) -> str:
-    if parameter.default in (REQUIRED, UNKNOWN):
-        return ""
-    return parameter.default if isinstance(parameter.default, str) else repr(parameter.default)

@@ -323,7 +323,7 @@ def _intervals(
     ticks = sorted(set(table[x])) if numeric else _unique(table[x])
     hues = _unique(table[hue]) if hue else [None]
     figure, ((axes,),) = _blank(max(6.0, 1.6 + 1.5 * len(ticks) * (not joined)), 3.6)
-    gap = float(np.ptp(ticks)) * 0.012 if numeric else min(0.15, 0.7 / len(hues))
+    gap = float(np.ptp(ticks)) * 0.012 if numeric else min(0.1, 0.6 / len(hues))
     for place, (name, colour, marker) in enumerate(_styles(hues)):
         rows = table if hue is None else table[table[hue] == name]
         rows = rows.sort_values(x) if numeric else rows

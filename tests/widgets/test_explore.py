@@ -9,6 +9,7 @@ from spacy.vectors import Vectors
 
 from trfnb.flow.wordpieces import Wordpieces
 from trfnb.widgets import AlignmentExplorer, Neighbours, SpanStepper
+from trfnb.widgets.explore import AGAIN, ALONE, CUT
 
 
 @pytest.fixture
@@ -16,30 +17,34 @@ def doc():
     return spacy.blank("en")("one <two> three four five six")
 
 
+def whole(spans):
+    """Return the wordpieces of spans of which nothing was cut off: one for each token."""
+    offsets = [
+        (t.idx - span.start_char, t.idx - span.start_char + len(t)) for span in spans for t in span
+    ]
+    lengths = np.asarray([len(span) for span in spans])
+    return Wordpieces(np.zeros(len(offsets), "int64"), np.asarray(offsets), lengths, lengths * 0)
+
+
 def marked(stepper):
-    """Return each highlighted word's colour."""
-    parts = stepper.text.value.split("<mark style='background:")[1:]
+    """Return each highlighted word's colour, the legend left out."""
+    parts = stepper.shown.value.split("</div>")[0].split("<mark style='background:")[1:]
     return {p.split(">", 1)[1].split("</mark")[0].strip(): p[:7] for p in parts}
 
 
 def test_the_slider_selects_a_span_and_highlights_it(doc):
     spans = [doc[0:4], doc[3:6], doc[6:8]]
-    stepper = SpanStepper(doc, spans, context=1)
-    assert stepper.span.text == "one <two>"
-    assert "&lt;" in stepper.text.value
-    assert stepper.text.value.endswith(" …</div>")
+    stepper = SpanStepper(doc, spans, whole(spans))
+    assert list(marked(stepper)) == ["one", "&lt;", "two", "&gt;"]
     stepper.slider.value = 1
-    assert stepper.span.text == "> three four"
-    assert stepper.title.value == "tokens 3 to 6 of 8"
-    colours = marked(stepper)
-    assert list(colours) == ["&gt;", "three", "four"]
-    assert colours["&gt;"] != colours["three"] == colours["four"]
-    assert stepper.text.value.count("<span") == 2  # one word of context on either side
+    assert stepper.shown.value.startswith("tokens 3 to 6 of 8 · 3 wordpieces read, 0 cut off")
+    assert marked(stepper) == {"&gt;": AGAIN, "three": ALONE, "four": ALONE}
+    assert stepper.shown.value.count("<span") == 5, "the text around it"
     for meaning in ("in this span alone", "in another span as well", "cut off"):
-        assert meaning in stepper.legend.value
-    assert stepper.text.value in stepper._repr_mimebundle_()["text/html"]
+        assert meaning in stepper.shown.value
+    assert stepper._repr_mimebundle_()["text/html"] == stepper.shown.value
     with pytest.raises(ValueError, match="at least one span"):
-        SpanStepper(doc, [])
+        SpanStepper(doc, [], whole([]))
 
 
 def test_the_stepper_shows_what_was_cut(doc):
@@ -47,8 +52,9 @@ def test_the_stepper_shows_what_was_cut(doc):
     pieces = Wordpieces(np.zeros(4, "int64"), offsets, np.asarray([4]), np.asarray([5]))
     stepper = SpanStepper(doc, [doc[:]], pieces)
     colours = marked(stepper)
-    assert colours["one"] == colours["&lt;"] != colours["two"] == colours["six"]
-    assert stepper.title.value.endswith("4 wordpieces read, 5 cut off")
+    assert colours["one"] == colours["&lt;"] == ALONE
+    assert colours["two"] == colours["six"] == CUT
+    assert "4 wordpieces read, 5 cut off" in stepper.shown.value
     assert stepper.slider.disabled
 
 
@@ -62,21 +68,16 @@ def test_the_explorer_draws_what_is_typed_and_survives_any_text(tiny):
         return nlp(text), data.wordpieces.strings[0], data.row_align
 
     explorer = AlignmentExplorer(look, "the river bank")
-    first = bytes(explorer.image.value)
-    assert first.startswith(b"\x89PNG")
-    assert explorer.message.value.startswith("3 tokens, 5 wordpieces; 0 tokens without")
-    assert "image/png" in explorer._repr_mimebundle_()
+    assert explorer.shown.value.startswith("3 tokens, 5 wordpieces; 0 tokens without")
+    assert explorer._repr_mimebundle_()["text/html"] == explorer.shown.value
     for text in ["  a\t\nb ", "日本 ש 😀 cafe\u0301 \u200b", "$x$ _^ \\", "a" * 45, "\x07 a"]:
         explorer.box.value = text
-        assert bytes(explorer.image.value[:4]) == b"\x89PNG", explorer.message.value
-        assert explorer.image.value != first
+        assert "<ruby" in explorer.shown.value
     explorer.box.value = "bad"
-    assert explorer.message.value == "ValueError: &lt;no&gt;"
+    assert explorer.shown.value == "ValueError: &lt;no&gt;"
     for text in ("", " \n"):
         explorer.box.value = text
-        assert explorer.message.value == "Type a text, then press Enter."
-        assert explorer.image.value == b""
-        assert explorer.image.layout.display == "none"
+        assert explorer.shown.value == "Type a text, then press Enter."
 
 
 def test_neighbours_leave_the_word_itself_out_in_any_case():
@@ -92,10 +93,8 @@ def test_neighbours_leave_the_word_itself_out_in_any_case():
     view = Neighbours({"a<": vectors, "floret": floret}, "bank", n=2, among=["banks", "money"])
     assert [word for word, _ in view.found["a<"]] == ["money", "<river>"]
     assert view.found["floret"][0][0] == "banks"
-    assert "&lt;river&gt;" in view.columns.value
-    assert view._repr_mimebundle_()["text/html"] == view.columns.value
-    view.n.value = 1
-    assert [word for word, _ in view.found["a<"]] == ["money"]
+    assert "&lt;river&gt;" in view.shown.value
+    assert view._repr_mimebundle_()["text/html"] == view.shown.value
     view.word.value = "unknown"
     assert view.found["a<"] == []
-    assert "no vector for unknown" in view.columns.value
+    assert "no vector for unknown" in view.shown.value

@@ -2,14 +2,14 @@
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from time import perf_counter, sleep
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from spacy.language import Language
 from spacy.util import registry
@@ -19,13 +19,9 @@ from trfnb.experiments.training import HasExamples, Trained, train
 from trfnb.flow.grad_factor import GradFactor
 from trfnb.flow.gradient_log import GradientLog
 
-State = Literal["ready", "running", "paused", "stopping", "ended", "failed"]
-Value = float | str | Mapping[str, Any] | None
-
 BALANCE = "balance"
-FROZEN_THEN_WARMUP = "trfnb.thaw.v1"
-PIECEWISE_CONSTANT = "trfnb.moves.v1"
-PRESET_POLICIES = ("equal_norms", "uncertainty", "upgrad", "pcgrad")
+FROZEN_THEN_WARMUP = "trfnb.frozen_then_warmup.v1"
+PIECEWISE_CONSTANT = "trfnb.piecewise_constant.v1"
 
 # Dropout and shuffling draw from generators that the whole process shares. Only the tuner whose
 # turn it is computes, with its own generators' state: on a CPU each run can be repeated exactly,
@@ -41,13 +37,11 @@ class Move:
         step: Updates made before it acts.
         task: Whose factor, or ``"balance"`` for the policy.
         value: A number, a schedule block or ``"auto"``; for the policy its block, or None.
-        seconds: Since the start.
     """
 
     step: int
     task: str
     value: Any
-    seconds: float = 0.0
 
 
 class Tuner:
@@ -58,8 +52,7 @@ class Tuner:
         corpus: Trained and scored on.
 
     Attributes:
-        state: ``"ready"``, ``"running"``, ``"paused"``, ``"stopping"``, ``"ended"``, ``"failed"``.
-        start_values: Each task's factor in the config.
+        tasks: The tasks whose factor can be moved.
         settings: Each task's factor as last set, and the policy under ``"balance"`` if it was set.
         history: The rows of `trfnb.experiments.training.Trained.history` so far.
         moves: Every change, in order; of several before one update the last acts.
@@ -72,33 +65,24 @@ class Tuner:
     """
 
     def __init__(self, config: Config, corpus: HasExamples) -> None:
-        self.config = config.copy()
-        self.corpus = corpus
-        self.start_values: dict[str, Any] = {
-            task: block["grad_factor"] for task, block in listener_blocks(self.config).items()
-        }
-        self.settings = dict(self.start_values)
-        self._lock = threading.Lock()
+        self.config, self.corpus = config.copy(), corpus
+        blocks = listener_blocks(self.config)
+        self.tasks = tuple(blocks)
+        self.settings = {task: block["grad_factor"] for task, block in blocks.items()}
         self._reset()
 
     def _reset(self) -> None:
-        self.state: State = "ready"
         self.history: list[dict[str, Any]] = []
         self.moves: list[Move] = []
         self.log = GradientLog()
         self.trained: Trained | None = None
         self.error: BaseException | None = None
-        self._waiting: list[tuple[str, Any]] = []
+        self._waiting: deque[tuple[str, Any]] = deque()  # its methods need no lock
         self._may_run = threading.Event()
         self._may_run.set()
         self._stop = False
         self._thread: threading.Thread | None = None
-        self._busy_seconds = 0.0
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks whose factor can be moved."""
-        return tuple(self.start_values)
+        self._resumed = self._busy_seconds = 0.0
 
     @property
     def busy(self) -> bool:
@@ -106,14 +90,23 @@ class Tuner:
         return self._thread is not None and self._thread.is_alive()
 
     @property
+    def state(self) -> str:
+        """``"ready"``, ``"running"``, ``"paused"``, ``"stopping"``, ``"ended"`` or ``"failed"``."""
+        if self._thread is None:
+            return "ready"
+        if not self.busy:
+            return "failed" if self.error else "ended"
+        if self._stop:
+            return "stopping"
+        return "running" if self._may_run.is_set() else "paused"
+
+    @property
     def eta(self) -> float | None:
         """Seconds of training left until ``max_steps``; None where the pace or end is unknown."""
         total, made = int(self.config["training"]["max_steps"]), len(self.history)
-        if not total or not made:
-            return None
-        return self._busy_seconds / made * max(total - made, 0)
+        return self._busy_seconds / made * max(total - made, 0) if total and made else None
 
-    def set(self, task: str, value: Value) -> None:
+    def set(self, task: str, value: Any) -> None:
         """Move a factor; it acts at the next update.
 
         Args:
@@ -130,9 +123,8 @@ class Tuner:
         resolved = _resolved(value)  # an error belongs to who moves, not to the training
         if task != BALANCE:
             GradFactor(resolved)
-        with self._lock:
-            self._waiting.append((task, value))
-            self.settings[task] = value
+        self.settings[task] = value
+        self._waiting.append((task, value))
 
     def start(self, script: Sequence[Move] = ()) -> None:
         """Train in a thread of its own, or go on after a pause.
@@ -142,33 +134,26 @@ class Tuner:
         Args:
             script: Moves to make at their steps.
         """
-        if self.state in ("ended", "failed"):
-            self._reset()
-            for task, value in list(self.settings.items()):
-                if value != self.start_values.get(task):
-                    self.set(task, value)
-        if self.state == "paused":
-            self.state = "running"
+        if self.busy:
             self._may_run.set()
-        elif self.state == "ready":
-            self.state = "running"
-            # Thinc keeps its present device in a context variable, which a new thread lacks.
-            run = copy_context().run
-            self._thread = threading.Thread(
-                target=run, args=(self._train, tuple(script)), daemon=True
-            )
-            self._thread.start()
+            return
+        if self._thread is not None:
+            self._reset()
+            self._waiting.extend(self.settings.items())
+        # Thinc keeps its present device in a context variable, which a new thread lacks.
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._train, script), daemon=True
+        )
+        self._thread.start()
 
     def pause(self) -> None:
         """Wait before the next update."""
         if self.state == "running":
             self._may_run.clear()
-            self.state = "paused"
 
     def stop(self) -> None:
         """End the training before the next update; what was reached is evaluated."""
-        if self.state in ("running", "paused"):
-            self.state = "stopping"
+        if self.busy:
             self._stop = True
             self._may_run.set()
 
@@ -199,8 +184,7 @@ class Tuner:
                 self.join(0.2)
             self.join()
         finally:
-            if self.busy:  # interrupted
-                self.stop()
+            self.stop()  # where this wait was interrupted
             follow()
         if self.trained is None:
             raise RuntimeError(
@@ -208,10 +192,6 @@ class Tuner:
                 "Start it again."
             )
         return self.trained
-
-    def moves_table(self) -> pd.DataFrame:
-        """Return one row per move: ``step``, ``task``, ``value``, ``seconds``."""
-        return pd.DataFrame(self.moves, columns=["step", "task", "value", "seconds"])
 
     def export_config(self) -> Config:
         """Return a config that trains this very run again, as far as it came."""
@@ -221,21 +201,17 @@ class Tuner:
         """Return the notebook parameters that train this very run again (see `tuned_config`)."""
         return {"tuned": {"factors": schedules_of(self.log), "updates": len(self.log.steps)}}
 
-    def _train(self, script: tuple[Move, ...]) -> None:
-        began = resumed = perf_counter()
-
+    def _train(self, script: Sequence[Move]) -> None:
         def before_step(nlp: Language, made: int) -> bool:
-            nonlocal resumed
             for move in script:
                 if move.step == made:
                     self.set(move.task, move.value)
             self._wait_for_turn()
-            resumed = perf_counter()
-            self._apply(nlp, made, resumed - began)
+            self._apply(nlp, made)
             return not self._stop
 
         def on_step(row: dict[str, Any]) -> None:
-            self._busy_seconds += perf_counter() - resumed
+            self._busy_seconds += perf_counter() - self._resumed
             self.history.append(row)
 
         try:
@@ -247,12 +223,9 @@ class Tuner:
                     on_step=on_step,
                     before_step=before_step,
                 )
-            self.state = "ended"
         except BaseException as error:
-            if self._stop and not self.history:
-                self.state = "ended"  # stopped before anything was done
-            else:
-                self.error, self.state = error, "failed"
+            if self.history or not self._stop:
+                self.error = error
 
     def _wait_for_turn(self) -> None:
         """Let other tuners train while this one waits; keep the generators' state meanwhile."""
@@ -266,42 +239,41 @@ class Tuner:
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])  # noqa: NPY002
         torch.set_rng_state(drawn[2])
+        self._resumed = perf_counter()
 
-    def _apply(self, nlp: Language, made: int, seconds: float) -> None:
+    def _apply(self, nlp: Language, made: int) -> None:
         """Make the moves that wait."""
-        upstream = next(block["upstream"] for block in listener_blocks(self.config).values())
-        shared: Any = nlp.get_pipe(upstream)
+        shared: Any = next(
+            pipe for _, pipe in nlp.pipeline if self.tasks[0] in getattr(pipe, "listener_map", ())
+        )
         self.log = shared.gradient_log
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for task, value in waiting:
+        while self._waiting:
+            task, value = self._waiting.popleft()
             if task == BALANCE:
                 shared.balance = _resolved(value)
             else:
                 for layer in shared.listener_map[task]:
                     layer.grad_factor = _resolved(value)
-            self.moves.append(Move(made, task, value, seconds))
+            self.moves.append(Move(made, task, value))
 
 
-def presets(tasks: Sequence[str]) -> dict[str, dict[str, Value]]:
+def presets(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return settings of all factors at once, by name, for `Tuner.set` one by one."""
-    rise = {"@schedules": FROZEN_THEN_WARMUP, "frozen": 0, "warmup": 100}
-    fall = {"@schedules": "warmup_linear.v1", "initial_rate": 1.0}
-    for_all: dict[str, Value] = {
-        "all at 1": 1.0,
-        "all at 0: frozen": 0.0,
-        "frozen for 50 updates, then up": {**rise, "frozen": 50, "warmup": 50},
-        "up over 100 updates": rise,
-        "down over 100 updates": {**fall, "warmup_steps": 0, "total_steps": 100},
+    rise = {"@schedules": FROZEN_THEN_WARMUP, "frozen": 50, "warmup": 50}
+    found: dict[str, dict[str, Any]] = {
+        "all at 1": dict.fromkeys(tasks, 1.0),
+        "all at 0: frozen": dict.fromkeys(tasks, 0.0),
+        "only the first task": {task: float(task == tasks[0]) for task in tasks},
+        "frozen for 50 updates, then up": dict.fromkeys(tasks, rise),
     }
-    found: dict[str, dict[str, Value]] = {
-        name: dict.fromkeys(tasks, value) for name, value in for_all.items()
+    policies = {
+        f"policy: {name}": {
+            BALANCE: {"@balancers": f"trfnb.{name}.v1"},
+            **dict.fromkeys(tasks, "auto"),
+        }
+        for name in ("equal_norms", "uncertainty", "upgrad", "pcgrad")
     }
-    found["only the first task"] = {task: float(task == tasks[0]) for task in tasks}
-    for policy in PRESET_POLICIES:
-        block = {"@balancers": f"trfnb.{policy}.v1"}
-        found[f"policy: {policy}"] = {BALANCE: block, **dict.fromkeys(tasks, "auto")}
-    return found
+    return found | policies
 
 
 def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -314,7 +286,7 @@ def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         name: block
         for name, component in config["components"].items()
         for block in _blocks(component)
-        if "grad_factor" in block and "upstream" in block
+        if "grad_factor" in block
     }
     if not found:
         raise ValueError(
@@ -340,19 +312,17 @@ def schedules_of(log: GradientLog) -> dict[str, dict[str, Any]]:
         )
     found = {}
     for place, name in enumerate(log.steps[0].listeners):
-        starts, factors = [0], [log.steps[0].factors[place]]
-        for made, step in enumerate(log.steps):
-            if step.factors[place] != factors[-1]:
-                starts.append(made)
-                factors.append(step.factors[place])
-        found[name] = {"@schedules": PIECEWISE_CONSTANT, "starts": starts, "factors": factors}
+        factors = np.array([step.factors[place] for step in log.steps])
+        starts = [0, *(np.flatnonzero(factors[1:] != factors[:-1]) + 1).tolist()]
+        values = factors[starts].tolist()
+        found[name] = {"@schedules": PIECEWISE_CONSTANT, "starts": starts, "factors": values}
     return found
 
 
 def tuned_config(
     config: Config, factors: Mapping[str, Mapping[str, Any]], updates: int = 0
 ) -> Config:
-    """Put a tuned run's factors into its config.
+    """Put a tuned run's factors into its config; they take the place of a policy.
 
     Args:
         config: The config that was tuned; it is not changed.
@@ -368,8 +338,9 @@ def tuned_config(
         raise ValueError(f"Factors expected tasks of {list(blocks)}, got unknown {unknown}.")
     for task, factor in factors.items():
         blocks[task]["grad_factor"] = dict(factor)
-        # The factors hold what a policy chose.
-        tuned["components"][blocks[task]["upstream"]]["balance"] = None
+    for component in tuned["components"].values():
+        if "balance" in component:
+            component["balance"] = None
     if updates:
         tuned["training"]["max_steps"] = updates
     return tuned
@@ -384,6 +355,6 @@ def _blocks(part: Any) -> Iterator[dict[str, Any]]:
 
 def _resolved(value: Any) -> Any:
     """Turn a config's block into what it names; anything else stays."""
-    if not isinstance(value, Mapping):
-        return value
-    return registry.resolve({"value": dict(value)})["value"]
+    if isinstance(value, Mapping):
+        return registry.resolve({"value": dict(value)})["value"]
+    return value

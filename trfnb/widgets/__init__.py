@@ -1,21 +1,7 @@
-"""Widgets that show and select; they never compute."""
+"""Widgets that show and select; they never compute. They need ipywidgets."""
 
-from importlib import import_module
-from typing import Any
-
-_HOME = {
-    "AlignmentExplorer": "trfnb.widgets.explore",
-    "GradFactorTuner": "trfnb.widgets.grad_factor",
-    "Neighbours": "trfnb.widgets.explore",
-    "SpanStepper": "trfnb.widgets.explore",
-    "SweepForm": "trfnb.widgets.sweep_form",
-}
+from trfnb.widgets.explore import AlignmentExplorer, Neighbours, SpanStepper
+from trfnb.widgets.grad_factor import GradFactorTuner
+from trfnb.widgets.sweep_form import SweepForm
 
 __all__ = ["AlignmentExplorer", "GradFactorTuner", "Neighbours", "SpanStepper", "SweepForm"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a widget on first use: ipywidgets is not needed to import the package."""
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'trfnb.widgets' has no attribute {name!r}")

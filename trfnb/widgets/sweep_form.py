@@ -1,32 +1,26 @@
-"""A form for a sweep, in a notebook: choose values, see what would run, run it."""
+"""A form for a sweep, in a notebook: choose values, see how many runs they make, run them."""
 
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from difflib import get_close_matches
+import threading
+from collections import deque
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import yaml
-from ipywidgets import HTML, BoundedIntText, Button, HBox, Label, Layout, SelectMultiple, Text, VBox
+from ipywidgets import BoundedIntText, Button, HBox, Label, Text
 
-from trfnb.runs.expansion import expand
-from trfnb.runs.notebook import REQUIRED, UNKNOWN, Parameter, read_parameters
-from trfnb.runs.parameters import from_text
-from trfnb.runs.specification import Sweep
-from trfnb.widgets.live import refresh_while
-
-LAST_LINES = 15
+from trfnb.runs.notebook import REQUIRED, UNKNOWN, from_text, read_parameters
+from trfnb.runs.specification import Sweep, expand
+from trfnb.widgets.explore import View
 
 
-class SweepForm(VBox):
-    """One field per parameter: one value fixes it, several (separated by ``;``) vary it.
+class SweepForm(View):
+    """One field per parameter: one value sets it, several (separated by ``;``) vary it.
 
-    Run starts ``trfnb sweep`` in a process of its own, so that the kernel stays free. A second
-    Run, also after Stop, resumes.
+    Values are checked as ``trfnb run`` checks them. Run starts ``trfnb sweep`` in a process of
+    its own, so that the kernel stays free; a second Run, also after Stop, resumes.
 
     Args:
         notebook: Whose ``parameters`` cell the form shows.
@@ -35,6 +29,7 @@ class SweepForm(VBox):
     Attributes:
         fields: One field per parameter, by name.
         process: The sweep that was started last, or None.
+        follower: The thread that shows what it prints.
 
     Raises:
         ValueError: The notebook cannot be read or declares no parameters.
@@ -43,160 +38,80 @@ class SweepForm(VBox):
     def __init__(self, notebook: Path | str, *, out: Path | str | None = None) -> None:
         self.notebook = Path(notebook).absolute()
         self.out = Path(out or Path("papermill_runs") / self.notebook.stem)
-        self.declared = read_parameters(self.notebook)
-        if not self.declared:
+        self._declared = read_parameters(self.notebook)
+        if not self._declared:
             raise ValueError(
                 f"{notebook} declares no parameters: tag its cell of literals `parameters`."
             )
-        self.process: subprocess.Popen[bytes] | None = None
-        self.fields = {name: _field(parameter) for name, parameter in self.declared.items()}
+        self._defaults = {
+            name: "" if one.default in (REQUIRED, UNKNOWN) else str(one.default)
+            for name, one in self._declared.items()
+        }
+        self.process: subprocess.Popen[str] | None = None
+        self._printed: deque[str] = deque(maxlen=15)
+        self.fields = {
+            name: Text(text, description=name, continuous_update=False)
+            for name, text in self._defaults.items()
+        }
         self.jobs = BoundedIntText(1, min=1, max=64, description="jobs")
-        self.message, self.output = HTML(), HTML()
         self.run_button = Button(description="Run", icon="play")
         self.stop_button = Button(description="Stop", icon="stop")
         self.run_button.on_click(lambda _: self.run())
         self.stop_button.on_click(lambda _: self.stop())
-        for field in (*self.fields.values(), self.jobs):
-            field.observe(lambda _: self.refresh(), names="value")
         rows = [
-            HBox([field, Label(self.declared[name].help)], layout=Layout(flex_flow="row wrap"))
+            HBox([field, Label(f"{self._declared[name].kind} {self._declared[name].help}")])
             for name, field in self.fields.items()
         ]
-        buttons = HBox([self.jobs, self.run_button, self.stop_button])
-        super().__init__([*rows, buttons, self.message, self.output])
+        super().__init__(*rows, HBox([self.jobs, self.run_button, self.stop_button]))
+        for field in (*self.fields.values(), self.jobs):
+            field.observe(lambda _: self.refresh(), names="value")
         self.refresh()
 
     @property
     def sweep(self) -> Sweep:
-        """The sweep that the form describes.
-
-        Raises:
-            ValueError: A field holds a value that its parameter's comment rules out.
-        """
-        fixed: dict[str, Any] = {}
-        grid: dict[str, list[Any]] = {}
-        errors: list[str] = []
-        for name, field in self.fields.items():
-            values = self._values(name, field)
-            errors += _slips(name, values, self.declared[name].help)
-            if len(values) == 1 and values[0] != self.declared[name].default:
-                fixed[name] = values[0]
-            elif len(values) > 1:
-                grid[name] = values
-        if errors:
-            raise ValueError("\n".join(errors))
-        return Sweep(self.notebook, fixed=fixed, grid=grid, jobs=self.jobs.value)
-
-    @property
-    def yaml(self) -> str:
-        """The sweep as YAML, for a file."""
-        sweep = self.sweep
-        content = {"notebook": str(self.notebook), "name": self.notebook.stem}
-        settings = {"fixed": sweep.fixed, "grid": sweep.grid, "jobs": sweep.jobs}
-        return str(yaml.safe_dump(content | settings, sort_keys=False))
-
-    @property
-    def running(self) -> bool:
-        """Whether a sweep that was started here still runs."""
-        return self.process is not None and self.process.poll() is None
+        """The sweep that the form describes, not checked yet."""
+        grid = {
+            name: [from_text(part.strip(), self._declared[name]) for part in field.value.split(";")]
+            for name, field in self.fields.items()
+            if field.value != self._defaults[name]
+        }
+        return Sweep(self.notebook, grid=grid, jobs=self.jobs.value)
 
     def run(self) -> None:
-        """Start the sweep; what it prints is shown below the form.
-
-        Raises:
-            ValueError: The form has errors.
-        """
-        if self.running:
-            return
+        """Start the sweep; what it prints is shown below the form."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         file = self.out.with_name(f"{self.out.name}.form.yml")
-        file.write_text(self.yaml, encoding="utf8")
+        content = {"notebook": str(self.notebook), "name": self.notebook.stem}
+        content |= self.sweep.model_dump(include={"grid", "jobs"})
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf8")
         command = [sys.executable, "-m", "trfnb", "sweep", str(file), "--out", str(self.out)]
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.follower = threading.Thread(target=self._follow, args=(self.process,), daemon=True)
+        self.follower.start()
         self.refresh()
-        refresh_while(lambda: self.running, self.refresh)
 
     def stop(self) -> None:
         """Interrupt the sweep; what has ended stays, and Run goes on from there."""
-        if self.process is not None and self.running:
+        if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
 
     def refresh(self) -> None:
         """Show how many runs the form describes, or its errors, and what the sweep printed."""
-        valid = True
+        running = self.process is not None and self.process.poll() is None
         try:
-            count = len(expand(self.sweep))
-            self.message.value = f"{count} run{'s' if count > 1 else ''}"
+            message, valid = f"{len(expand(self.sweep))} run(s)", True
         except ValueError as error:
-            valid = False
-            lines = escape(str(error)).replace("\n", "<br>")
-            self.message.value = f"<div style='color:#b42318'>{lines}</div>"
-        self.run_button.disabled = self.running or not valid
-        self.stop_button.disabled = not self.running
-        if self.process is not None:
-            code = self.process.poll()
-            state = "running" if code is None else f"ended with exit code {code}"
-            printed = self._log.read_text(encoding="utf8", errors="replace").splitlines()
-            tail = escape("\n".join(printed[-LAST_LINES:]))
-            self.output.value = (
-                f"<b>{state}</b>; results in {escape(str(self.out))}"
-                f"<pre style='overflow:auto'>{tail}</pre>"
-            )
+            message, valid = f"<pre style='color:#b42318'>{escape(str(error))}</pre>", False
+        self.run_button.disabled = running or not valid
+        self.stop_button.disabled = not running
+        printed = escape("".join(self._printed))
+        self.shown.value = f"{message}<pre style='overflow:auto'>{printed}</pre>"
 
-    @property
-    def _log(self) -> Path:
-        return self.out.with_name(f"{self.out.name}.form.log")
-
-    def _values(self, name: str, field: Any) -> list[Any]:
-        if isinstance(field, SelectMultiple):
-            return list(field.value)
-        parts = [part.strip() for part in field.value.split(";") if part.strip()]
-        return [from_text(part, self.declared[name]) for part in parts]
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(str(field.value))}</td>"
-            f"<td>{escape(self.declared[name].help)}</td></tr>"
-            for name, field in self.fields.items()
-        )
-        still = f"<table>{rows}</table>{self.message.value}{self.output.value}"
-        return super()._repr_mimebundle_(**options) | {"text/html": still}
-
-
-def _field(parameter: Parameter) -> Any:
-    unset = parameter.default in (REQUIRED, UNKNOWN)
-    if parameter.choices or parameter.kind == "bool":
-        options = list(parameter.choices) or [True, False]
-        return SelectMultiple(
-            options=options,
-            value=[] if unset else [parameter.default],
-            rows=min(len(options), 4),
-            description=parameter.name,
-        )
-    text = "" if unset else _as_text(parameter.default)
-    return Text(text, description=parameter.name, continuous_update=False)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("...\n").strip()
-
-
-def _slips(name: str, values: list[Any], comment: str) -> Iterator[str]:
-    """Find texts that the parameter's comment, which quotes its values, rules out.
-
-    A comment of nothing but quoted values is the whole list. Beside a longer one, a text that
-    nearly spells one of them is taken for a slip, unless it is a path.
-    """
-    quoted = re.findall(r'"([^"]+)"', comment)
-    whole_list = not re.sub(r'"[^"]*"|\bor\b|[,;\s]', "", comment)
-    for value in values:
-        if not quoted or not isinstance(value, str) or value in quoted:
-            continue
-        near = get_close_matches(value, quoted, n=1, cutoff=0.75)
-        path = "/" in value or Path(value).exists()
-        if whole_list or (near and not path):
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            yield f"`{name}`: expected one of {', '.join(quoted)}, got {value!r}.{hint}"
+    def _follow(self, process: "subprocess.Popen[str]") -> None:
+        for line in process.stdout or ():
+            self._printed.append(line)
+            self.refresh()
+        self._printed.append(f"ended with exit code {process.wait()}; results in {self.out}\n")
+        self.refresh()

@@ -15,11 +15,11 @@ from thinc.types import Floats2d
 
 from .experiments.weights import EncoderAdam  # noqa: F401
 from .flow.balancing import Policy
-from .pipe import architectures, legacy  # noqa: F401  configs name what these hold
+from .pipe import legacy
 from .pipe.annotations import AnnotationSetter, Storage
+from .pipe.architectures import registry
 from .pipe.component import Transformer
 from .pipe.data import FullTransformerBatch
-from .pipe.registries import registry
 from .pipe.shared import PipelineRef
 from .pipe.tok2vec import Tok2Vec
 from .pretraining import masking, objectives, teacher, text  # noqa: F401
@@ -44,6 +44,7 @@ name = "{_DEFAULT_MODEL}"
 tokenizer_config = {{}}
 transformer_config = {{}}
 precision = "fp32"
+engine = "auto"
 layers = []
 trust_remote_code = false
 trainable_layers = null
@@ -51,7 +52,6 @@ lora = null
 attentions = false
 keep_end = true
 gradient_checkpointing = false
-cache = null
 [transformer.model.get_spans]
 @span_getters = "trfnb.doc_spans.v1"
 """

@@ -1,6 +1,7 @@
 """One table of every function that trfnb.pipe registers: a missing row fails."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ import torch
 from small_pipelines import SENTENCES, examples, initialized
 from spacy.tokens import Doc, Span
 from thinc.api import Config, Model
+from transformers import AutoTokenizer
 
 import trfnb.registration  # noqa: F401  registers
+from trfnb.flow.spans import WordpieceSpans
 from trfnb.pipe.component import Transformer
 from trfnb.pipe.data import FullTransformerBatch
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 
 # Any text a user may have: parts of words, whitespace, nothing, more than one sentence.
 TEXTS = [SENTENCES[0][0], "the river", "", "  ", "unable plans . of the river bank ."]
@@ -54,8 +57,6 @@ SETTERS = {
     "trfnb.null_annotation_setter.v1": [{}],
     "trfnb.tensor_setter.v1": [{}, {"layer": 1}],
     "trfnb.vector_setter.v1": [{}, {"layer": 1}],
-    "trfnb.layers_setter.v1": [{"layers": [1, -1]}, {"layers": [1], "name": "one_layer"}],
-    "trfnb.attentions_setter.v1": [{}, {"name": "looks"}],
 }
 TABLES = {"architectures": MODELS, "span_getters": SPAN_GETTERS, "annotation_setters": SETTERS}
 
@@ -284,10 +285,11 @@ def test_tok2vec_listeners(name, row):
 def test_span_getters(tiny, name, row):
     get_spans = resolved("span_getters", name, row)
     docs = made_docs()
-    if hasattr(get_spans, "by"):
-        from transformers import AutoTokenizer
-
-        get_spans = get_spans.by(AutoTokenizer.from_pretrained(tiny), 48)
+    if isinstance(get_spans, WordpieceSpans):
+        with pytest.raises(ValueError, match="lends it the tokenizer"):
+            get_spans(docs)
+        tokenizer = AutoTokenizer.from_pretrained(tiny)
+        get_spans = partial(get_spans, tokenizer=tokenizer, limit=48)
     spans = get_spans(docs)
     assert len(spans) == len(docs)
     assert get_spans([]) == []
@@ -308,31 +310,21 @@ def left_by(name, row, doc):
     if kind == "tensor_setter":
         assert doc.tensor.shape == (len(doc), 16)
         return [doc.tensor]
-    if kind == "vector_setter":
-        assert doc.vector.shape == (16,)
-        assert all(token.vector.shape == (16,) for token in doc)
-        assert doc[:].vector.shape == (16,)
-        if doc.vector.any():
-            assert doc.similarity(doc) == pytest.approx(1.0)
-            assert doc[:1].similarity(doc[:1]) == pytest.approx(1.0)
-            assert doc[0].similarity(doc[0]) == pytest.approx(1.0)
-        return [doc.vector]
-    if kind == "layers_setter":
-        found = doc._.get(row.get("name", "trf_layers"))
-        assert sorted(found) == sorted(row["layers"])
-        assert all(vectors.shape == (len(doc), 16) for vectors in found.values())
-        return list(found.values())
-    looks = doc._.get(row.get("name", "trf_attentions"))
-    for array, length in zip(looks, doc._.trf_data.wordpieces.lengths, strict=True):
-        assert array.shape == (3, 4, length, length)
-        np.testing.assert_allclose(array.sum(-1), 1, atol=1e-5)
-    return looks
+    assert doc.vector.shape == (16,)
+    assert all(token.vector.shape == (16,) for token in doc)
+    assert doc[:].vector.shape == (16,)
+    if doc.vector.any():
+        assert doc.similarity(doc) == pytest.approx(1.0)
+        assert doc[:1].similarity(doc[:1]) == pytest.approx(1.0)
+        assert doc[0].similarity(doc[0]) == pytest.approx(1.0)
+        np.testing.assert_array_equal(doc[0].vector, doc.tensor[0])
+    return [doc.vector]
 
 
 @pytest.mark.parametrize(("name", "row"), rows("annotation_setters"))
 def test_annotation_setters(tiny, name, row):
     setter = resolved("annotation_setters", name, row)
-    settings = {"name": tiny, "layers": [1], "attentions": True}
+    settings = {"name": tiny, "layers": [1]}
     model = resolved("architectures", "trfnb.TransformerModel.v1", settings)
     model.initialize()
     transformer = Transformer(spacy.blank("en").vocab, model, setter)

@@ -11,7 +11,7 @@ from spacy.training.pretrain import make_update
 from spacy.vectors import Vectors
 from thinc.api import Adam, Config, fix_random_seed, set_dropout_rate
 
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 from trfnb.pretraining import PretrainingError, pretrain
 from trfnb.pretraining.checkpoint import parameters
 from trfnb.pretraining.config import set_up

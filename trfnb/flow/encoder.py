@@ -26,7 +26,6 @@ from .batching import distinct, text_rows
 from .engines import Engine, Engines, Runtime
 from .optimizer import step
 from .saving import (
-    StateCache,
     check_saved,
     encoder_from_bytes,
     encoder_to_bytes,
@@ -118,22 +117,14 @@ def _run(
     attentions: dict[int, Floats3d] = {}
     graph = []
     texts, copies = np.arange(len(wordpieces.lengths)), None
-    keys: dict[int, bytes] = {}
     if not is_train and not shim.attentions:  # with dropout, texts that come twice differ
         texts, copies = distinct(wordpieces)
-        if runtime.cache is not None:
-            cache, precision = StateCache(runtime.cache), runtime.precision_on(device)
-            keys = cache.keys(shim.loaded(), wordpieces, texts, precision)
-            keys = cache.fill(out, wordpieces, keys)
-            texts = np.asarray(list(keys), dtype="int64")
     for part in engine.run(wordpieces, texts, layers, runtime, is_train):
         for layer, rows in part.states.items():
             out[layer][part.rows] = rows.detach()
         attentions |= part.attentions
         if is_train:
             graph.append(part)
-    if keys:
-        cache.add(out, wordpieces, keys)
     if copies is not None and len(copies):
         to, source = (torch.from_numpy(text_rows(wordpieces, one)[0]) for one in copies.T)
         for rows in out.values():
@@ -333,7 +324,7 @@ class EncoderShim(PyTorchShim):
         if "state" in saved:
             saved = from_spacy_transformers(saved)
         self.saved_apart = saved.get("saved_apart", False)
-        if "weights" in saved:
+        if "files" in saved:
             self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
         return self
 

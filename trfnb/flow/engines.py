@@ -24,6 +24,7 @@ from .packed import PackedBert
 from .wordpieces import Ints, Wordpieces
 
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
+EngineName = Literal["torch", "openvino", "auto"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # On a CPU larger forward passes run out of cache: 4,096 wordpieces took 10-20 % longer a word.
@@ -57,22 +58,25 @@ class Runtime:
         max_batch_items: The most wordpieces of one forward pass, padding included.
         checkpointing: While training, keep the states between layers alone and compute the rest
             again on the way back: less memory for a second forward pass.
-        cache: A file to keep hidden states in and read them from, by content, where nothing is
-            trained: for a frozen encoder.
+        engine: What runs the encoder where nothing is trained.
 
     Raises:
-        ValueError: there is no such precision, or the budget is not a positive whole number.
+        ValueError: there is no such precision or engine, or the budget is not a positive whole
+            number.
     """
 
     precision: Precision = "fp32"
     max_batch_items: int = 4096
     checkpointing: bool = False
-    cache: str | None = None
+    engine: EngineName = "auto"
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise ValueError(f"precision expected one of {known}, got {self.precision!r}.")
+        if self.engine not in get_args(EngineName):
+            known = ", ".join(get_args(EngineName))
+            raise ValueError(f"engine expected one of {known}, got {self.engine!r}.")
         if not isinstance(self.max_batch_items, int) or self.max_batch_items < 1:
             raise ValueError(
                 "max_batch_items expected a whole number, at least 1 wordpiece, got "

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from spacy.tokens import Doc, Span
@@ -19,7 +20,7 @@ from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
 from .data import FullTransformerBatch
 
 # Settings of a shared model that a task of its own has no use for.
-_ONLY_SHARED = ("layers", "attentions", "cache")
+_ONLY_SHARED = ("layers", "attentions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +40,9 @@ def tokenise(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc])
     """Cut docs into spans and these into wordpieces: all that a model does before its encoder."""
     shim = _shim(model)
     limit = max_wordpieces(shim.tokenizer, shim.config)
-    get_spans = model.attrs["get_spans"]
+    get_spans: SpanGetter = model.attrs["get_spans"]
     if isinstance(get_spans, WordpieceSpans):
-        get_spans = get_spans.by(shim.tokenizer, limit)
+        get_spans = partial(get_spans, tokenizer=shim.tokenizer, limit=limit)
     spans = checked_spans(get_spans, docs)
     texts = [span.text for doc_spans in spans for span in doc_spans]
     return Tokenised(spans, encode(shim.tokenizer, texts, limit, model.attrs["keep_end"]))
@@ -210,7 +211,7 @@ def token_vector_model(
     pooling: Pooling,
     grad_factor: float | str | Iterable[float] | GradFactor = 1.0,
     layer: int = -1,
-    layers: Sequence[Model] | None = None,
+    layers: Sequence[Model] = (),
 ) -> Model[list[Doc], list[Floats2d]]:
     """Build a transformer that a single task keeps to itself: docs -> one array for each doc.
 
@@ -221,7 +222,7 @@ def token_vector_model(
         layer: The layer to read.
         layers: The sublayers, where the two are nested in others; the two alone by default.
     """
-    parts: Sequence[Model] = [transformer, pooling] if layers is None else layers
+    parts = layers or [transformer, pooling]
     return TokenVectors(transformer, pooling, grad_factor, layer, parts)
 
 
@@ -279,7 +280,5 @@ def independent_config(
     """Write the config that fits `independent_copy`."""
     config = {key: value for key, value in transformer_config.items() if key not in _ONLY_SHARED}
     config["@architectures"] = "trfnb.Tok2VecTransformer.v1"
-    for key in ("grad_factor", "pooling", "layer"):
-        if key in listener_config:
-            config[key] = listener_config[key]
-    return config
+    keys = {"grad_factor", "pooling", "layer"} & {*listener_config}
+    return config | {key: listener_config[key] for key in sorted(keys)}

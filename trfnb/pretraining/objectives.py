@@ -25,7 +25,7 @@ from thinc.util import to_numpy
 
 from trfnb.flow.weights import EncoderShim
 from trfnb.flow.wordpieces import encode, max_wordpieces
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 from trfnb.pretraining.heads import (
     DISTANCES,
     Loss,

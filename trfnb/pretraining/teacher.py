@@ -28,7 +28,7 @@ from trfnb.flow.runtime import Runtime
 from trfnb.flow.spans import get_doc_spans
 from trfnb.flow.weights import EncoderShim
 from trfnb.pipe.model import token_vector_model, transformer_model
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 from trfnb.pretraining.heads import DISTANCES, objective_model
 from trfnb.pretraining.masking import Hidden, words_of
 

@@ -29,7 +29,7 @@ from spacy.util import load_model_from_config
 from thinc.api import Config
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 
 # Words, and whether a space follows each.
 Words = tuple[list[str], list[bool]]

@@ -54,7 +54,11 @@ def test_a_wrong_span_getter_is_named():
         (None, TypeError, "'broken': expected 2 lists of spans, one per doc, got None"),
         ([[a[:]]], TypeError, r"'broken': expected 2 lists of spans, one per doc, got \[\[0 1\]\]"),
         ([a[:], b[:]], TypeError, "'broken': expected 2 lists of spans, one per doc"),
-        ([["a"], [b[:]]], ValueError, r"'broken': expected spans of the doc '0 1 ', got str \('a'\)"),
+        (
+            [["a"], [b[:]]],
+            ValueError,
+            r"'broken': expected spans of the doc '0 1 ', got str \('a'\)",
+        ),
         ([[b[:]], [b[:]]], ValueError, r"got a span of another doc \('0 1 2'\)"),
     ]:
 

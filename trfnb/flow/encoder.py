@@ -23,8 +23,9 @@ from thinc.api import (
 from thinc.types import Floats2d, Floats3d
 
 from .batching import distinct, text_rows
-from .engines import Engine, Engines, Runtime
+from .engines import Engines
 from .optimizer import step
+from .runtime import Runtime
 from .saving import (
     check_saved,
     encoder_from_bytes,
@@ -111,8 +112,9 @@ def forward(
 def _run(
     shim: "EncoderShim", runtime: Runtime, X: EncoderInput, is_train: bool
 ) -> tuple[Hidden, Backprop]:
-    engine, device, wordpieces = shim.begin(is_train), shim.device, X.wordpieces
+    engines, device, wordpieces = shim.begin(is_train), shim.device, X.wordpieces
     layers, shape = shim.wanted_layers(X.layers), (len(wordpieces.ids), shim.width)
+    engine = engines.choose(runtime, device, len(wordpieces.ids), layers, is_train)
     out = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
     attentions: dict[int, Floats3d] = {}
     graph = []
@@ -208,8 +210,8 @@ class EncoderShim(PyTorchShim):
         self.has_gradient = self.saved_apart = self._aside = False
         self._engines: Engines | None = None
 
-    def begin(self, is_train: bool) -> Engine:
-        """Set the model for a forward pass and return the engine that runs it."""
+    def begin(self, is_train: bool) -> Engines:
+        """Set the model for a forward pass and return the engines that can run it."""
         body = self.loaded()
         body.train(is_train)
         if is_train and self.lora is None:
@@ -219,7 +221,12 @@ class EncoderShim(PyTorchShim):
             pad_id = self.tokenizer.pad_token_id
             engines = Engines(body, 0 if pad_id is None else int(pad_id), self.attentions)
             self._engines = engines
-        return engines.choose(self.device)
+        return engines
+
+    @property
+    def engine_report(self) -> str:
+        """Which engine ran last, and why not OpenVINO where it did not."""
+        return "nothing has run yet" if self._engines is None else self._engines.report
 
     def loaded(self) -> torch.nn.Module:
         """Return the torch module.
@@ -333,6 +340,15 @@ class EncoderShim(PyTorchShim):
         if self.attentions:
             body.set_attn_implementation("eager")
         self.tokenizer, self._model = tokenizer, body.to(get_torch_default_device())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # HuggingFace hangs hooks on a model that has run, which cannot be pickled or copied.
+        return {**self.__dict__, "_model": None, "_engines": None, "saved": self.to_bytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        saved = state.pop("saved")
+        self.__dict__.update(state)
+        self.from_bytes(saved)
 
     def finish_update(self, optimizer: Optimizer) -> None:
         """Step each parameter that got a gradient; without one, nothing moves."""

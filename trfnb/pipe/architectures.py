@@ -13,8 +13,8 @@ from thinc.api import Model, reduce_mean
 from thinc.types import Floats2d, Ragged
 
 from ..flow.encoder import EncoderShim, Layer
-from ..flow.engines import EngineName, Precision, Runtime
 from ..flow.listener import TransformerListener
+from ..flow.runtime import EngineName, Precision, Runtime
 from ..flow.spans import (
     SpanGetter,
     StridedSpans,

@@ -19,8 +19,8 @@ from thinc.types import Floats2d, Ragged
 
 from ..files import atomic_folder
 from ..flow.encoder import EncoderShim
-from ..flow.engines import Runtime
 from ..flow.listener import TransformerListener
+from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter
 from .architectures import registry
 from .data import FullTransformerBatch

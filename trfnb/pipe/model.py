@@ -12,9 +12,9 @@ from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..flow.alignment import Pooling, align, pool
 from ..flow.encoder import EncoderInput, EncoderShim, Layer, encoder
-from ..flow.engines import Runtime
 from ..flow.grad_factor import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
+from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, WordpieceSpans, checked_spans
 from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
 from .data import FullTransformerBatch

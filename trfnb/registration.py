@@ -9,6 +9,7 @@ from typing import Any
 
 from spacy.language import Language
 from spacy.pipeline import Pipe
+from spacy.pipeline.tok2vec import DEFAULT_TOK2VEC_MODEL
 from spacy.tokens import Doc
 from thinc.api import Config, Model
 from thinc.types import Floats2d
@@ -54,20 +55,6 @@ keep_end = true
 gradient_checkpointing = false
 [transformer.model.get_spans]
 @span_getters = "trfnb.doc_spans.v1"
-"""
-
-_TOK2VEC = """
-[tok2vec]
-balance = null
-[tok2vec.model]
-@architectures = "spacy.HashEmbedCNN.v2"
-pretrained_vectors = null
-width = 96
-depth = 4
-embed_size = 2000
-window_size = 1
-maxout_pieces = 3
-subword_features = true
 """
 
 
@@ -121,7 +108,7 @@ def _register() -> None:
     Language.factory(
         "trfnb_tok2vec",
         assigns=["doc.tensor"],
-        default_config=Config().from_str(_TOK2VEC)["tok2vec"],
+        default_config={"model": DEFAULT_TOK2VEC_MODEL, "balance": None},
         func=make_tok2vec,
     )
 

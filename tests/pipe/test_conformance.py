@@ -14,9 +14,9 @@ from transformers import AutoTokenizer
 
 import trfnb.registration  # noqa: F401  registers
 from trfnb.flow.spans import WordpieceSpans
+from trfnb.pipe.architectures import registry
 from trfnb.pipe.component import Transformer
 from trfnb.pipe.data import FullTransformerBatch
-from trfnb.pipe.architectures import registry
 
 # Any text a user may have: parts of words, whitespace, nothing, more than one sentence.
 TEXTS = [SENTENCES[0][0], "the river", "", "  ", "unable plans . of the river bank ."]

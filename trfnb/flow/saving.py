@@ -178,16 +178,14 @@ def _with_adapter(body: torch.nn.Module, folder: Path, settings: dict[str, Any])
     except ImportError as error:
         raise ImportError("lora needs peft: run `pip install 'trfnb[lora]'`.") from error
     if (folder / "adapter_config.json").exists():
-        adapted: Any = peft.PeftModel.from_pretrained(body, str(folder), is_trainable=True)
-        return cast(torch.nn.Module, adapted)
+        return peft.PeftModel.from_pretrained(body, str(folder), is_trainable=True)
     try:
-        adapted = peft.get_peft_model(cast(Any, body), peft.LoraConfig(**settings))
+        return peft.get_peft_model(cast(Any, body), peft.LoraConfig(**settings))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"lora expected settings of peft's LoraConfig, such as {{'r': 8, 'lora_alpha': 16, "
             f"'target_modules': ['query', 'value']}}, got {settings}. ({error})"
         ) from error
-    return cast(torch.nn.Module, adapted)
 
 
 def _model_class(config: Any) -> Any:

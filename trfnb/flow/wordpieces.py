@@ -14,7 +14,9 @@ Ints = NDArray[np.int64]
 # transformers marks "no limit" by a very large model_max_length.
 _NO_LIMIT = 1_000_000
 # Kinds of models that count positions from the padding id on, as RoBERTa's family does.
-_FROM_PADDING = set("camembert data2vec-text esm ibert longformer luke mpnet xmod".split())
+_FROM_PADDING = {
+    "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "xmod",
+}  # fmt: skip
 # What bytes that are no whole character decode to, and how many bytes a character may have.
 _UNREADABLE, _MAX_BYTES = "\ufffd", 4
 # How tokenizers write a space.

@@ -168,18 +168,17 @@ def tok2vec_listener(
     return Tok2VecListener(upstream, width, grad_factor)
 
 
-_SPAN_GETTERS = {
+for _name, _span_getter in {
     "trfnb.doc_spans.v1": lambda: get_doc_spans,
     "trfnb.sent_spans.v1": lambda: get_sent_spans,
     "trfnb.strided_spans.v1": StridedSpans,
     "trfnb.wordpiece_spans.v1": WordpieceSpans,
-}
-_ANNOTATION_SETTERS = {
+}.items():
+    registry.span_getters.register(_name, func=_span_getter)
+
+for _name, _setter in {
     "trfnb.null_annotation_setter.v1": lambda: null_annotation_setter,
     "trfnb.tensor_setter.v1": TensorSetter,
     "trfnb.vector_setter.v1": VectorSetter,
-}
-for _name, _getter in _SPAN_GETTERS.items():
-    registry.span_getters.register(_name, func=_getter)
-for _name, _setter in _ANNOTATION_SETTERS.items():
+}.items():
     registry.annotation_setters.register(_name, func=_setter)

@@ -41,13 +41,14 @@ class ModelOutput(NamedTuple):
         )
 
 
+@dataclass(eq=False, kw_only=True)
 class _Output:
     """What a batch and a doc have in common: hidden states by layer number."""
 
     wordpieces: Wordpieces
     rows: dict[int, Floats2d]
     n_layers: int
-    attentions: list[Floats3d] | None
+    attentions: list[Floats3d] | None = None
 
     def layer_index(self, layer: int) -> int:
         """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0."""
@@ -61,9 +62,8 @@ class _Output:
         """
         index = self.layer_index(layer)
         if index not in self.rows:
-            kept = ", ".join(str(i) for i in sorted(self.rows))
             raise ValueError(
-                f"Layer {layer} of {self.n_layers} was not kept; kept: {kept or 'none'}. Ask for "
+                f"Layer {layer} of {self.n_layers} was not kept; kept: {sorted(self.rows)}. Ask for "
                 "it on the model ([components.transformer.model] layers) or on a listener (layer)."
             )
         return self.rows[index]
@@ -86,11 +86,10 @@ class _Output:
     @property
     def tokens(self) -> dict[str, Any]:
         """The wordpieces as spacy-transformers names them: texts, ids, attention mask."""
-        pieces = self.wordpieces
         return {
-            "input_texts": pieces.strings,
-            "input_ids": pieces.input_ids,
-            "attention_mask": pieces.attention_mask,
+            "input_texts": self.wordpieces.strings,
+            "input_ids": self.wordpieces.input_ids,
+            "attention_mask": self.wordpieces.attention_mask,
         }
 
     @property
@@ -124,7 +123,7 @@ class _Output:
         return cast(FloatsXd, padded.reshape((*mask.shape, rows.shape[1])))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class TransformerData(_Output):
     """The transformer's output for one doc.
 
@@ -140,11 +139,7 @@ class TransformerData(_Output):
         computed_for: The tokens that this was computed for (see `flow.tokens`), where known.
     """
 
-    wordpieces: Wordpieces
-    rows: dict[int, Floats2d]
     row_align: Ragged
-    n_layers: int
-    attentions: list[Floats3d] | None = None
     readers: int | None = None
     source: str = ""
     others: "dict[str, TransformerData]" = field(default_factory=dict)
@@ -165,14 +160,11 @@ class TransformerData(_Output):
 
     def without(self, dropped: "TransformerData") -> "TransformerData | None":
         """Return what a doc keeps once one component's output is dropped."""
-        if self is not dropped:
-            self.others = {name: one for name, one in self.others.items() if one is not dropped}
-            return self
-        if not self.others:
+        kept = [one for one in (*self.others.values(), self) if one is not dropped]
+        if not kept:
             return None
-        *earlier, (_, last) = self.others.items()
-        last.others = dict(earlier)
-        return last
+        kept[-1].others = {one.source: one for one in kept[:-1]}
+        return kept[-1]
 
     @property
     def align(self) -> Ragged:
@@ -204,7 +196,7 @@ class TransformerData(_Output):
         )
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class FullTransformerBatch(_Output):
     """The transformer's output for a batch of docs.
 
@@ -219,12 +211,8 @@ class FullTransformerBatch(_Output):
     """
 
     spans: list[list[Span]]
-    wordpieces: Wordpieces
-    rows: dict[int, Floats2d]
     align: Ragged
-    n_layers: int
-    n_tokens: list[int] = field(default_factory=list)
-    attentions: list[Floats3d] | None = None
+    n_tokens: list[int]
 
     @classmethod
     def of_vectors(cls, docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> Self:
@@ -244,13 +232,17 @@ class FullTransformerBatch(_Output):
             )
         xp = get_array_module(vectors[0] if len(vectors) else lengths)
         n = int(lengths.sum())
-        starts = [token.idx for doc in docs for token in doc]
-        ends = [token.idx + len(token) for doc in docs for token in doc]
-        offsets = np.asarray([starts, ends], dtype="int64").reshape(2, -1).T
-        pieces = Wordpieces(np.zeros(n, "int64"), offsets, lengths, np.zeros_like(lengths))
-        align = Ragged(xp.arange(n, dtype="int32"), xp.ones(n, dtype="int32"))
-        rows = {0: xp.concatenate(list(vectors)) if len(vectors) else xp.zeros((0, 0), "float32")}
-        return cls([[doc[:]] for doc in docs], pieces, rows, align, 0, lengths.tolist())
+        places = [(token.idx, token.idx + len(token)) for doc in docs for token in doc]
+        offsets = np.asarray(places, dtype="int64").reshape(-1, 2)
+        empty = xp.zeros((0, 0), dtype="float32")
+        return cls(
+            spans=[[doc[:]] for doc in docs],
+            wordpieces=Wordpieces(np.zeros(n, "int64"), offsets, lengths, np.zeros_like(lengths)),
+            rows={0: xp.concatenate(list(vectors)) if len(vectors) else empty},
+            align=Ragged(xp.arange(n, dtype="int32"), xp.ones(n, dtype="int32")),
+            n_layers=0,
+            n_tokens=lengths.tolist(),
+        )
 
     @cached_property
     def doc_data(self) -> list[TransformerData]:
@@ -267,11 +259,11 @@ class FullTransformerBatch(_Output):
             indices = align.dataXd[align_ends[token] : align_ends[token + n_tokens]]
             data.append(
                 TransformerData(
-                    pieces.part(span, until),
-                    {layer: rows[first:last] for layer, rows in self.rows.items()},
-                    Ragged(indices - first, tokens),
-                    self.n_layers,
-                    self.attentions[span:until] if self.attentions else None,
+                    wordpieces=pieces.part(span, until),
+                    rows={layer: rows[first:last] for layer, rows in self.rows.items()},
+                    row_align=Ragged(indices - first, tokens),
+                    n_layers=self.n_layers,
+                    attentions=self.attentions and self.attentions[span:until],
                 )
             )
             span, token = until, token + n_tokens
@@ -295,7 +287,7 @@ def _decode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
     if _KEY in obj:
         # Copies, because what msgpack returns cannot be written to, which Thinc's kernels want.
         saved, pieces = dict(obj[_KEY]), dict(obj[_KEY]["wordpieces"])
-        strings = pieces.pop("write")
+        strings = list(pieces.pop("write"))
         arrays = {name: np.array(array) for name, array in pieces.items()}
         saved["wordpieces"] = Wordpieces(**arrays, write=lambda ids: strings)
         saved["rows"] = {layer: np.array(rows) for layer, rows in saved["rows"].items()}

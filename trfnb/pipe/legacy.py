@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import spacy
-import srsly
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
@@ -132,9 +131,11 @@ def independent_v2(
 def _placeholder(name: str, layers: Sequence[Model] = ()) -> Model[Any, Any]:
     """Make a node that hands on what it gets: its work is done by its neighbour."""
     # A pipeline whose listeners were replaced here has a width where this node stands.
-    dims: dict[str, int | None] = {"nO": None}
     return Model(
-        name, lambda model, X, is_train: (X, lambda dX: dX), dims=dims, layers=list(layers)
+        name,
+        lambda model, X, is_train: (X, lambda dX: dX),
+        dims={"nO": None},
+        layers=list(layers),
     )
 
 
@@ -154,11 +155,16 @@ def _independent_config(
 ) -> dict[str, Any]:
     if str(listener_config.get("@architectures")).startswith("trfnb."):
         return independent_config(renamed(transformer_config), listener_config)
-    known = {"tokenizer_config": {}, "transformer_config": {}, "mixed_precision": False}
-    config = {**known, "grad_scaler_config": {}, **transformer_config}
-    config["@architectures"] = f"{PREFIX}.Tok2VecTransformer.v3"
-    keys = {"grad_factor", "pooling"} & {*listener_config}
-    return config | {key: listener_config[key] for key in sorted(keys)}
+    return {
+        "tokenizer_config": {},
+        "transformer_config": {},
+        "mixed_precision": False,
+        "grad_scaler_config": {},
+        **transformer_config,
+        "@architectures": f"{PREFIX}.Tok2VecTransformer.v3",
+        "grad_factor": listener_config.get("grad_factor", 1.0),
+        "pooling": listener_config["pooling"],
+    }
 
 
 def register() -> None:
@@ -193,7 +199,7 @@ def import_pipeline(source: str | Path, target: str | Path) -> Language:
         The pipeline, loaded from `target`.
 
     Raises:
-        FileNotFoundError: there is no pipeline at `source`.
+        OSError: there is no pipeline at `source`.
         ValueError: `target` exists, or `source` names nothing of spacy-transformers.
     """
     if Path(target).exists():
@@ -201,12 +207,7 @@ def import_pipeline(source: str | Path, target: str | Path) -> Language:
             f"import-pipeline expected a directory that does not exist yet, got {target}. Name "
             "another or remove it."
         )
-    try:
-        nlp = spacy.load(source)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"import-pipeline expected a saved spaCy pipeline, got {str(source)!r}. ({error})"
-        ) from error
+    nlp = spacy.load(source)
     config = Config(nlp.config)
     config["components"] = renamed(nlp.config["components"])
     if config == nlp.config:
@@ -218,11 +219,10 @@ def import_pipeline(source: str | Path, target: str | Path) -> Language:
         if isinstance(component, TrainablePipe) and isinstance(component.model, Model):
             component.model = _own_layers(component.model)
     needed = [one for one in nlp.meta.get("requirements", []) if not one.startswith(PREFIX)]
+    nlp.meta["requirements"] = sorted({*needed, "trfnb"})
     with atomic_folder(target) as folder:
         nlp.to_disk(folder)
         config.to_disk(folder / "config.cfg")
-        meta = {**nlp.meta, "requirements": sorted({*needed, "trfnb"})}
-        srsly.write_json(folder / "meta.json", meta)
         spacy.load(folder)  # what cannot be opened gets no name
     return spacy.load(target)
 
@@ -252,12 +252,16 @@ def renamed(block: Any) -> Any:
 def _own_layers(model: Model) -> Model:
     """Put trfnb's layers where the tree of nodes followed spacy-transformers'."""
     for node in list(model.walk()):
+        # A node whose listener was replaced still has the reference, to something else.
         old = node.get_ref("listener") if node.has_ref("listener") else node
-        if isinstance(old, TransformerListener) and old is not node:
+        if isinstance(node, TokenVectors) and node.layers[-1] is not node.pooling:
+            old = node
+            new: Model = token_vector_model(
+                node.transformer, node.pooling, node.attrs["factor"].now
+            )
+        elif isinstance(old, TransformerListener) and old is not node:
             factor = old.attrs["factor"].now
-            new: Model = TransformerListener(old.upstream_name, factor, old.pooling)
-        elif isinstance(old, TokenVectors) and old.layers[-1] is not old.pooling:
-            new = token_vector_model(old.transformer, old.pooling, old.attrs["factor"].now)
+            new = TransformerListener(old.upstream_name, factor, old.pooling)
         else:
             continue
         if old.has_dim("nO"):

@@ -19,9 +19,6 @@ from ..flow.spans import SpanGetter, WordpieceSpans, checked_spans
 from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
 from .data import FullTransformerBatch
 
-# Settings of a shared model that a task of its own has no use for.
-_ONLY_SHARED = ("layers", "attentions")
-
 
 @dataclass(frozen=True, eq=False)
 class Tokenised:
@@ -72,13 +69,12 @@ def encode_docs(
     node = model.layers[0]
     asked = EncoderInput(read.wordpieces, node.attrs["layers"] if layers is None else layers)
     hidden, backprop = node(asked, is_train)
-    found = align(docs, read.spans, read.wordpieces)
-    indices, lengths = cast(Ints1d, found.dataXd), found.lengths
+    found, asarray = align(docs, read.spans, read.wordpieces), model.ops.asarray1i
     batch = FullTransformerBatch(
         spans=read.spans,
         wordpieces=read.wordpieces,
         rows=hidden.rows,
-        align=Ragged(model.ops.asarray1i(indices), model.ops.asarray1i(lengths)),
+        align=Ragged(asarray(cast(Ints1d, found.dataXd)), asarray(found.lengths)),
         n_layers=_shim(model).n_layers,
         n_tokens=[len(doc) for doc in docs],
         attentions=hidden.attentions,
@@ -222,13 +218,11 @@ def token_vector_model(
         layer: The layer to read.
         layers: The sublayers, where the two are nested in others; the two alone by default.
     """
-    parts = layers or [transformer, pooling]
-    return TokenVectors(transformer, pooling, grad_factor, layer, parts)
+    return TokenVectors(transformer, pooling, grad_factor, layer, layers or [transformer, pooling])
 
 
 def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any = None) -> None:
-    transformer = cast(TokenVectors, model).transformer
-    transformer.initialize()
+    transformer = cast(TokenVectors, model).transformer.initialize()
     model.set_dim("nO", transformer.get_dim("nO"))
 
 
@@ -236,8 +230,7 @@ def _forward_vectors(
     model: Model[list[Doc], list[Floats2d]], docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
     own = cast(TokenVectors, model)
-    layer, factor = model.attrs["layer"], model.attrs["factor"]
-    now = factor.now
+    layer, factor, now = model.attrs["layer"], model.attrs["factor"], model.attrs["factor"].now
     batch, backprop_rows = encode_docs(own.transformer, docs, is_train and now != 0, layers=[layer])
     vectors, backprop_pool = pool(own.pooling, batch.layer(layer), batch.align, is_train)
 
@@ -268,8 +261,9 @@ def independent_copy(
             "shared transformer has. Leave it with the transformer, or train it with a number."
         )
     # A schedule goes on where it is: copied with what is left of it.
-    factor = deepcopy(listener.attrs["factor"])
-    model = token_vector_model(transformer, listener.pooling, factor, listener.attrs["layer"])
+    model = token_vector_model(
+        transformer, listener.pooling, deepcopy(listener.attrs["factor"]), listener.attrs["layer"]
+    )
     model.set_dim("nO", transformer.get_dim("nO"))
     return model
 
@@ -278,7 +272,8 @@ def independent_config(
     transformer_config: dict[str, Any], listener_config: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the config that fits `independent_copy`."""
-    config = {key: value for key, value in transformer_config.items() if key not in _ONLY_SHARED}
-    config["@architectures"] = "trfnb.Tok2VecTransformer.v1"
-    keys = {"grad_factor", "pooling", "layer"} & {*listener_config}
-    return config | {key: listener_config[key] for key in sorted(keys)}
+    only_shared = ("layers", "attentions")
+    config = {key: value for key, value in transformer_config.items() if key not in only_shared}
+    keys = sorted({"grad_factor", "pooling", "layer"} & {*listener_config})
+    config |= {key: listener_config[key] for key in keys}
+    return config | {"@architectures": "trfnb.Tok2VecTransformer.v1"}

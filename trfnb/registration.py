@@ -18,7 +18,7 @@ from .experiments.weights import EncoderAdam  # noqa: F401
 from .flow.balancing import Policy
 from .pipe import legacy
 from .pipe.annotations import AnnotationSetter, Storage
-from .pipe.architectures import registry
+from .pipe.architectures import registry as registry
 from .pipe.component import Transformer
 from .pipe.data import FullTransformerBatch
 from .pipe.shared import PipelineRef
@@ -26,8 +26,6 @@ from .pipe.tok2vec import Tok2Vec
 from .pretraining import masking, objectives, teacher, text  # noqa: F401
 from .pretraining.weights import LoadPretrained  # noqa: F401
 from .vectors import embed, store  # noqa: F401
-
-__all__ = ["make_tok2vec", "make_transformer", "registry"]
 
 _DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 

@@ -63,8 +63,8 @@ class _Output:
         index = self.layer_index(layer)
         if index not in self.rows:
             raise ValueError(
-                f"Layer {layer} of {self.n_layers} was not kept; kept: {sorted(self.rows)}. Ask for "
-                "it on the model ([components.transformer.model] layers) or on a listener (layer)."
+                f"Layer {layer} of {self.n_layers} was not kept; kept: {sorted(self.rows)}. Ask "
+                "for it on the model ([components.transformer.model] layers) or on a listener (layer)."
             )
         return self.rows[index]
 
@@ -255,13 +255,12 @@ class FullTransformerBatch(_Output):
         for doc_spans, n_tokens in zip(self.spans, self.n_tokens, strict=True):
             until = span + len(doc_spans)
             first, last = piece_ends[span], piece_ends[until]
-            tokens = align.lengths[token : token + n_tokens]
             indices = align.dataXd[align_ends[token] : align_ends[token + n_tokens]]
             data.append(
                 TransformerData(
                     wordpieces=pieces.part(span, until),
                     rows={layer: rows[first:last] for layer, rows in self.rows.items()},
-                    row_align=Ragged(indices - first, tokens),
+                    row_align=Ragged(indices - first, align.lengths[token : token + n_tokens]),
                     n_layers=self.n_layers,
                     attentions=self.attentions and self.attentions[span:until],
                 )

@@ -61,8 +61,9 @@ def transformer_v3(
     shim = EncoderShim(name, tokenizer_config, transformer_config)
     runtime = Runtime("bf16" if mixed_precision else "fp32")
     model = transformer_model(shim, get_spans, runtime, keep_end=False)
-    model.attrs["replace_listener"] = _independent_copy
-    model.attrs["replace_listener_cfg"] = _independent_config
+    model.attrs.update(
+        {"replace_listener": _independent_copy, "replace_listener_cfg": _independent_config}
+    )
     return model
 
 
@@ -218,8 +219,8 @@ def import_pipeline(source: str | Path, target: str | Path) -> Language:
     for _, component in nlp.components:
         if isinstance(component, TrainablePipe) and isinstance(component.model, Model):
             component.model = _own_layers(component.model)
-    needed = [one for one in nlp.meta.get("requirements", []) if not one.startswith(PREFIX)]
-    nlp.meta["requirements"] = sorted({*needed, "trfnb"})
+    needed = {"trfnb", *nlp.meta.get("requirements", [])}
+    nlp.meta["requirements"] = sorted(one for one in needed if not one.startswith(PREFIX))
     with atomic_folder(target) as folder:
         nlp.to_disk(folder)
         config.to_disk(folder / "config.cfg")
@@ -260,8 +261,7 @@ def _own_layers(model: Model) -> Model:
                 node.transformer, node.pooling, node.attrs["factor"].now
             )
         elif isinstance(old, TransformerListener) and old is not node:
-            factor = old.attrs["factor"].now
-            new = TransformerListener(old.upstream_name, factor, old.pooling)
+            new = TransformerListener(old.upstream_name, old.attrs["factor"].now, old.pooling)
         else:
             continue
         if old.has_dim("nO"):

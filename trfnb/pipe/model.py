@@ -272,8 +272,7 @@ def independent_config(
     transformer_config: dict[str, Any], listener_config: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the config that fits `independent_copy`."""
-    only_shared = ("layers", "attentions")
+    only_shared, own = {"layers", "attentions"}, {"grad_factor", "pooling", "layer"}
     config = {key: value for key, value in transformer_config.items() if key not in only_shared}
-    keys = sorted({"grad_factor", "pooling", "layer"} & {*listener_config})
-    config |= {key: listener_config[key] for key in keys}
+    config |= {key: value for key, value in listener_config.items() if key in own}
     return config | {"@architectures": "trfnb.Tok2VecTransformer.v1"}

@@ -5,7 +5,6 @@ neither transformers nor a notebook library.
 """
 
 from importlib.util import find_spec
-from typing import Any
 
 from spacy.language import Language
 from spacy.pipeline import Pipe
@@ -98,10 +97,12 @@ def _register() -> None:
     if find_spec("spacy_transformers") is None:
         names.append("transformer")
         legacy.register()
-    settings: dict[str, Any] = Config().from_str(_TRANSFORMER)["transformer"]
     for name in names:
         Language.factory(
-            name, assigns=["doc._.trf_data"], default_config=settings, func=make_transformer
+            name,
+            assigns=["doc._.trf_data"],
+            default_config=Config().from_str(_TRANSFORMER)["transformer"],
+            func=make_transformer,
         )
     Language.factory(
         "trfnb_tok2vec",

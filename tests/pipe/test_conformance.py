@@ -103,9 +103,11 @@ def settings_of(tiny, name, row):
     return row if "Listener" in name else {"name": tiny, **row}
 
 
-def made_docs(texts=TEXTS):
-    nlp = spacy.blank("en")
-    nlp.add_pipe("sentencizer")
+SENTENCIZED = spacy.blank("en")
+SENTENCIZED.add_pipe("sentencizer")
+
+
+def made_docs(texts=TEXTS, nlp=SENTENCIZED):
     return [nlp(text) for text in texts]
 
 

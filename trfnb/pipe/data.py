@@ -64,7 +64,8 @@ class _Output:
         if index not in self.rows:
             raise ValueError(
                 f"Layer {layer} of {self.n_layers} was not kept; kept: {sorted(self.rows)}. Ask "
-                "for it on the model ([components.transformer.model] layers) or on a listener (layer)."
+                "for it on the model ([components.transformer.model] layers) or on a listener "
+                "(layer)."
             )
         return self.rows[index]
 
@@ -230,15 +231,14 @@ class FullTransformerBatch(_Output):
                 f"of_vectors expected for each doc an array (tokens, width), with tokens = "
                 f"{lengths.tolist()} and one width for all, got the shapes {shapes}."
             )
-        xp = get_array_module(vectors[0] if len(vectors) else lengths)
+        xp = get_array_module(vectors[0] if shapes else lengths)
         n = int(lengths.sum())
         places = [(token.idx, token.idx + len(token)) for doc in docs for token in doc]
         offsets = np.asarray(places, dtype="int64").reshape(-1, 2)
-        empty = xp.zeros((0, 0), dtype="float32")
         return cls(
             spans=[[doc[:]] for doc in docs],
             wordpieces=Wordpieces(np.zeros(n, "int64"), offsets, lengths, np.zeros_like(lengths)),
-            rows={0: xp.concatenate(list(vectors)) if len(vectors) else empty},
+            rows={0: xp.concatenate([*vectors]) if shapes else xp.zeros((0, 0), "float32")},
             align=Ragged(xp.arange(n, dtype="int32"), xp.ones(n, dtype="int32")),
             n_layers=0,
             n_tokens=lengths.tolist(),

@@ -141,13 +141,12 @@ def _placeholder(name: str, layers: Sequence[Model] = ()) -> Model[Any, Any]:
 
 
 def _independent_copy(transformer: Model, listener: TransformerListener, component: Any) -> Model:
-    alone = independent_copy(transformer, listener, component)
-    if listener.layers:  # trfnb's own listener
-        return alone
-    # Only the listener is replaced: the node that holds the pooling stays where it is.
-    layers, factor = [transformer, _placeholder("split_trf_batch")], alone.attrs["factor"]
-    model = token_vector_model(transformer, listener.pooling, factor, layers=layers)
-    model.set_dim("nO", transformer.get_dim("nO"))
+    model = independent_copy(transformer, listener, component)
+    if not listener.layers:
+        # Only a listener of theirs is replaced: the node that holds the pooling stays where it is.
+        layers, factor = [transformer, _placeholder("split_trf_batch")], model.attrs["factor"]
+        model = token_vector_model(transformer, listener.pooling, factor, layers=layers)
+        model.set_dim("nO", transformer.get_dim("nO"))
     return model
 
 

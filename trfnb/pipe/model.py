@@ -251,6 +251,11 @@ def independent_copy(
 ) -> Model[list[Doc], list[Floats2d]]:
     """Turn a copied shared model into one for a single task (for ``nlp.replace_listeners``).
 
+    Args:
+        transformer: The copy.
+        listener: What it takes the place of.
+        component: The task's component.
+
     Raises:
         ValueError: the listener learns a mix of layers.
     """
@@ -262,7 +267,10 @@ def independent_copy(
         )
     # A schedule goes on where it is: copied with what is left of it.
     model = token_vector_model(
-        transformer, listener.pooling, deepcopy(listener.attrs["factor"]), listener.attrs["layer"]
+        transformer,
+        listener.pooling,
+        deepcopy(listener.attrs["factor"]),
+        listener.attrs["layer"],
     )
     model.set_dim("nO", transformer.get_dim("nO"))
     return model

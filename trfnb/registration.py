@@ -5,28 +5,26 @@ neither transformers nor a notebook library.
 """
 
 from importlib.util import find_spec
-from typing import Any
 
 from spacy.language import Language
 from spacy.pipeline import Pipe
+from spacy.pipeline.tok2vec import DEFAULT_TOK2VEC_MODEL
 from spacy.tokens import Doc
 from thinc.api import Config, Model
 from thinc.types import Floats2d
 
 from .experiments.weights import EncoderAdam  # noqa: F401
 from .flow.balancing import Policy
-from .pipe import architectures, legacy  # noqa: F401  configs name what these hold
+from .pipe import legacy
 from .pipe.annotations import AnnotationSetter, Storage
+from .pipe.architectures import registry as registry
 from .pipe.component import Transformer
 from .pipe.data import FullTransformerBatch
-from .pipe.registries import registry
 from .pipe.shared import PipelineRef
 from .pipe.tok2vec import Tok2Vec
 from .pretraining import masking, objectives, text  # noqa: F401
 from .pretraining.weights import LoadPretrained  # noqa: F401
 from .vectors import embed, store  # noqa: F401
-
-__all__ = ["make_tok2vec", "make_transformer", "registry"]
 
 _DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -44,6 +42,7 @@ name = "{_DEFAULT_MODEL}"
 tokenizer_config = {{}}
 transformer_config = {{}}
 precision = "fp32"
+engine = "auto"
 layers = []
 trust_remote_code = false
 trainable_layers = null
@@ -51,23 +50,8 @@ lora = null
 attentions = false
 keep_end = true
 gradient_checkpointing = false
-engine = "auto"
 [transformer.model.get_spans]
 @span_getters = "trfnb.doc_spans.v1"
-"""
-
-_TOK2VEC = """
-[tok2vec]
-balance = null
-[tok2vec.model]
-@architectures = "spacy.HashEmbedCNN.v2"
-pretrained_vectors = null
-width = 96
-depth = 4
-embed_size = 2000
-window_size = 1
-maxout_pieces = 3
-subword_features = true
 """
 
 
@@ -113,15 +97,17 @@ def _register() -> None:
     if find_spec("spacy_transformers") is None:
         names.append("transformer")
         legacy.register()
-    settings: dict[str, Any] = Config().from_str(_TRANSFORMER)["transformer"]
     for name in names:
         Language.factory(
-            name, assigns=["doc._.trf_data"], default_config=settings, func=make_transformer
+            name,
+            assigns=["doc._.trf_data"],
+            default_config=Config().from_str(_TRANSFORMER)["transformer"],
+            func=make_transformer,
         )
     Language.factory(
         "trfnb_tok2vec",
         assigns=["doc.tensor"],
-        default_config=Config().from_str(_TOK2VEC)["tok2vec"],
+        default_config={"model": DEFAULT_TOK2VEC_MODEL, "balance": None},
         func=make_tok2vec,
     )
 

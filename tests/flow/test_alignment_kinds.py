@@ -1,6 +1,7 @@
 """Alignment by tokenizers other than WordPiece, on text that is hard to align."""
 
 import unicodedata
+from functools import partial
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_hard_texts(kind, text):
 def test_windows_cut_nothing(kind):
     tokenizer = KINDS[kind]()
     docs = [nlp(text) for text in HARD.values() if len(text) < 100]
-    get_spans = WordpieceSpans(12, 6).by(tokenizer, 64)
+    get_spans = partial(WordpieceSpans(12, 6), tokenizer=tokenizer, limit=64)
     spans = get_spans(docs)
     for doc, its in zip(docs, spans, strict=True):
         assert {token.i for span in its for token in span} == set(range(len(doc)))

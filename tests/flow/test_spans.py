@@ -51,10 +51,15 @@ def test_a_wrong_span_getter_is_named():
     a, b = doc(2), doc(3)
 
     for answer, error, message in [
-        (None, TypeError, "'broken': expected a list of spans for each doc, got NoneType"),
-        ([[a[:]]], ValueError, "'broken': expected 2 lists, one per doc, got 1"),
-        ([["a"], [b[:]]], TypeError, "'broken': expected Span objects, got str"),
-        ([[b[:]], [b[:]]], ValueError, "'broken': got a span of another doc"),
+        (None, TypeError, "'broken': expected 2 lists of spans, one per doc, got None"),
+        ([[a[:]]], TypeError, r"'broken': expected 2 lists of spans, one per doc, got \[\[0 1\]\]"),
+        ([a[:], b[:]], TypeError, "'broken': expected 2 lists of spans, one per doc"),
+        (
+            [["a"], [b[:]]],
+            ValueError,
+            r"'broken': expected spans of the doc '0 1 ', got str \('a'\)",
+        ),
+        ([[b[:]], [b[:]]], ValueError, r"got a span of another doc \('0 1 2'\)"),
     ]:
 
         def broken(docs, answer=answer):

@@ -264,12 +264,12 @@ def test_training_memory_is_flat(tiny):
     nlp = transformer_pipeline(tiny, ner={"layer": "mix"})
     batch, optimizer = examples(nlp), Adam(0.001)
     counts = []
-    for _ in range(8):
+    for _ in range(5):
         nlp.update(batch, sgd=False)
         for _, pipe in nlp.pipeline:
             pipe.finish_update(optimizer)
         gc.collect()
-        counts.append(sum(isinstance(found, torch.Tensor) for found in gc.get_objects()))
+        counts.append(sum(issubclass(type(found), torch.Tensor) for found in gc.get_objects()))
     assert len(set(counts[2:])) == 1, counts
 
 
@@ -437,13 +437,13 @@ def test_a_damaged_encoder_is_named_at_load(saved, tmp_path, name):
 def test_weights_of_spacy_transformers_as_zip_and_as_safetensors(tiny):
     nlp = transformer_pipeline(tiny)
     own, state = shim(nlp), io.BytesIO()
+    files = srsly.msgpack_loads(own.to_bytes())["files"]
     torch.save(own.loaded().state_dict(), state)
     there = {
         "config": own.config.to_dict(),
-        "tokenizer": {k: v for k, v in srsly.msgpack_loads(own.to_bytes())["files"].items()
-                      if k != "config.json"},
-    }  # fmt: skip
-    for weights in (state.getvalue(), srsly.msgpack_loads(own.to_bytes())["weights"]):
+        "tokenizer": {name: files[name] for name in files if name.startswith("tokenizer")},
+    }
+    for weights in (state.getvalue(), files["model.safetensors"]):
         restored = EncoderShim("there").from_bytes(srsly.msgpack_dumps({**there, "state": weights}))
         for name, one in own.loaded().state_dict().items():
             assert torch.equal(restored.loaded().state_dict()[name], one)

@@ -12,7 +12,7 @@ from spacy.vectors import Vectors
 from thinc.api import Adam, Config, fix_random_seed, set_dropout_rate
 
 import trfnb
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 from trfnb.pretraining import PretrainingError, pretrain
 from trfnb.pretraining.masking import words_of
 from trfnb.pretraining.objectives import (

@@ -60,23 +60,17 @@ def pool(
         (tokens, width) vectors, and a callback from their gradient to that of the rows.
     """
     ops, indices = pooling.ops, cast(Ints1d, alignment.dataXd)
-    lengths = alignment.lengths
-    has_rows = lengths > 0
-    everywhere = bool(has_rows.all())
-    picked = Ragged(rows[indices], lengths if everywhere else lengths[has_rows])
-    reduced, backprop_pooling = pooling(picked, is_train) if len(indices) else (None, None)
-    if everywhere and reduced is not None:
-        vectors = reduced
-    else:
-        vectors = ops.alloc2f(len(lengths), rows.shape[1])
-        if reduced is not None:
-            vectors[has_rows] = reduced
+    has_rows = alignment.lengths > 0
+    vectors = ops.alloc2f(len(has_rows), rows.shape[1])
+    if not len(indices):
+        return vectors, lambda d_vectors: ops.alloc2f(*rows.shape)
+    picked = Ragged(rows[indices], alignment.lengths[has_rows])
+    vectors[has_rows], backprop_pooling = pooling(picked, is_train)
 
     def backprop(d_vectors: Floats2d) -> Floats2d:
         d_rows = ops.alloc2f(*rows.shape)
-        if backprop_pooling is not None:
-            d_picked = backprop_pooling(d_vectors if everywhere else d_vectors[has_rows])
-            ops.scatter_add(d_rows, indices, cast(Floats2d, d_picked.dataXd))
+        d_picked = backprop_pooling(d_vectors[has_rows])
+        ops.scatter_add(d_rows, indices, cast(Floats2d, d_picked.dataXd))
         return d_rows
 
     return vectors, backprop

@@ -331,7 +331,7 @@ class EncoderShim(PyTorchShim):
         if "state" in saved:
             saved = from_spacy_transformers(saved)
         self.saved_apart = saved.get("saved_apart", False)
-        if "weights" in saved:
+        if "files" in saved:
             self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
         return self
 

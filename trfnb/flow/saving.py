@@ -1,4 +1,4 @@
-"""Weights and hidden states on disk and in bytes: safetensors and tokenizer files, no pickle."""
+"""Weights on disk and in bytes: safetensors and tokenizer files, no pickle."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from hashlib import sha256
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import srsly
@@ -23,8 +23,7 @@ _ADAPTER, _WEIGHTS = "adapter", "model.safetensors"
 _UNUSED = "pooler"
 # How the classes of encoders end that were saved without their decoder.
 _ENCODERS = ("EncoderModel", "Encoder", "Stack")
-# The most names in a message, and the seconds to wait for another process that writes states.
-_NAMES, _PATIENCE = 8, 60.0
+_NAMES = 8  # the most in a message
 # Words of eight bytes are hashed in blocks of so many, by fixed odd numbers.
 _BLOCK = 2**16
 _MULTIPLIERS: NDArray[np.int64] = (np.random.PCG64(0).random_raw(_BLOCK) | 1).view(np.int64)
@@ -53,9 +52,8 @@ def load_encoder(
     Raises:
         OSError: there is nothing to load at that name, its files are damaged or do not fit each
             other, or there is no network to fetch it by.
-        ConfigError: ``transformer_config`` has keys that the model does not know, or the model
-            has a decoder of its own.
-        ValueError: peft does not take the settings of ``lora``.
+        ConfigError: ``transformer_config`` has keys that the model does not know, the model has a
+            decoder of its own, or peft does not take the settings of ``lora``.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -73,15 +71,11 @@ def load_encoder(
             body, report = _model_class(config).from_pretrained(name, config=config, **options)
         _check_loaded(tokenizer, report)
         body = body.float()
-        if lora is not None and (folder / _ADAPTER).is_dir():
-            return tokenizer, _peft().PeftModel.from_pretrained(
-                body, str(folder / _ADAPTER), is_trainable=True
-            )
+        return tokenizer, body if lora is None else _with_adapter(body, folder / _ADAPTER, lora)
     except (ConfigError, ImportError):
         raise
     except Exception as error:  # each library of the files' formats raises its own
         raise OSError(_cannot_load(name, folder.is_dir(), error)) from error
-    return tokenizer, body if lora is None else _with_adapter(body, lora)
 
 
 def save_encoder(directory: Path, tokenizer: Any, body: Any, has_adapter: bool) -> None:
@@ -104,10 +98,8 @@ def check_saved(name: str, directory: Path, has_adapter: bool) -> None:
     Raises:
         OSError: a directory or file that every such directory has is missing.
     """
-    needed = [directory / "config.json", directory / _WEIGHTS, directory / "tokenizer_config.json"]
-    if has_adapter:
-        needed.append(directory / _ADAPTER)
-    missing = [str(path) for path in needed if not path.exists()]
+    needed = ["config.json", _WEIGHTS, "tokenizer_config.json", _ADAPTER if has_adapter else ""]
+    missing = [str(directory / name) for name in needed if not (directory / name).exists()]
     if missing:
         raise OSError(
             f"The transformer {name!r} expected the weights that were saved with it in "
@@ -117,14 +109,11 @@ def check_saved(name: str, directory: Path, has_adapter: bool) -> None:
 
 
 def encoder_to_bytes(tokenizer: Any, body: Any, has_adapter: bool) -> dict[str, Any]:
-    """Return what `save_encoder` writes: files by name, those of an adapter, and the weights."""
+    """Return the files that `save_encoder` writes, by their path in the directory."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         save_encoder(Path(name), tokenizer, body, has_adapter)
-        files = _read_files(Path(name))
-        saved: dict[str, Any] = {"files": files, "weights": files.pop(_WEIGHTS)}
-        if has_adapter:
-            saved["adapter"] = _read_files(Path(name) / _ADAPTER)
-    return saved
+        paths = sorted(path for path in Path(name).rglob("*") if path.is_file())
+        return {"files": {str(path.relative_to(name)): path.read_bytes() for path in paths}}
 
 
 def encoder_from_bytes(
@@ -136,9 +125,9 @@ def encoder_from_bytes(
         ValueError: the bytes are damaged, or their parts do not fit each other.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        _write_files(Path(name), {**saved["files"], _WEIGHTS: saved["weights"]})
-        if "adapter" in saved:
-            _write_files(Path(name) / _ADAPTER, saved["adapter"])
+        (Path(name) / _ADAPTER).mkdir()
+        for path, content in saved["files"].items():
+            (Path(name) / path).write_bytes(content)
         try:
             return load_encoder(name, {}, {}, trust_remote_code, lora)
         except OSError as error:
@@ -158,22 +147,12 @@ def from_spacy_transformers(saved: dict[str, Any]) -> dict[str, Any]:
         return {}
     files = {name: content for name, content in saved["tokenizer"].items() if name != "kwargs"}
     files["config.json"] = srsly.json_dumps(saved["config"]).encode("utf8")
-    weights = saved["state"]
-    if weights.startswith(b"PK"):
-        state = torch.load(BytesIO(weights), map_location="cpu", weights_only=True)
+    files[_WEIGHTS] = saved["state"]
+    if saved["state"].startswith(b"PK"):
+        state = torch.load(BytesIO(saved["state"]), map_location="cpu", weights_only=True)
         state = {name: tensor.clone().contiguous() for name, tensor in state.items()}
-        weights = save_safetensors(state, {"format": "pt"})
-    return {"files": files, "weights": weights}
-
-
-def _read_files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
-
-
-def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    folder.mkdir(exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+        files[_WEIGHTS] = save_safetensors(state, {"format": "pt"})
+    return {"files": files}
 
 
 @contextmanager
@@ -192,24 +171,21 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _with_adapter(body: torch.nn.Module, settings: dict[str, Any]) -> torch.nn.Module:
-    """Freeze a model and give it low-rank updates that learn in its place."""
-    peft = _peft()
-    try:
-        return peft.get_peft_model(body, peft.LoraConfig(**settings))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"lora expected settings of peft's LoraConfig, such as {{'r': 8, 'lora_alpha': 16, "
-            f"'target_modules': ['query', 'value']}}, got {settings}. ({error})"
-        ) from error
-
-
-def _peft() -> Any:
+def _with_adapter(body: torch.nn.Module, folder: Path, settings: dict[str, Any]) -> torch.nn.Module:
+    """Freeze a model and give it low-rank updates, saved or new, that learn in its place."""
     try:
         import peft
     except ImportError as error:
         raise ImportError("lora needs peft: run `pip install 'trfnb[lora]'`.") from error
-    return peft
+    if (folder / "adapter_config.json").exists():
+        return peft.PeftModel.from_pretrained(body, str(folder), is_trainable=True)
+    try:
+        return peft.get_peft_model(cast(Any, body), peft.LoraConfig(**settings))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"lora expected settings of peft's LoraConfig, such as {{'r': 8, 'lora_alpha': 16, "
+            f"'target_modules': ['query', 'value']}}, got {settings}. ({error})"
+        ) from error
 
 
 def _model_class(config: Any) -> Any:

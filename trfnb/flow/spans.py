@@ -95,17 +95,31 @@ class WordpieceSpans:
     stride: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("window", self.window), ("stride", self.stride)):
-            if value is not None and value < 1:
-                raise ValueError(f"wordpiece_spans expected a positive {name}, got {value}.")
-        if self.window and self.stride and self.stride > self.window:
+        given = [n for n in (self.stride, self.window) if n is not None]
+        if min(given, default=1) < 1 or given != sorted(given):
             raise ValueError(
-                "wordpiece_spans expected stride <= window, got "
+                "wordpiece_spans expected 1 <= stride <= window where they are given, got "
                 f"window={self.window}, stride={self.stride}: a larger stride would skip text."
             )
 
-    def by(self, tokenizer: Any, limit: int | None) -> SpanGetter:
-        """Return the span getter for a tokenizer and the most wordpieces that its model reads."""
+    def __call__(
+        self, docs: Sequence[Doc], tokenizer: Any = None, limit: int | None = None
+    ) -> list[list[Span]]:
+        """Return each doc's windows.
+
+        Args:
+            docs: The batch.
+            tokenizer: The transformer's tokenizer.
+            limit: The most wordpieces that its model reads.
+
+        Raises:
+            ValueError: no tokenizer is given, or the window has no room for text.
+        """
+        if tokenizer is None:
+            raise ValueError(
+                "wordpiece_spans expected to be called by a TransformerModel, which lends it the "
+                "tokenizer. A custom model calls get_spans(docs, tokenizer, limit)."
+            )
         window = min((n for n in (self.window, limit) if n), default=_DEFAULT_WINDOW)
         room = window - tokenizer.num_special_tokens_to_add(pair=False)
         if room < 1:
@@ -114,52 +128,36 @@ class WordpieceSpans:
                 f"{window} wordpieces."
             )
         stride = min(self.stride or room * 3 // 4 or 1, room)
-
-        def get_wordpiece_spans(docs: Sequence[Doc]) -> list[list[Span]]:
-            counts = _wordpieces_per_token(docs, tokenizer)
-            spans = [
-                [doc[start:end] for start, end in _windows(n, room, stride)]
-                for doc, n in zip(docs, counts, strict=True)
-            ]
-            return _halved(spans, tokenizer, window)
-
-        return get_wordpiece_spans
-
-    def __call__(self, docs: Sequence[Doc]) -> list[list[Span]]:
-        """Say that a tokenizer is needed."""
-        raise ValueError(
-            "wordpiece_spans expected to be called by a TransformerModel, which lends it the "
-            "tokenizer. A custom model calls get_spans.by(tokenizer, limit)(docs)."
-        )
+        counts = _wordpieces_per_token(docs, tokenizer)
+        spans = [
+            [doc[start:end] for start, end in _windows(n, room, stride)]
+            for doc, n in zip(docs, counts, strict=True)
+        ]
+        return _halved(spans, tokenizer, window)
 
 
 def checked_spans(get_spans: SpanGetter, docs: Sequence[Doc]) -> list[list[Span]]:
     """Call a span getter and check that its answer fits the docs.
 
     Raises:
-        TypeError: the answer is not a list of `Span`s for each doc.
-        ValueError: there are more or fewer lists than docs, or a span of another doc.
+        TypeError: the answer is not a list for each doc.
+        ValueError: a list holds anything but spans of its doc.
     """
-    name = f"Span getter {getattr(get_spans, '__name__', repr(get_spans))!r}"
+    name = getattr(get_spans, "__name__", repr(get_spans))
     spans = get_spans(docs)
-    if not isinstance(spans, Sequence) or not all(isinstance(s, Sequence) for s in spans):
+    lists = spans if isinstance(spans, Sequence) else [spans]
+    if len(lists) != len(docs) or not all(isinstance(one, Sequence) for one in lists):
         raise TypeError(
-            f"{name}: expected a list of spans for each doc, got {type(spans).__name__}. Return "
-            "[list_of_spans for doc in docs]."
+            f"Span getter {name!r}: expected {len(docs)} lists of spans, one per doc, got "
+            f"{repr(spans)[:80]}. Return [list_of_spans for doc in docs]."
         )
-    if len(spans) != len(docs):
-        raise ValueError(f"{name}: expected {len(docs)} lists, one per doc, got {len(spans)}.")
     for doc, doc_spans in zip(docs, spans, strict=True):
         for span in doc_spans:
-            if not isinstance(span, Span):
-                raise TypeError(
-                    f"{name}: expected Span objects, got {type(span).__name__}. Slice the doc: "
-                    "doc[start:end]."
-                )
-            if span.doc is not doc:
+            if not isinstance(span, Span) or span.doc is not doc:
+                what = "a span of another doc" if isinstance(span, Span) else type(span).__name__
                 raise ValueError(
-                    f"{name}: got a span of another doc ({span.text[:40]!r}). The i-th list may "
-                    "only hold spans of the i-th doc."
+                    f"Span getter {name!r}: expected spans of the doc {doc.text[:40]!r}, got "
+                    f"{what} ({str(span)[:40]!r}). Slice the doc: doc[start:end]."
                 )
     return spans
 
@@ -195,15 +193,11 @@ def _windows(counts: NDArray[np.int64], room: int, stride: int) -> list[tuple[in
 def _halved(spans: list[list[Span]], tokenizer: Any, window: int) -> list[list[Span]]:
     """Halve spans that by themselves have more wordpieces than within their doc."""
     lengths = iter(encode(tokenizer, [span.text for one in spans for span in one]).lengths)
-    fitting, changed = [], False
+    fitting = []
     for one in spans:
         kept: list[Span] = []
         for span in one:
-            if next(lengths) > window and len(span) > 1:
-                half = len(span) // 2
-                kept += [span[:half], span[half:]]
-                changed = True
-            else:
-                kept.append(span)
+            middle = len(span) // 2 if next(lengths) > window else 0
+            kept += [span[:middle], span[middle:]] if middle else [span]
         fitting.append(kept)
-    return _halved(fitting, tokenizer, window) if changed else fitting
+    return spans if fitting == spans else _halved(fitting, tokenizer, window)

@@ -13,6 +13,10 @@ Ints = NDArray[np.int64]
 
 # transformers marks "no limit" by a very large model_max_length.
 _NO_LIMIT = 1_000_000
+# Kinds of models that count positions from the padding id on, as RoBERTa's family does.
+_FROM_PADDING = {
+    "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "xmod",
+}  # fmt: skip
 # What bytes that are no whole character decode to, and how many bytes a character may have.
 _UNREADABLE, _MAX_BYTES = "\ufffd", 4
 # How tokenizers write a space.
@@ -137,15 +141,12 @@ def encode(
                 offsets[i] = character_offsets(tokenizer, texts[i], ids[i])
 
     read(full, truncation=False)
-    if max_length is not None:
-        too_long = [i for i in full if len(ids[i]) > max_length]
-        for i in too_long:
-            truncated[i] = len(ids[i]) - max_length
-        if keep_end:  # the tokenizer itself knows which special tokens must stay
-            read(too_long, truncation=True, max_length=max_length)
-        else:
-            for i in too_long:
-                ids[i], offsets[i] = ids[i][:max_length], offsets[i][:max_length]
+    too_long = [i for i in full if max_length is not None and len(ids[i]) > max_length]
+    for i in too_long:
+        truncated[i] = len(ids[i]) - (max_length or 0)
+        ids[i], offsets[i] = ids[i][:max_length], offsets[i][:max_length]
+    if keep_end:  # the tokenizer itself knows which special tokens must stay
+        read(too_long, truncation=True, max_length=max_length)
     return Wordpieces(
         ids=np.fromiter((j for one in ids for j in one), dtype="int64"),
         offsets=np.asarray([o for one in offsets for o in one], dtype="int64").reshape(-1, 2),
@@ -162,16 +163,10 @@ def max_wordpieces(tokenizer: Any, config: Any) -> int | None:
         limits.append(int(tokenizer.model_max_length))
     positions = getattr(config, "max_position_embeddings", None) or 0
     if positions > 0:
-        # RoBERTa's family counts positions from the padding id on.
-        first = (config.pad_token_id or 0) + 1 if _counts_from_padding(config) else 0
-        limits.append(positions - first)
+        kind = str(getattr(config, "model_type", ""))
+        from_padding = "roberta" in kind or kind in _FROM_PADDING
+        limits.append(positions - ((config.pad_token_id or 0) + 1 if from_padding else 0))
     return min(limits, default=None)
-
-
-def _counts_from_padding(config: Any) -> bool:
-    kind = str(getattr(config, "model_type", ""))
-    others = {"camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "xmod"}
-    return "roberta" in kind or kind in others
 
 
 def character_offsets(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
@@ -187,43 +182,32 @@ def character_offsets(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tup
             f"The tokenizer {type(tokenizer).__name__} reports no character offsets; to align it "
             "with tokens, run `pip install 'trfnb[slow]'`."
         ) from error
-    pieces, sizes = _written(tokenizer, ids)
-    _, found = spacy_alignments.get_alignments(list(text), pieces)
-    offsets = [(min(chars), max(chars) + 1) if chars else (0, 0) for chars in found]
-    return [each for each, n in zip(offsets, sizes, strict=True) for _ in range(n)]
-
-
-def _written(tokenizer: Any, ids: Sequence[int]) -> tuple[list[str], list[int]]:
-    """Write wordpieces as text, those together that are bytes of one character.
-
-    Returns:
-        The texts, and how many wordpieces each stands for.
-    """
-    special = set(tokenizer.all_special_ids)
+    special, first = set(tokenizer.all_special_ids), 0
     pieces: list[str] = []
     sizes: list[int] = []
-    i = 0
-    while i < len(ids):
-        text, n = str(tokenizer.decode([ids[i]])), 1
-        if ids[i] in special:
-            text = ""
-        elif not text or _UNREADABLE in text:
-            text, n = _character(tokenizer, ids[i : i + _MAX_BYTES])
-        pieces.append(text)
+    while first < len(ids):
+        written, n = ("", 1) if ids[first] in special else _written(tokenizer, ids[first:])
+        pieces.append(written)
         sizes.append(n)
-        i += n
-    return pieces, sizes
+        first += n
+    _, found = spacy_alignments.get_alignments(list(text), pieces)
+    places = [(min(one), max(one) + 1) if one else (0, 0) for one in found]
+    return [place for place, n in zip(places, sizes, strict=True) for _ in range(n)]
 
 
-def _character(tokenizer: Any, ids: Sequence[int]) -> tuple[str, int]:
-    """Read the bytes of one character from the front; return it and their number."""
+def _written(tokenizer: Any, ids: Sequence[int]) -> tuple[str, int]:
+    """Write the first wordpiece as text, or the first few where they are bytes of one character.
+
+    Returns:
+        The text, and how many wordpieces it stands for.
+    """
     raw = str(tokenizer.convert_ids_to_tokens([ids[0]])[0])
-    if not raw.strip(_SPACE_MARKS):
-        return "", 1
-    for n in range(2, len(ids) + 1):
+    for n in range(1, min(len(ids), _MAX_BYTES) + 1):
         text = str(tokenizer.decode(list(ids[:n])))
         if text and _UNREADABLE not in text:
             return text, n
+        if n == 1 and not raw.strip(_SPACE_MARKS):
+            return "", 1
     # Three bytes also make the replacement mark itself, where a text holds one.
     if len(ids) >= 3 and str(tokenizer.decode(list(ids[:3]))) == _UNREADABLE:
         return _UNREADABLE, 3

@@ -7,11 +7,10 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from spacy.tokens import Doc, Span, Token
 from thinc.api import reduce_mean, to_numpy
-from thinc.types import Floats2d
+from thinc.types import Floats2d, Ragged
 
 from ..flow.alignment import pool
 from .data import FullTransformerBatch, TransformerData
-from .registries import registry
 
 AnnotationSetter = Callable[[Sequence[Doc], FullTransformerBatch], None]
 Storage = Literal["keep", "cpu", "last", "none"]
@@ -19,12 +18,8 @@ Storage = Literal["keep", "cpu", "last", "none"]
 
 def install_extension() -> None:
     """Make sure that docs have the attribute `doc._.trf_data`."""
-    _install("trf_data")
-
-
-def _install(name: str) -> None:
-    if not Doc.has_extension(name):
-        Doc.set_extension(name, default=None)
+    if not Doc.has_extension("trf_data"):
+        Doc.set_extension("trf_data", default=None)
 
 
 def checked_storage(storage: str) -> Storage:
@@ -48,7 +43,7 @@ def store(
     data: Iterable[TransformerData],
     storage: Storage,
     readers: int,
-    source: str = "",
+    source: str,
 ) -> None:
     """Leave each doc's share on `doc._.trf_data`.
 
@@ -62,40 +57,27 @@ def store(
         source: The component's name; what others of the pipeline left stays in ``.others``.
     """
     for doc, one in zip(docs, data, strict=True):
+        before, others = doc._.trf_data, {}
+        if isinstance(before, TransformerData):  # spacy-transformers leaves one of its own there
+            others = {**before.others, before.source: before}
+            before.others = {}
+        own = others.pop(source, None)
         if storage == "cpu":
             one = one.on_cpu()
         elif storage == "last":
             one = one.only_last()
         elif storage == "none":
             # Listeners are not asked about empty docs. A doc that comes twice is read twice.
-            pending = _unread(doc, source)
-            one.readers = readers + pending if len(doc) else 0
-        before = doc._.trf_data
-        if isinstance(before, TransformerData):  # spacy-transformers leaves one of its own there
-            others = {**before.others, before.source: before}
-            one.others = {name: its for name, its in others.items() if name not in ("", source)}
-            before.others = {}
-        one.source = source
+            unread = 0 if own is None else own.readers or 0
+            one.readers = readers + unread if len(doc) else 0
+        one.source, one.others = source, others
         doc._.trf_data = one.without(one) if one.readers == 0 else one
-
-
-def _unread(doc: Doc, source: str) -> int:
-    """Return how many listeners have yet to read what a component left on a doc before."""
-    before = doc._.trf_data
-    one = before.of(source) if isinstance(before, TransformerData) else None
-    return one.readers or 0 if one is not None and one.source == source else 0
 
 
 def null_annotation_setter(docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
     """Set nothing beyond `doc._.trf_data`."""
 
 
-@registry.annotation_setters("trfnb.null_annotation_setter.v1")
-def _make_null_annotation_setter() -> AnnotationSetter:
-    return null_annotation_setter
-
-
-@registry.annotation_setters("trfnb.tensor_setter.v1")
 @dataclass(frozen=True)
 class TensorSetter:
     """Leaves token vectors (tokens, width) of a layer in `doc.tensor`."""
@@ -105,10 +87,9 @@ class TensorSetter:
     def __call__(self, docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
         """Set each doc's tensor."""
         for doc, data in zip(docs, trf_data.doc_data, strict=True):
-            doc.tensor = cast(Any, _vectors(data, self.layer))
+            doc.tensor = cast(Any, _pooled(data, self.layer, data.row_align))
 
 
-@registry.annotation_setters("trfnb.vector_setter.v1")
 @dataclass(frozen=True)
 class VectorSetter(TensorSetter):
     """Gives docs, spans and tokens vectors, so that `similarity` compares them.
@@ -121,61 +102,8 @@ class VectorSetter(TensorSetter):
         """Set each doc's tensor, and the hooks that read it."""
         super().__call__(docs, trf_data)
         for doc in docs:
-            for hooks, vector in (
-                (doc.user_hooks, _doc_vector),
-                (doc.user_span_hooks, _span_vector),
-                (doc.user_token_hooks, _token_vector),
-            ):
-                hooks |= {"vector": vector, "has_vector": _has_vector, "similarity": _cosine}
-
-
-@registry.annotation_setters("trfnb.layers_setter.v1")
-@dataclass(frozen=True)
-class LayersSetter:
-    """Leaves chosen layers' token vectors in `doc._`.
-
-    Attributes:
-        layers: Numbers of layers that the model keeps; 0 is the embeddings' output.
-        name: The extension attribute: a dict of layer -> (tokens, width).
-    """
-
-    layers: list[int]
-    name: str = "trf_layers"
-
-    def __call__(self, docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
-        """Set each doc's attribute."""
-        _install(self.name)
-        for doc, data in zip(docs, trf_data.doc_data, strict=True):
-            doc._.set(self.name, {layer: _vectors(data, layer) for layer in self.layers})
-
-
-@registry.annotation_setters("trfnb.attentions_setter.v1")
-@dataclass(frozen=True)
-class AttentionsSetter:
-    """Leaves each doc's attentions in `doc._`.
-
-    The model must be asked for them (`attentions = true`).
-
-    Attributes:
-        name: The extension attribute: for each span (layers, heads, wordpieces, wordpieces).
-    """
-
-    name: str = "trf_attentions"
-
-    def __call__(self, docs: Sequence[Doc], trf_data: FullTransformerBatch) -> None:
-        """Set each doc's attribute.
-
-        Raises:
-            ValueError: the model keeps no attentions.
-        """
-        _install(self.name)
-        if trf_data.attentions is None:
-            raise ValueError(
-                "The attentions setter expected attentions, but the model keeps none. Set "
-                "[components.transformer.model] attentions = true."
-            )
-        for doc, data in zip(docs, trf_data.doc_data, strict=True):
-            doc._.set(self.name, [to_numpy(one) for one in data.attentions or []])
+            for hooks in (doc.user_hooks, doc.user_span_hooks, doc.user_token_hooks):
+                hooks |= {"vector": _vector, "has_vector": _has_vector, "similarity": _cosine}
 
 
 def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
@@ -206,34 +134,23 @@ def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
             f"{data.source!r} ran on, but {doc.text[:40]!r} now has {len(doc)}, which are others. "
             "Run the transformer again, or change tokens before it: nlp.add_pipe(…, before=…)."
         )
+    return _pooled(data, layer, alignment)
+
+
+def _pooled(data: TransformerData, layer: int, alignment: Ragged) -> Floats2d:
     vectors, _ = pool(reduce_mean(), data.layer(layer), alignment, is_train=False)
     return cast(Floats2d, to_numpy(vectors))
 
 
-def _vectors(data: TransformerData, layer: int) -> Floats2d:
-    vectors, _ = pool(reduce_mean(), data.layer(layer), data.row_align, is_train=False)
-    return cast(Floats2d, to_numpy(vectors))
-
-
-def _doc_vector(doc: Doc) -> Any:
-    return _mean(doc.tensor)
-
-
-def _span_vector(span: Span) -> Any:
-    return _mean(span.doc.tensor[span.start : span.end])
-
-
-def _token_vector(token: Token) -> Any:
-    return token.doc.tensor[token.i]
+def _vector(one: Doc | Span | Token) -> Any:
+    tensor: Any = one.tensor
+    rows = tensor.reshape(-1, tensor.shape[-1])
+    filled = rows[np.any(rows != 0, axis=1)]
+    return filled.mean(0) if len(filled) else rows.sum(0)
 
 
 def _has_vector(one: Doc | Span | Token) -> bool:
     return bool(len(one))
-
-
-def _mean(vectors: Any) -> Any:
-    filled = vectors[np.any(vectors != 0, axis=1)]
-    return filled.mean(0) if len(filled) else vectors.sum(0)
 
 
 def _cosine(one: Doc | Span | Token, other: Any) -> float:

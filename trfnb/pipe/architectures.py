@@ -1,9 +1,14 @@
-"""The functions that a config names: models, listeners, span getters."""
+"""What a config names: models, listeners, span getters, annotation setters.
+
+The registry is spaCy's, with two parts that transformers brought, and one of ours.
+"""
 
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import catalogue
 from spacy.tokens import Doc
+from spacy.util import registry as _spacy_registry
 from thinc.api import Model, reduce_mean
 from thinc.types import Floats2d, Ragged
 
@@ -17,10 +22,15 @@ from ..flow.spans import (
     get_doc_spans,
     get_sent_spans,
 )
+from .annotations import TensorSetter, VectorSetter, null_annotation_setter
 from .data import FullTransformerBatch
 from .model import token_vector_model, transformer_model
-from .registries import registry
 from .tok2vec import Tok2VecListener
+
+registry: Any = _spacy_registry
+for _kind in ("span_getters", "annotation_setters", "balancers"):
+    if not hasattr(registry, _kind):
+        setattr(registry, _kind, catalogue.create("spacy", _kind, entry_points=True))
 
 GradFactorSetting = float | Literal["auto"] | Iterable[float]
 
@@ -32,6 +42,7 @@ def TransformerModel(  # noqa: N802
     tokenizer_config: dict[str, Any] = {},  # noqa: B006
     transformer_config: dict[str, Any] = {},  # noqa: B006
     precision: Precision = "fp32",
+    engine: EngineName = "auto",
     layers: list[int] = [],  # noqa: B006
     trust_remote_code: bool = False,
     trainable_layers: float | Iterable[float] | None = None,
@@ -39,7 +50,6 @@ def TransformerModel(  # noqa: N802
     attentions: bool = False,
     keep_end: bool = True,
     gradient_checkpointing: bool = False,
-    engine: EngineName = "auto",
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model of a shared transformer.
 
@@ -52,6 +62,8 @@ def TransformerModel(  # noqa: N802
             ``output_hidden_states`` keeps all layers.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: bf16 where the machine
             multiplies it natively, fp32 elsewhere.
+        engine: What runs the encoder where nothing is trained: ``"torch"``, ``"openvino"``, or
+            ``"auto"``: OpenVINO where it is installed and agrees with torch.
         layers: Layers to keep in `doc._.trf_data` beside those that listeners read; 0 is the
             embeddings' output. The last is kept too, unless all listeners read lower ones and
             this does not name it (-1): then nothing above them is computed.
@@ -63,8 +75,6 @@ def TransformerModel(  # noqa: N802
         keep_end: Whether a text that is cut keeps its closing special tokens; spacy-transformers
             cuts them off.
         gradient_checkpointing: Train in less memory, at the price of a second forward pass.
-        cache: A file to keep hidden states in and read them from, by content, whenever the
-            encoder is not trained: epochs and runs over a frozen one embed a text once.
     """
     shim = EncoderShim(
         name,
@@ -86,6 +96,7 @@ def Tok2VecTransformer(  # noqa: N802
     tokenizer_config: dict[str, Any] = {},  # noqa: B006
     transformer_config: dict[str, Any] = {},  # noqa: B006
     precision: Precision = "fp32",
+    engine: EngineName = "auto",
     trust_remote_code: bool = False,
     trainable_layers: float | Iterable[float] | None = None,
     lora: dict[str, Any] | None = None,
@@ -98,11 +109,12 @@ def Tok2VecTransformer(  # noqa: N802
     """Build a transformer for one task alone: no shared component, no listener.
 
     Args:
-        name: As for `TransformerModel`, as are the next seven.
+        name: As for `TransformerModel`, as are the next eight.
         get_spans: What the encoder reads of each doc.
         tokenizer_config: Passed to the tokenizer.
         transformer_config: Passed to the configuration.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
+        engine: ``"torch"``, ``"openvino"`` or ``"auto"``.
         trust_remote_code: Run code that comes with the weights.
         trainable_layers: How many of the upper layers learn.
         lora: Settings of peft's ``LoraConfig``.
@@ -116,7 +128,7 @@ def Tok2VecTransformer(  # noqa: N802
         name, tokenizer_config, transformer_config, trust_remote_code, trainable_layers, lora
     )
     spans = get_spans or get_doc_spans
-    runtime = Runtime(precision, checkpointing=gradient_checkpointing)
+    runtime = Runtime(precision, checkpointing=gradient_checkpointing, engine=engine)
     transformer = transformer_model(shim, spans, runtime, keep_end=keep_end)
     return token_vector_model(transformer, pooling or reduce_mean(), grad_factor, layer)
 
@@ -156,17 +168,17 @@ def tok2vec_listener(
     return Tok2VecListener(upstream, width, grad_factor)
 
 
-@registry.span_getters("trfnb.doc_spans.v1")
-def doc_spans() -> SpanGetter:
-    """Read each doc as a whole."""
-    return get_doc_spans
+for _name, _span_getter in {
+    "trfnb.doc_spans.v1": lambda: get_doc_spans,
+    "trfnb.sent_spans.v1": lambda: get_sent_spans,
+    "trfnb.strided_spans.v1": StridedSpans,
+    "trfnb.wordpiece_spans.v1": WordpieceSpans,
+}.items():
+    registry.span_getters.register(_name, func=_span_getter)
 
-
-@registry.span_getters("trfnb.sent_spans.v1")
-def sent_spans() -> SpanGetter:
-    """Read each sentence by itself."""
-    return get_sent_spans
-
-
-registry.span_getters.register("trfnb.strided_spans.v1", func=StridedSpans)
-registry.span_getters.register("trfnb.wordpiece_spans.v1", func=WordpieceSpans)
+for _name, _setter in {
+    "trfnb.null_annotation_setter.v1": lambda: null_annotation_setter,
+    "trfnb.tensor_setter.v1": TensorSetter,
+    "trfnb.vector_setter.v1": VectorSetter,
+}.items():
+    registry.annotation_setters.register(_name, func=_setter)

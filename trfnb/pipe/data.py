@@ -1,9 +1,9 @@
 """The transformer's output: for a batch, and each doc's share of it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Any, Self, cast
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import srsly
@@ -14,14 +14,41 @@ from thinc.types import Floats2d, Floats3d, FloatsXd, Ragged
 from ..flow.tokens import Tokens, realigned
 from ..flow.wordpieces import Wordpieces
 
+_KEY = "__trfnb_transformer_data__"
 
+
+class ModelOutput(NamedTuple):
+    """Hidden states in blocks, under HuggingFace's names.
+
+    Attributes:
+        last_hidden_state: (spans, longest span, width).
+        hidden_states: The same of every layer, where all were kept.
+        attentions: For each layer (spans, heads, longest span, longest span), if asked for.
+    """
+
+    last_hidden_state: FloatsXd
+    hidden_states: tuple[FloatsXd, ...] | None
+    attentions: tuple[FloatsXd, ...] | None
+
+    @property
+    def pooler_output(self) -> Any:
+        """Not there; the error says what to write."""
+        raise AttributeError(
+            "model_output expected to be asked for last_hidden_state, got pooler_output, which "
+            "is not computed. Apply the model's own: nlp.get_pipe('transformer').model"
+            ".transformer.pooler(torch.from_numpy(doc._.trf_data.last_hidden_state)), or take "
+            "the mean of trfnb.token_vectors(doc)."
+        )
+
+
+@dataclass(eq=False, kw_only=True)
 class _Output:
     """What a batch and a doc have in common: hidden states by layer number."""
 
     wordpieces: Wordpieces
     rows: dict[int, Floats2d]
     n_layers: int
-    attentions: list[Floats3d] | None
+    attentions: list[Floats3d] | None = None
 
     def layer_index(self, layer: int) -> int:
         """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0."""
@@ -35,10 +62,10 @@ class _Output:
         """
         index = self.layer_index(layer)
         if index not in self.rows:
-            kept = ", ".join(str(i) for i in sorted(self.rows))
             raise ValueError(
-                f"Layer {layer} of {self.n_layers} was not kept; kept: {kept or 'none'}. Ask for "
-                "it on the model ([components.transformer.model] layers) or on a listener (layer)."
+                f"Layer {layer} of {self.n_layers} was not kept; kept: {sorted(self.rows)}. Ask "
+                "for it on the model ([components.transformer.model] layers) or on a listener "
+                "(layer)."
             )
         return self.rows[index]
 
@@ -60,28 +87,29 @@ class _Output:
     @property
     def tokens(self) -> dict[str, Any]:
         """The wordpieces as spacy-transformers names them: texts, ids, attention mask."""
-        pieces = self.wordpieces
         return {
-            "input_texts": pieces.strings,
-            "input_ids": pieces.input_ids,
-            "attention_mask": pieces.attention_mask,
+            "input_texts": self.wordpieces.strings,
+            "input_ids": self.wordpieces.input_ids,
+            "attention_mask": self.wordpieces.attention_mask,
         }
 
     @property
-    def model_output(self) -> Any:
-        """HuggingFace's `BaseModelOutput`: the last layer; all layers and attentions, if kept."""
-        every = len(self.rows) == self.n_layers + 1
-        hidden_states, attentions = tuple(self.tensors) if every else None, None
+    def model_output(self) -> ModelOutput:
+        """The last layer; all layers and attentions, if kept."""
+        every, attentions = len(self.rows) == self.n_layers + 1, None
         if self.attentions:
-            shape, xp = self.attentions[0].shape, get_array_module(self.attentions[0])
+            xp, (n_layers, heads, *_) = (
+                get_array_module(self.attentions[0]),
+                self.attentions[0].shape,
+            )
             count, longest = self.wordpieces.attention_mask.shape
-            padded = xp.zeros((shape[0], count, shape[1], longest, longest), dtype="float32")
-            for i, (one, n) in enumerate(
-                zip(self.attentions, self.wordpieces.lengths, strict=True)
-            ):
-                padded[:, i, :, :n, :n] = one
+            padded = xp.zeros((n_layers, count, heads, longest, longest), dtype="float32")
+            for i, one in enumerate(self.attentions):
+                padded[:, i, :, : one.shape[-1], : one.shape[-1]] = one
             attentions = tuple(padded)
-        return _output_class()(self.last_hidden_state, hidden_states, attentions)
+        return ModelOutput(
+            self.last_hidden_state, tuple(self.tensors) if every else None, attentions
+        )
 
     @cached_property
     def _positions(self) -> Any:
@@ -96,25 +124,7 @@ class _Output:
         return cast(FloatsXd, padded.reshape((*mask.shape, rows.shape[1])))
 
 
-@cache
-def _output_class() -> Any:
-    """Make HuggingFace's class of outputs, which says what it lacks; not before it is needed."""
-    from transformers.modeling_outputs import BaseModelOutput
-
-    class ModelOutput(BaseModelOutput):
-        @property
-        def pooler_output(self) -> Any:
-            raise AttributeError(
-                "model_output expected to be asked for last_hidden_state, got pooler_output, which "
-                "is not computed. Apply the model's own: nlp.get_pipe('transformer').model"
-                ".transformer.pooler(torch.from_numpy(doc._.trf_data.last_hidden_state)), or take "
-                "the mean of trfnb.token_vectors(doc)."
-            )
-
-    return ModelOutput
-
-
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class TransformerData(_Output):
     """The transformer's output for one doc.
 
@@ -130,11 +140,7 @@ class TransformerData(_Output):
         computed_for: The tokens that this was computed for (see `flow.tokens`), where known.
     """
 
-    wordpieces: Wordpieces
-    rows: dict[int, Floats2d]
     row_align: Ragged
-    n_layers: int
-    attentions: list[Floats3d] | None = None
     readers: int | None = None
     source: str = ""
     others: "dict[str, TransformerData]" = field(default_factory=dict)
@@ -155,14 +161,11 @@ class TransformerData(_Output):
 
     def without(self, dropped: "TransformerData") -> "TransformerData | None":
         """Return what a doc keeps once one component's output is dropped."""
-        if self is not dropped:
-            self.others = {name: one for name, one in self.others.items() if one is not dropped}
-            return self
-        if not self.others:
+        kept = [one for one in (*self.others.values(), self) if one is not dropped]
+        if not kept:
             return None
-        *earlier, (_, last) = self.others.items()
-        last.others = dict(earlier)
-        return last
+        kept[-1].others = {one.source: one for one in kept[:-1]}
+        return kept[-1]
 
     @property
     def align(self) -> Ragged:
@@ -172,26 +175,29 @@ class TransformerData(_Output):
 
     def on_cpu(self) -> "TransformerData":
         """Return a copy in main memory that holds on to nothing else of its batch."""
-        copied = self._copied(self.rows, lambda array: np.array(to_numpy(array)))
-        copied.attentions = [to_numpy(one) for one in self.attentions] if self.attentions else None
-        return copied
+        attentions = self.attentions and [cast(Floats3d, to_numpy(one)) for one in self.attentions]
+        return self._copied(self.rows, attentions, lambda array: np.array(to_numpy(array)))
 
     def only_last(self) -> "TransformerData":
         """Return a copy of the last layer alone, which holds on to nothing else of its batch."""
-        return self._copied({self.n_layers: self.layer(-1)}, lambda array: array.copy())
+        return self._copied({self.n_layers: self.layer(-1)}, None, lambda array: array.copy())
 
-    def _copied(self, rows: dict[int, Floats2d], copy: Callable[[Any], Any]) -> "TransformerData":
-        return TransformerData(
-            self.wordpieces.copy(),
-            {layer: copy(one) for layer, one in rows.items()},
-            Ragged(copy(self.row_align.dataXd), copy(self.row_align.lengths)),
-            self.n_layers,
-            readers=self.readers,
-            computed_for=self.computed_for,
+    def _copied(
+        self,
+        rows: dict[int, Floats2d],
+        attentions: list[Floats3d] | None,
+        copy: Callable[[Any], Any],
+    ) -> "TransformerData":
+        return replace(
+            self,
+            wordpieces=self.wordpieces.copy(),
+            rows={layer: copy(one) for layer, one in rows.items()},
+            row_align=Ragged(copy(self.row_align.dataXd), copy(self.row_align.lengths)),
+            attentions=attentions,
         )
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class FullTransformerBatch(_Output):
     """The transformer's output for a batch of docs.
 
@@ -206,12 +212,8 @@ class FullTransformerBatch(_Output):
     """
 
     spans: list[list[Span]]
-    wordpieces: Wordpieces
-    rows: dict[int, Floats2d]
     align: Ragged
-    n_layers: int
-    n_tokens: list[int] = field(default_factory=list)
-    attentions: list[Floats3d] | None = None
+    n_tokens: list[int]
 
     @classmethod
     def of_vectors(cls, docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> Self:
@@ -222,22 +224,25 @@ class FullTransformerBatch(_Output):
             vectors: For each doc (tokens, width).
         """
         lengths = np.asarray([len(doc) for doc in docs], dtype="int64")
-        shapes = [getattr(one, "shape", None) for one in vectors]
-        widths = {shape[1] for shape in shapes if shape is not None and len(shape) == 2}
-        if [s[:1] if s else None for s in shapes] != [(n,) for n in lengths] or len(widths) > 1:
+        shapes = [np.shape(one) for one in vectors]
+        expected = [(n, *shape[1:2]) for n, shape in zip(lengths, shapes, strict=False)]
+        if len(shapes) != len(docs) or shapes != expected or len({s[1:] for s in shapes}) > 1:
             raise ValueError(
                 f"of_vectors expected for each doc an array (tokens, width), with tokens = "
                 f"{lengths.tolist()} and one width for all, got the shapes {shapes}."
             )
-        xp = get_array_module(vectors[0] if len(vectors) else lengths)
+        xp = get_array_module(vectors[0] if shapes else lengths)
         n = int(lengths.sum())
-        starts = [token.idx for doc in docs for token in doc]
-        ends = [token.idx + len(token) for doc in docs for token in doc]
-        offsets = np.asarray([starts, ends], dtype="int64").reshape(2, -1).T
-        pieces = Wordpieces(np.zeros(n, "int64"), offsets, lengths, np.zeros_like(lengths))
-        align = Ragged(xp.arange(n, dtype="int32"), xp.ones(n, dtype="int32"))
-        rows = {0: xp.concatenate(list(vectors)) if len(vectors) else xp.zeros((0, 0), "float32")}
-        return cls([[doc[:]] for doc in docs], pieces, rows, align, 0, lengths.tolist())
+        places = [(token.idx, token.idx + len(token)) for doc in docs for token in doc]
+        offsets = np.asarray(places, dtype="int64").reshape(-1, 2)
+        return cls(
+            spans=[[doc[:]] for doc in docs],
+            wordpieces=Wordpieces(np.zeros(n, "int64"), offsets, lengths, np.zeros_like(lengths)),
+            rows={0: xp.concatenate([*vectors]) if shapes else xp.zeros((0, 0), "float32")},
+            align=Ragged(xp.arange(n, dtype="int32"), xp.ones(n, dtype="int32")),
+            n_layers=0,
+            n_tokens=lengths.tolist(),
+        )
 
     @cached_property
     def doc_data(self) -> list[TransformerData]:
@@ -250,15 +255,14 @@ class FullTransformerBatch(_Output):
         for doc_spans, n_tokens in zip(self.spans, self.n_tokens, strict=True):
             until = span + len(doc_spans)
             first, last = piece_ends[span], piece_ends[until]
-            tokens = align.lengths[token : token + n_tokens]
             indices = align.dataXd[align_ends[token] : align_ends[token + n_tokens]]
             data.append(
                 TransformerData(
-                    pieces.part(span, until),
-                    {layer: rows[first:last] for layer, rows in self.rows.items()},
-                    Ragged(indices - first, tokens),
-                    self.n_layers,
-                    self.attentions[span:until] if self.attentions else None,
+                    wordpieces=pieces.part(span, until),
+                    rows={layer: rows[first:last] for layer, rows in self.rows.items()},
+                    row_align=Ragged(indices - first, align.lengths[token : token + n_tokens]),
+                    n_layers=self.n_layers,
+                    attentions=self.attentions and self.attentions[span:until],
                 )
             )
             span, token = until, token + n_tokens
@@ -269,44 +273,23 @@ class FullTransformerBatch(_Output):
 def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
     """Write a doc's output into `Doc.to_bytes`, e.g. on its way between processes."""
     if isinstance(obj, TransformerData):
-        data, pieces = obj.on_cpu(), obj.wordpieces
-        names = ("ids", "offsets", "lengths", "truncated")
-        return {
-            "__trfnb_transformer_data__": {
-                **{name: getattr(pieces, name) for name in names},
-                "strings": [text for one in pieces.strings for text in one],
-                "layers": sorted(data.rows),
-                "rows": [data.rows[layer] for layer in sorted(data.rows)],
-                "align": [data.row_align.dataXd, data.row_align.lengths],
-                "n_layers": data.n_layers,
-                "readers": data.readers,
-                "attentions": data.attentions,
-                "source": obj.source,
-                "others": obj.others,
-                "computed_for": obj.computed_for,
-            }
-        }
+        saved, pieces = dict(vars(obj.on_cpu())), obj.wordpieces
+        strings = [text for one in pieces.strings for text in one]
+        saved["wordpieces"] = {**vars(pieces), "write": strings}
+        saved["row_align"] = [saved["row_align"].dataXd, saved["row_align"].lengths]
+        return {_KEY: saved}
     return obj if chain is None else chain(obj)
 
 
 @srsly.msgpack_decoders("trfnb_transformer_data")
 def _decode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
-    if "__trfnb_transformer_data__" in obj:
-        saved = obj["__trfnb_transformer_data__"]
-        strings = list(saved["strings"])
+    if _KEY in obj:
         # Copies, because what msgpack returns cannot be written to, which Thinc's kernels want.
-        ids, offsets = np.array(saved["ids"]), np.array(saved["offsets"])
-        lengths, truncated = np.array(saved["lengths"]), np.array(saved["truncated"])
-        layers = zip(saved["layers"], saved["rows"], strict=True)
-        return TransformerData(
-            Wordpieces(ids, offsets, lengths, truncated, lambda ids: strings),
-            {layer: cast(Floats2d, np.array(rows)) for layer, rows in layers},
-            Ragged(*(cast(Any, np.array(one)) for one in saved["align"])),
-            saved["n_layers"],
-            saved.get("attentions"),
-            saved["readers"],
-            saved.get("source", ""),
-            saved.get("others", {}),
-            saved.get("computed_for"),
-        )
+        saved, pieces = dict(obj[_KEY]), dict(obj[_KEY]["wordpieces"])
+        strings = list(pieces.pop("write"))
+        arrays = {name: np.array(array) for name, array in pieces.items()}
+        saved["wordpieces"] = Wordpieces(**arrays, write=lambda ids: strings)
+        saved["rows"] = {layer: np.array(rows) for layer, rows in saved["rows"].items()}
+        saved["row_align"] = Ragged(*(cast(Any, np.array(one)) for one in saved["row_align"]))
+        return TransformerData(**saved)
     return obj if chain is None else chain(obj)

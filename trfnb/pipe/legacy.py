@@ -1,24 +1,43 @@
 """spacy-transformers' names and files, where spacy-transformers itself is not installed.
 
 Each model has the same tree of nodes as there, because Thinc loads saved weights node by node.
+`import_pipeline` rewrites a saved pipeline in trfnb's names.
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import spacy
+from spacy.language import Language
+from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
-from thinc.api import Model, chain
+from spacy.util import replace_model_node
+from thinc.api import Config, Model, chain
 from thinc.types import Floats2d, Ragged
 
+from ..files import atomic_folder
 from ..flow.encoder import EncoderShim
 from ..flow.listener import TransformerListener
 from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter
+from .architectures import registry
 from .data import FullTransformerBatch
-from .model import independent_copy, token_vector_model, transformer_model
-from .registries import registry
+from .model import (
+    TokenVectors,
+    independent_config,
+    independent_copy,
+    token_vector_model,
+    transformer_model,
+)
 
 PREFIX = "spacy-transformers"
+_SPANS, _SETTER = ("doc_spans.v1", "sent_spans.v1", "strided_spans.v1"), "null_annotation_setter.v1"
+# What a config names -> the same in trfnb. The guide's first edition names span getters without
+# the prefix.
+_NAMES = {name: f"trfnb.{name}" for name in _SPANS}
+_NAMES |= {f"{PREFIX}.{name}": f"trfnb.{name}" for name in (*_SPANS, _SETTER)}
+_NAMES["transformer"] = "trfnb_transformer"
 
 
 def transformer_v3(
@@ -42,8 +61,9 @@ def transformer_v3(
     shim = EncoderShim(name, tokenizer_config, transformer_config)
     runtime = Runtime("bf16" if mixed_precision else "fp32")
     model = transformer_model(shim, get_spans, runtime, keep_end=False)
-    model.attrs["replace_listener"] = _independent_copy
-    model.attrs["replace_listener_cfg"] = _independent_config
+    model.attrs.update(
+        {"replace_listener": _independent_copy, "replace_listener_cfg": _independent_config}
+    )
     return model
 
 
@@ -112,34 +132,39 @@ def independent_v2(
 def _placeholder(name: str, layers: Sequence[Model] = ()) -> Model[Any, Any]:
     """Make a node that hands on what it gets: its work is done by its neighbour."""
     # A pipeline whose listeners were replaced here has a width where this node stands.
-    dims: dict[str, int | None] = {"nO": None}
     return Model(
-        name, lambda model, X, is_train: (X, lambda dX: dX), dims=dims, layers=list(layers)
+        name,
+        lambda model, X, is_train: (X, lambda dX: dX),
+        dims={"nO": None},
+        layers=list(layers),
     )
 
 
 def _independent_copy(transformer: Model, listener: TransformerListener, component: Any) -> Model:
-    alone = independent_copy(transformer, listener, component)
-    if listener.layers:  # trfnb's own listener
-        return alone
-    # Only the listener is replaced: the node that holds the pooling stays where it is.
-    layers, factor = [transformer, _placeholder("split_trf_batch")], alone.attrs["factor"]
-    model = token_vector_model(transformer, listener.pooling, factor, layers=layers)
-    model.set_dim("nO", transformer.get_dim("nO"))
+    model = independent_copy(transformer, listener, component)
+    if not listener.layers:
+        # Only a listener of theirs is replaced: the node that holds the pooling stays where it is.
+        layers, factor = [transformer, _placeholder("split_trf_batch")], model.attrs["factor"]
+        model = token_vector_model(transformer, listener.pooling, factor, layers=layers)
+        model.set_dim("nO", transformer.get_dim("nO"))
     return model
 
 
 def _independent_config(
     transformer_config: dict[str, Any], listener_config: dict[str, Any]
 ) -> dict[str, Any]:
-    config = {key: value for key, value in transformer_config.items() if key != "@architectures"}
-    known = {"tokenizer_config": {}, "transformer_config": {}, "mixed_precision": False}
-    config = {**known, "grad_scaler_config": {}, **config}
-    config["@architectures"] = f"{PREFIX}.Tok2VecTransformer.v3"
-    for key in ("grad_factor", "pooling"):
-        if key in listener_config:
-            config[key] = listener_config[key]
-    return config
+    if str(listener_config.get("@architectures")).startswith("trfnb."):
+        return independent_config(renamed(transformer_config), listener_config)
+    return {
+        "tokenizer_config": {},
+        "transformer_config": {},
+        "mixed_precision": False,
+        "grad_scaler_config": {},
+        **transformer_config,
+        "@architectures": f"{PREFIX}.Tok2VecTransformer.v3",
+        "grad_factor": listener_config.get("grad_factor", 1.0),
+        "pooling": listener_config["pooling"],
+    }
 
 
 def register() -> None:
@@ -157,11 +182,90 @@ def register() -> None:
     }
     for name, function in architectures.items():
         registry.architectures.register(f"{PREFIX}.{name}", func=function)
-    for name in ("doc_spans.v1", "sent_spans.v1", "strided_spans.v1"):
-        function = registry.span_getters.get(f"trfnb.{name}")
-        # The guide's first edition names them without the prefix.
-        registry.span_getters.register(name, func=function)
-        registry.span_getters.register(f"{PREFIX}.{name}", func=function)
-    setter = "null_annotation_setter.v1"
-    function = registry.annotation_setters.get(f"trfnb.{setter}")
-    registry.annotation_setters.register(f"{PREFIX}.{setter}", func=function)
+    for name, ours in _NAMES.items():
+        for functions in (registry.span_getters, registry.annotation_setters):
+            if ours in functions:
+                functions.register(name, func=functions.get(ours))
+
+
+def import_pipeline(source: str | Path, target: str | Path) -> Language:
+    """Rewrite a pipeline that spacy-transformers saved; it predicts the same.
+
+    Args:
+        source: The pipeline's directory, or the name of an installed pipeline.
+        target: A directory that does not exist yet.
+
+    Returns:
+        The pipeline, loaded from `target`.
+
+    Raises:
+        OSError: there is no pipeline at `source`.
+        ValueError: `target` exists, or `source` names nothing of spacy-transformers.
+    """
+    if Path(target).exists():
+        raise ValueError(
+            f"import-pipeline expected a directory that does not exist yet, got {target}. Name "
+            "another or remove it."
+        )
+    nlp = spacy.load(source)
+    config = Config(nlp.config)
+    config["components"] = renamed(nlp.config["components"])
+    if config == nlp.config:
+        raise ValueError(
+            f"import-pipeline expected a pipeline with spacy-transformers' names in its config, "
+            f"but {str(source)!r} has none: it needs no import."
+        )
+    for _, component in nlp.components:
+        if isinstance(component, TrainablePipe) and isinstance(component.model, Model):
+            component.model = _own_layers(component.model)
+    needed = {"trfnb", *nlp.meta.get("requirements", [])}
+    nlp.meta["requirements"] = sorted(one for one in needed if not one.startswith(PREFIX))
+    with atomic_folder(target) as folder:
+        nlp.to_disk(folder)
+        config.to_disk(folder / "config.cfg")
+        spacy.load(folder)  # what cannot be opened gets no name
+    return spacy.load(target)
+
+
+def renamed(block: Any) -> Any:
+    """Write a block of a config, and those in it, in trfnb's names."""
+    if isinstance(block, list):
+        return [renamed(one) for one in block]
+    if not isinstance(block, dict):
+        return block
+    new = {key: renamed(value) for key, value in block.items()}
+    for key in {"@span_getters", "@annotation_setters", "factory"} & {*new}:
+        new[key] = _NAMES.get(new[key], new[key])
+    prefix, _, name = str(new.get("@architectures")).partition(".")
+    if prefix != PREFIX:
+        return new
+    kind = name.partition(".")[0]
+    if kind in ("TransformerModel", "Tok2VecTransformer"):
+        new.pop("grad_scaler_config", None)
+        new["precision"] = "bf16" if new.pop("mixed_precision", False) else "fp32"
+        new["keep_end"] = False
+    else:
+        kind = "TransformerListener"
+    return {**new, "@architectures": f"trfnb.{kind}.v1"}
+
+
+def _own_layers(model: Model) -> Model:
+    """Put trfnb's layers where the tree of nodes followed spacy-transformers'."""
+    for node in list(model.walk()):
+        # A node whose listener was replaced still has the reference, to something else.
+        old = node.get_ref("listener") if node.has_ref("listener") else node
+        if isinstance(node, TokenVectors) and node.layers[-1] is not node.pooling:
+            old = node
+            new: Model = token_vector_model(
+                node.transformer, node.pooling, node.attrs["factor"].now
+            )
+        elif isinstance(old, TransformerListener) and old is not node:
+            new = TransformerListener(old.upstream_name, old.attrs["factor"].now, old.pooling)
+        else:
+            continue
+        if old.has_dim("nO"):
+            new.set_dim("nO", old.get_dim("nO"))
+        if node is model:
+            return new
+        replace_model_node(model, node, new)
+    return model

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from spacy.tokens import Doc, Span
@@ -17,9 +18,6 @@ from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, WordpieceSpans, checked_spans
 from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
 from .data import FullTransformerBatch
-
-# Settings of a shared model that a task of its own has no use for.
-_ONLY_SHARED = ("layers", "attentions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +37,9 @@ def tokenise(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc])
     """Cut docs into spans and these into wordpieces: all that a model does before its encoder."""
     shim = _shim(model)
     limit = max_wordpieces(shim.tokenizer, shim.config)
-    get_spans = model.attrs["get_spans"]
+    get_spans: SpanGetter = model.attrs["get_spans"]
     if isinstance(get_spans, WordpieceSpans):
-        get_spans = get_spans.by(shim.tokenizer, limit)
+        get_spans = partial(get_spans, tokenizer=shim.tokenizer, limit=limit)
     spans = checked_spans(get_spans, docs)
     texts = [span.text for doc_spans in spans for span in doc_spans]
     return Tokenised(spans, encode(shim.tokenizer, texts, limit, model.attrs["keep_end"]))
@@ -71,13 +69,12 @@ def encode_docs(
     node = model.layers[0]
     asked = EncoderInput(read.wordpieces, node.attrs["layers"] if layers is None else layers)
     hidden, backprop = node(asked, is_train)
-    found = align(docs, read.spans, read.wordpieces)
-    indices, lengths = cast(Ints1d, found.dataXd), found.lengths
+    found, asarray = align(docs, read.spans, read.wordpieces), model.ops.asarray1i
     batch = FullTransformerBatch(
         spans=read.spans,
         wordpieces=read.wordpieces,
         rows=hidden.rows,
-        align=Ragged(model.ops.asarray1i(indices), model.ops.asarray1i(lengths)),
+        align=Ragged(asarray(cast(Ints1d, found.dataXd)), asarray(found.lengths)),
         n_layers=_shim(model).n_layers,
         n_tokens=[len(doc) for doc in docs],
         attentions=hidden.attentions,
@@ -210,7 +207,7 @@ def token_vector_model(
     pooling: Pooling,
     grad_factor: float | str | Iterable[float] | GradFactor = 1.0,
     layer: int = -1,
-    layers: Sequence[Model] | None = None,
+    layers: Sequence[Model] = (),
 ) -> Model[list[Doc], list[Floats2d]]:
     """Build a transformer that a single task keeps to itself: docs -> one array for each doc.
 
@@ -221,13 +218,11 @@ def token_vector_model(
         layer: The layer to read.
         layers: The sublayers, where the two are nested in others; the two alone by default.
     """
-    parts: Sequence[Model] = [transformer, pooling] if layers is None else layers
-    return TokenVectors(transformer, pooling, grad_factor, layer, parts)
+    return TokenVectors(transformer, pooling, grad_factor, layer, layers or [transformer, pooling])
 
 
 def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any = None) -> None:
-    transformer = cast(TokenVectors, model).transformer
-    transformer.initialize()
+    transformer = cast(TokenVectors, model).transformer.initialize()
     model.set_dim("nO", transformer.get_dim("nO"))
 
 
@@ -235,8 +230,7 @@ def _forward_vectors(
     model: Model[list[Doc], list[Floats2d]], docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Callable[[list[Floats2d]], list[Doc]]]:
     own = cast(TokenVectors, model)
-    layer, factor = model.attrs["layer"], model.attrs["factor"]
-    now = factor.now
+    layer, factor, now = model.attrs["layer"], model.attrs["factor"], model.attrs["factor"].now
     batch, backprop_rows = encode_docs(own.transformer, docs, is_train and now != 0, layers=[layer])
     vectors, backprop_pool = pool(own.pooling, batch.layer(layer), batch.align, is_train)
 
@@ -257,6 +251,11 @@ def independent_copy(
 ) -> Model[list[Doc], list[Floats2d]]:
     """Turn a copied shared model into one for a single task (for ``nlp.replace_listeners``).
 
+    Args:
+        transformer: The copy.
+        listener: What it takes the place of.
+        component: The task's component.
+
     Raises:
         ValueError: the listener learns a mix of layers.
     """
@@ -267,8 +266,12 @@ def independent_copy(
             "shared transformer has. Leave it with the transformer, or train it with a number."
         )
     # A schedule goes on where it is: copied with what is left of it.
-    factor = deepcopy(listener.attrs["factor"])
-    model = token_vector_model(transformer, listener.pooling, factor, listener.attrs["layer"])
+    model = token_vector_model(
+        transformer,
+        listener.pooling,
+        deepcopy(listener.attrs["factor"]),
+        listener.attrs["layer"],
+    )
     model.set_dim("nO", transformer.get_dim("nO"))
     return model
 
@@ -277,9 +280,7 @@ def independent_config(
     transformer_config: dict[str, Any], listener_config: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the config that fits `independent_copy`."""
-    config = {key: value for key, value in transformer_config.items() if key not in _ONLY_SHARED}
-    config["@architectures"] = "trfnb.Tok2VecTransformer.v1"
-    for key in ("grad_factor", "pooling", "layer"):
-        if key in listener_config:
-            config[key] = listener_config[key]
-    return config
+    only_shared, own = {"layers", "attentions"}, {"grad_factor", "pooling", "layer"}
+    config = {key: value for key, value in transformer_config.items() if key not in only_shared}
+    config |= {key: value for key, value in listener_config.items() if key in own}
+    return config | {"@architectures": "trfnb.Tok2VecTransformer.v1"}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spacy.tokens import Doc
 
 from trfnb.flow.wordpieces import Wordpieces
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 
 Groups = NDArray[np.int64]
 Hidden = NDArray[np.bool_]

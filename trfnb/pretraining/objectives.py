@@ -29,7 +29,7 @@ from trfnb.flow.spans import get_doc_spans
 from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.wordpieces import encode, max_wordpieces
 from trfnb.pipe.model import token_vector_model, transformer_model
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 from trfnb.pretraining.heads import (
     DISTANCES,
     Loss,

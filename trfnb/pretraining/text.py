@@ -26,7 +26,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.training.corpus import JsonlCorpus, PlainTextCorpus
 
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 
 logger = logging.getLogger("spacy")
 

@@ -26,7 +26,7 @@ from thinc.util import to_numpy
 
 from trfnb.files import atomic_folder, atomic_write
 from trfnb.flow.encoder import EncoderShim
-from trfnb.pipe.registries import registry
+from trfnb.pipe.architectures import registry
 from trfnb.pretraining.text import PretrainingError
 from trfnb.pretraining.tok2vec import encoder_shim, pretrained_layer
 

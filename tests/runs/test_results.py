@@ -47,7 +47,6 @@ def test_values_arrive_unchanged_both_ways(make_notebook) -> None:
         "(['X'], 'set', (4, 4), {2: 0.5}, b'x', 0.001, {3: (1,), '\\ud83d': None})"
     )
     assert first.metrics["losses"] == [3.0, 2.0, None]
-    assert first.latest["curve"] == 0.1
     assert "curve" not in first.metrics
 
     path = found.folder / "runs" / first.run / "notebook.ipynb"
@@ -91,9 +90,12 @@ def test_what_no_json_can_hold_is_refused() -> None:
         trfnb.record("", 1)
 
 
+RUN = {"run": "r", "identity": "r", "parameters": {}}
+
+
 def test_bounds_hold_the_mean_of_the_runs_that_are_done() -> None:
-    done = [Status("r", "r", {}, state=State.DONE, metrics={"f1": value}) for value in (0.1, 0.3)]
-    failed = Status("r", "r", {}, state=State.FAILED, metrics={"f1": 9.0})
+    done = [Status(**RUN, state=State.DONE, metrics={"f1": value}) for value in (0.1, 0.3)]
+    failed = Status(**RUN, state=State.FAILED, metrics={"f1": 9.0})
     runs = [*done, failed]
     assert out_of_bounds(runs, {"f1": [0.2, 0.2]}) == []
     assert out_of_bounds(runs, {"f1": [0.5, 1], "speed": [1, 2]}) == [

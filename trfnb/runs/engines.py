@@ -1,6 +1,6 @@
 """Where runs execute: processes here, tasks of a Ray cluster, or jobs of a Slurm cluster.
 
-Each engine starts :mod:`trfnb.runs.execute` for a job in a process that dies with its starter.
+Each engine starts :mod:`trfnb.runs.execute` for a run in a process that dies with its starter.
 How a run went is in its status, where it could still write one.
 """
 
@@ -9,56 +9,51 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from trfnb.runs import specification
-from trfnb.runs.execute import end, launch
-from trfnb.runs.ledger import Job, State
-from trfnb.runs.watchdog import kill, marked
+from trfnb.runs.execute import launch
+from trfnb.runs.ledger import Status
+from trfnb.runs.specification import EngineSettings, Sweep
+from trfnb.runs.watchdog import kill
 
 PATIENCE = 15.0
 """Seconds that a cancelled run on a cluster gets to save its notebook."""
 ARRAY = 10_000
 """Runs that are handed to Slurm at once: waiting in its queue costs nothing."""
 _SLURM_LOST = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REQUEUED"}
-_SLURM_STATES = {"TIMEOUT": State.TIMED_OUT, "OUT_OF_MEMORY": State.OUT_OF_MEMORY}
 
 
-@dataclass(frozen=True)
-class Ended:
-    """That a job is over.
+class Ended(NamedTuple):
+    """That a run's process is over.
 
     Attributes:
-        cause: in words, for a job that could not say it in its status.
-        state: the state of such a job.
+        cause: in words, for a run that could not say it in its status.
         lost: the worker or machine under it is gone; the run may be started elsewhere.
     """
 
     cause: str = "its process ended without a word; see log.txt"
-    state: State = State.KILLED
     lost: bool = False
 
 
-def make_engine(sweep: specification.Sweep) -> "Engine":
+def make_engine(sweep: Sweep) -> "Engine":
     """Return the engine that a sweep names.
 
     Raises:
         ValueError: what brings the engine is missing here.
     """
-    options, settings = sweep.engine, (sweep.jobs, sweep.threads, sweep.gpus)
+    settings = sweep.engine
     try:
-        if isinstance(options, specification.Ray):
-            return RayEngine(*settings, options)
-        if isinstance(options, specification.Slurm):
-            return SlurmEngine(*settings, options)
+        if settings.name == "ray":
+            return RayEngine(sweep.jobs, sweep.threads, settings)
+        if settings.name == "slurm":
+            return SlurmEngine(sweep.jobs, sweep.threads, settings)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"Engine {options.name!r} needs {error.name}: run "
-            f"`pip install 'trfnb[{options.name}]'`."
+            f"Engine {settings.name!r} needs {error.name}: run "
+            f"`pip install 'trfnb[{settings.name}]'`."
         ) from None
-    return LocalEngine(*settings)
+    return LocalEngine(sweep.jobs, sweep.threads)
 
 
 def cores() -> int:
@@ -74,73 +69,45 @@ class LocalEngine:
     """Parallel processes on this machine.
 
     Args:
-        jobs: runs at once; one per GPU, or one, when not given.
+        jobs: runs at once, 1 when not given.
         threads: of each run; the cores divided by the jobs when not given.
-        gpus: 0 hides GPUs from runs; else each run gets one of its own.
     """
 
-    def __init__(
-        self, jobs: int | None = None, threads: int | None = None, gpus: int | None = None
-    ):
-        devices = visible_gpus() if gpus != 0 else []
-        if gpus and not devices:
-            raise ValueError(
-                "Engine 'local': expected a GPU for each run; this machine shows none."
-            )
-        self.slots = min(jobs or len(devices) or 1, len(devices) or ARRAY)
+    def __init__(self, jobs: int | None = None, threads: int | None = None):
+        self.slots = jobs or 1
         self.threads = threads or max(1, cores() // self.slots)
-        # without a GPU to share, "" hides them and None leaves things as they are
-        self._free: list[str | None] = [*devices] or [("" if gpus == 0 else None)] * self.slots
-        self._running: dict[str, tuple[subprocess.Popen[bytes], Job, str | None]] = {}
+        self._running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
 
-    def start(self, job: Job) -> None:
-        """Start a job's process."""
-        gpu = self._free.pop(0)
-        variables = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-        process = launch(replace(job, threads=self.threads), **variables)
-        self._running[job.name] = process, job, gpu
+    def start(self, folder: Path, status: Status) -> None:
+        """Start a run's process."""
+        self._running[status.run] = launch(folder, status), folder
 
     def ended(self) -> dict[str, Ended]:
-        """Return the jobs whose process has ended."""
-        over = [
-            name for name, (process, _, _) in self._running.items() if process.poll() is not None
-        ]
+        """Return the runs whose process has ended."""
+        over = [name for name, (process, _) in self._running.items() if process.poll() is not None]
         for name in over:
-            process, job, gpu = self._running.pop(name)
-            if process.stdin:
-                process.stdin.close()
+            process, folder = self._running.pop(name)
             if process.returncode < 0:  # it could not clean up after itself
-                kill(marked(job.folder))
-            self._free.append(gpu)
+                _end(process, folder)
         return {name: Ended() for name in over}
 
     def cancel(self, name: str, *, now: bool) -> None:
-        """Ask a job's process to stop, or kill it and all it started."""
-        process, job, _ = self._running[name]
+        """Ask a run's process to stop, or kill it and all it started."""
+        process, folder = self._running[name]
         if now:
-            end(process, job.folder)
+            _end(process, folder)
         else:
             process.terminate()
 
     def close(self) -> None:
         """Kill what still runs."""
-        for process, job, _ in self._running.values():
-            end(process, job.folder)
+        for name in self._running:
+            self.cancel(name, now=True)
 
 
-def visible_gpus() -> list[str]:
-    """Return the ids of the GPUs that runs may be given."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None and shutil.which("nvidia-smi"):
-        query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        done = subprocess.run(query, capture_output=True, text=True, check=False)
-        visible = ",".join(done.stdout.split())
-    return [part.strip() for part in (visible or "").split(",") if part.strip() not in {"", "-1"}]
-
-
-def start_and_wait(job: Job) -> None:
+def start_and_wait(folder: Path, status: Status) -> None:
     """Be the starter of a run on a cluster's machine: the run dies with it, and with a cancel."""
-    process = launch(job)
+    process = launch(folder, status)
     try:
         while process.poll() is None:
             time.sleep(0.1)
@@ -150,7 +117,13 @@ def start_and_wait(job: Job) -> None:
             process.wait(PATIENCE)
         raise
     finally:
-        end(process, job.folder)
+        _end(process, folder)
+
+
+def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    process.kill()
+    kill(folder)
+    process.wait()
 
 
 class RayEngine:
@@ -160,15 +133,12 @@ class RayEngine:
     knows whether it had ended before.
 
     Args:
-        jobs: runs at once; as many as the cluster's resources hold when not given.
+        jobs: runs at once; as many as the cluster's cores hold when not given.
         threads: cores of each run, 1 when not given.
-        gpus: GPUs of each run; 1 where the cluster has any when not given.
-        options: ``address`` of the cluster; one is started here when there is none.
+        settings: ``address`` of the cluster; one is started here when there is none.
     """
 
-    def __init__(
-        self, jobs: int | None, threads: int | None, gpus: int | None, options: specification.Ray
-    ):
+    def __init__(self, jobs: int | None, threads: int | None, settings: EngineSettings):
         import ray
 
         self._ray, self._started = ray, not ray.is_initialized()
@@ -176,38 +146,32 @@ class RayEngine:
             # a dying worker must leave the executor alive, which ends all that the run started
             os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "false")
             try:
-                ray.init(address=options.address, log_to_driver=False, include_dashboard=False)
+                ray.init(address=settings.address, log_to_driver=False, include_dashboard=False)
             except Exception as error:  # Ray raises the bare class where a node does not start
-                where = options.address or "a cluster of its own"
+                where = settings.address or "a cluster of its own"
                 raise ValueError(f"Engine 'ray': cannot reach or start {where}: {error}") from None
-        resources = ray.cluster_resources()
         self.threads = threads or 1
-        gpus = int(bool(resources.get("GPU"))) if gpus is None else gpus
-        most = int(resources.get("CPU", 1)) // self.threads
-        if gpus:
-            most = min(most, int(resources.get("GPU", 0)) // gpus)
-        self.slots = jobs or max(1, most)
-        self._task = ray.remote(start_and_wait)
-        self._options = {"num_cpus": self.threads, "num_gpus": gpus, "max_retries": 0}
+        resources = ray.cluster_resources()
+        self.slots = jobs or max(1, int(resources.get("CPU", 1)) // self.threads)
+        gpus = int(bool(resources.get("GPU")))
+        self._task = ray.remote(start_and_wait).options(
+            num_cpus=self.threads, num_gpus=gpus, max_retries=0
+        )
         self._running: dict[str, Any] = {}
 
-    def start(self, job: Job) -> None:
-        """Submit a job as a task."""
-        task = self._task.options(name=job.name, **self._options)
-        self._running[job.name] = task.remote(replace(job, threads=self.threads))
+    def start(self, folder: Path, status: Status) -> None:
+        """Submit a run as a task."""
+        self._running[status.run] = self._task.remote(folder, status)
 
     def ended(self) -> dict[str, Ended]:
-        """Return the jobs whose task is over, and those whose worker or node is gone."""
-        if not self._running:
-            return {}
-        errors = self._ray.exceptions
-        ready, _ = self._ray.wait(
-            [*self._running.values()], num_returns=len(self._running), timeout=0
-        )
-        over: dict[str, Ended] = {}
-        for name in [name for name, task in self._running.items() if task in ready]:
+        """Return the runs whose task is over, and those whose worker or node is gone."""
+        errors, over = self._ray.exceptions, {}
+        for name, task in list(self._running.items()):
+            if not self._ray.wait([task], timeout=0)[0]:
+                continue
+            del self._running[name]
             try:
-                self._ray.get(self._running.pop(name))
+                self._ray.get(task)
                 over[name] = Ended()
             except errors.TaskCancelledError:
                 over[name] = Ended("interrupted before it had saved its status")
@@ -236,16 +200,13 @@ class SlurmEngine:
     Args:
         jobs: runs at once (``slurm_array_parallelism``); all when not given.
         threads: cores of each run, 1 when not given.
-        gpus: GPUs of each run, none when not given.
-        options: submitit's cluster, Slurm's time limit, and further parameters.
+        settings: submitit's cluster, Slurm's time limit, and further parameters.
     """
 
-    def __init__(
-        self, jobs: int | None, threads: int | None, gpus: int | None, options: specification.Slurm
-    ):
+    def __init__(self, jobs: int | None, threads: int | None, settings: EngineSettings):
         import submitit
 
-        here = options.cluster == "local"
+        here = settings.cluster == "local"
         if not here and not shutil.which("srun"):
             raise ValueError(
                 "Engine 'slurm': expected `srun` on this machine, found none. Call trfnb on a "
@@ -253,53 +214,48 @@ class SlurmEngine:
             )
         self.threads = threads or 1
         self.slots = (jobs or max(1, cores() // self.threads)) if here else ARRAY
-        self._submitit, self._options = submitit, options
+        self._submitit, self._cluster = submitit, settings.cluster
         self._parameters = {
             "name": "trfnb",
-            "timeout_min": options.minutes,
+            "timeout_min": settings.minutes,
             "cpus_per_task": self.threads,
-            "gpus_per_node": gpus or 0,
             **({"slurm_array_parallelism": jobs} if jobs else {}),
-            **options.parameters,
+            **settings.parameters,
         }
-        self._executor: Any = None
-        self._waiting: list[Job] = []
+        self._waiting: dict[str, tuple[Path, Status]] = {}
         self._running: dict[str, Any] = {}
 
-    def start(self, job: Job) -> None:
-        """Take a job for the next array."""
-        self._waiting.append(replace(job, threads=self.threads))
+    def start(self, folder: Path, status: Status) -> None:
+        """Take a run for the next array."""
+        self._waiting[status.run] = folder, status
 
     def ended(self) -> dict[str, Ended]:
-        """Submit what has been taken, as one array, and return the jobs that are over."""
+        """Submit what has been taken, as one array, and return the runs that are over."""
         if self._waiting:
-            folder = Path(self._waiting[0].folder).parents[1] / "slurm"
-            if self._executor is None:
-                self._executor = self._submitit.AutoExecutor(folder, cluster=self._options.cluster)
-                self._executor.update_parameters(**self._parameters)
-            jobs = self._executor.map_array(start_and_wait, self._waiting)
-            self._running |= {w.name: job for w, job in zip(self._waiting, jobs, strict=True)}
+            folders, statuses = zip(*self._waiting.values(), strict=True)
+            logs = folders[0].parents[1] / "slurm"
+            executor = self._submitit.AutoExecutor(logs, cluster=self._cluster)
+            executor.update_parameters(**self._parameters)
+            jobs = executor.map_array(start_and_wait, folders, statuses)
+            self._running |= zip(self._waiting, jobs, strict=True)
             self._waiting.clear()
         over: dict[str, Ended] = {}
         for name in [name for name, job in self._running.items() if job.done()]:
             job = self._running.pop(name)
             state = str(job.state).split()[0].removesuffix("+")
             cause = f"its Slurm job {job.job_id} ended as {state}; see {job.paths.stderr}"
-            ended_as = _SLURM_STATES.get(state, State.KILLED)
-            over[name] = Ended(cause, ended_as, lost=state in _SLURM_LOST)
+            over[name] = Ended(cause, lost=state in _SLURM_LOST)
         return over
 
     def cancel(self, name: str, *, now: bool) -> None:
         """Cancel a job; Slurm first asks (SIGTERM), then kills."""
-        self._waiting = [job for job in self._waiting if job.name != name]
-        if name in self._running:
-            self._running[name].cancel()
+        self._running[name].cancel()
 
     def close(self) -> None:
         """Cancel what still runs."""
-        for name in [*self._running]:
+        for name in self._running:
             self.cancel(name, now=True)
 
 
 Engine: TypeAlias = LocalEngine | RayEngine | SlurmEngine
-"""``start`` a job, ask which have ``ended``, ``cancel`` one, ``close`` all; ``slots`` at once."""
+"""``start`` a run, ask which have ``ended``, ``cancel`` one, ``close`` all; ``slots`` at once."""

@@ -1,4 +1,4 @@
-"""Executes one run in a process of its own: ``python -m trfnb.runs.execute JOB.json``.
+"""Executes one run in a process of its own: ``python -m trfnb.runs.execute FOLDER TOKEN``.
 
 Standard input is the lifeline: when it closes, whoever started the run is gone, and the run
 ends too. The run's status says how it ended; the exit code is 0 whenever it could say so.
@@ -15,125 +15,92 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import LOG, NOTEBOOK, Job, State, read_status, write_json
+from trfnb.runs.ledger import LOG, NOTEBOOK, State, Status, plain, read_status
 from trfnb.runs.results import recorded
-from trfnb.runs.watchdog import (
-    MARK,
-    Watchdog,
-    control,
-    descendants,
-    kill,
-    latest,
-    marked,
-    oom_kills,
-    remove_temporary,
-    temporary_folders,
-)
+from trfnb.runs.watchdog import MARK, Watchdog, die_with_parent, kill, remove_sockets, socket_folder
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
-_NO_MEMORY = re.compile(r"out of memory|can(not|'t) allocate memory", re.I)
-_FULL_DISK = re.compile(r"no space left on device|disk quota exceeded", re.I)
+_FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 
 
-def launch(job: Job, **variables: str) -> "subprocess.Popen[bytes]":
-    """Start a job's process; it ends when the pipe at its standard input closes."""
-    path = Path(job.folder) / "job.json"
-    write_json(path, vars(job))
-    with (path.parent / LOG).open("wb") as log:
+def launch(folder: Path, status: Status) -> "subprocess.Popen[bytes]":
+    """Start a waiting run's process; it ends when the pipe at its standard input closes."""
+    with (folder / LOG).open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "trfnb.runs.execute", str(path)],
+            [sys.executable, "-m", "trfnb.runs.execute", str(folder), status.token],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd=job.cwd,
-            env=os.environ | variables | {MARK: os.path.realpath(job.folder)},
+            cwd=status.cwd,
+            env=os.environ | {MARK: os.path.realpath(folder)},
         )
 
 
-def end(process: "subprocess.Popen[bytes]", folder: str) -> None:
-    """Kill a job's process and all that belongs to it."""
-    children = descendants(process.pid)
-    process.kill()
-    kill([*children, *marked(folder)])
-    process.wait()
-
-
-def execute(job: Job, lifeline: int | None = None) -> None:
-    """Run a job's notebook and write its status as it goes.
+def execute(folder: Path, token: str, lifeline: int | None = None) -> None:
+    """Run the notebook of a waiting run and write its status as it goes.
 
     Does nothing when another start of the same run has taken over.
 
     Args:
-        job: the run, waiting in its folder under the job's token.
+        folder: the run's.
+        token: the one that the run waits under.
         lifeline: file descriptor whose closing ends the run.
     """
-    folder = Path(job.folder)
     status = read_status(folder)
-    if status is None or status.token != job.token or status.state.final:
+    if status is None or status.token != token or status.state.final:
         return
-    temporary, sockets = temporary_folders(job.token)
-    for place in {temporary, sockets}:
-        place.mkdir(mode=0o700, exist_ok=True)
-    os.environ |= {f"{name}_NUM_THREADS": str(job.threads) for name in THREADS} | job.variables
-    os.environ |= {MARK: os.path.realpath(folder), "TMPDIR": str(temporary)}
-    control(36, 1)
-    (folder / "progress.jsonl").unlink(missing_ok=True)
+    sockets = socket_folder(token)
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    os.environ |= {f"{name}_NUM_THREADS": str(status.threads) for name in THREADS}
+    trial = json.dumps(status.search) if status.search else ""
+    os.environ |= {MARK: os.path.realpath(folder), "TRFNB_TRIAL": trial}
     status.state, status.started, status.host = State.RUNNING, time.time(), os.uname().nodename
-    here = {"host": status.host, "device": device(), "threads": job.threads}
-    status.environment = job.environment | here
-
-    def abandon(state: State, cause: str) -> None:
-        status.end(state, cause)
-        status.write(folder)
-        _clean(job)
-        os._exit(0)
-
-    watchdog = Watchdog(job, status, lifeline, abandon)
+    here = {"host": status.host, "device": device(), "threads": status.threads}
+    status.environment |= here
+    watchdog = Watchdog(folder, status, lifeline)
     watchdog.beat()
     watchdog.start()
     _obey_signals(watchdog)
-    killed_before = oom_kills()
     cells: list[Any] = []
     manager, error = None, None
     try:
-        manager = start_kernel(job.cwd, sockets)
+        manager = start_kernel(status.cwd, sockets)
         watchdog.kernel = manager.provisioner.process.pid  # type: ignore[union-attr]
-        error = run_cells(job, manager, watchdog, cells)
+        error = run_cells(folder, status, manager, cells)
     except Exception as raised:  # the notebook's own errors come back, these are the machinery's
         error = raised
     watchdog.finish()
     code = manager.provisioner.process.poll() if manager else None  # type: ignore[union-attr]
-    state, cause, told = outcome(error, watchdog.reason, code, oom_kills() > killed_before)
+    state, cause, traceback = outcome(error, watchdog.reason, code)
     with contextlib.suppress(Exception):
         if manager:
             _synchronous(manager.shutdown_kernel)()
-    _clean(job)
+    kill(folder)
+    remove_sockets(token)
     current = read_status(folder)
-    if current is None or current.token == job.token:
-        status.error, status.metrics = told, recorded(cells)
-        status.latest |= latest(job.folder)
+    if current is None or current.token == token:
+        status.traceback, status.metrics = traceback, recorded(cells)
         status.end(state, cause)
         status.write(folder)
 
 
 def run_cells(
-    job: Job, manager: "AsyncKernelManager", watchdog: Watchdog, cells: list[Any]
+    folder: Path, status: Status, manager: "AsyncKernelManager", cells: list[Any]
 ) -> BaseException | None:
     """Run the notebook by papermill on a kernel that is starting; save it after each cell.
 
     Args:
-        job: the run.
+        folder: the run's.
+        status: told which cell is under way.
         manager: of the kernel.
-        watchdog: told which cell is under way.
         cells: filled with the executed notebook's cells.
 
     Returns:
@@ -160,21 +127,21 @@ def run_cells(
         """Saves the notebook whole after each cell and says which one is under way."""
 
         def save(self, **_: Any) -> None:
-            with atomic_write(Path(job.folder) / NOTEBOOK) as stream:
+            with atomic_write(folder / NOTEBOOK) as stream:
                 stream.write(nbformat.writes(self.nb) + "\n")
             self.last_save_time = self.now()
 
         def cell_start(self, cell: Any, cell_index: int = 0, **_: Any) -> None:
-            watchdog.cell_started, watchdog.status.cell = time.time(), cell_index + 1
+            status.cell = cell_index + 1
             super().cell_start(cell, cell_index)
 
     papermill_translators.register("python", AsWritten)
-    python = {"kernel_name": "python3", "language": "python"}
-    notebook = load_notebook_node(job.notebook)
-    if job.given:
-        notebook = parameterize_notebook(notebook, job.given, **python)
+    notebook = load_notebook_node(status.source)
+    if status.given:
+        python = {"kernel_name": "python3", "language": "python"}
+        notebook = parameterize_notebook(notebook, status.given, **python)
     cells += notebook.cells
-    watchdog.status.cells = len(notebook.cells)
+    status.cells = len(cells)
     managed = Manager(notebook, progress_bar=False)
     managed.notebook_start()
     error: BaseException | None = None
@@ -185,8 +152,7 @@ def run_cells(
         error = raised
     managed.notebook_complete()
     if error:  # papermill says of every cell that never ran that it is complete
-        last = watchdog.status.cell - 1
-        for index, cell in enumerate(notebook.cells[last:]):
+        for index, cell in enumerate(cells[status.cell - 1 :]):
             cell.metadata.papermill["status"] = managed.PENDING if index else managed.FAILED
         notebook.metadata.papermill["exception"] = True
     else:
@@ -223,54 +189,38 @@ def start_kernel(cwd: str, folder: Path) -> "AsyncKernelManager":
 
 
 def outcome(
-    error: BaseException | None,
-    reason: tuple[State, str] | None,
-    code: int | None,
-    system_was_out_of_memory: bool,
-) -> tuple[State, str, dict[str, str]]:
-    """Return how a run ended: its state, the cause in words, and name, message, traceback.
+    error: BaseException | None, reason: tuple[State, str] | None, code: int | None
+) -> tuple[State, str, str]:
+    """Return how a run ended: its state, the cause in words, and the end of the traceback.
 
     Args:
         error: what ended the notebook; None when all cells ran.
         reason: why the watchdog ended it, if it did.
         code: the kernel's exit code as ``subprocess`` gives it; None when it lived on.
-        system_was_out_of_memory: whether the system killed for memory meanwhile.
     """
     if error is None:
-        return State.DONE, "", {}
-    name, message = (
-        getattr(error, "ename", type(error).__name__),
-        str(getattr(error, "evalue", error)),
-    )
-    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(getattr(error, "traceback", None) or ()))
+        return State.DONE, "", ""
+    name = getattr(error, "ename", type(error).__name__)
+    message = plain(str(getattr(error, "evalue", error)))
+    lines = plain("\n".join(getattr(error, "traceback", None) or ()))
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", lines)
     if name == "CellExecutionError" and not message:
         # an exception group: IPython prints it in place of raising it
         name, _, message = "; ".join(re.findall(r"^ *\| (\w+: .*)$", trace, re.M)).partition(": ")
-    told = {
-        "name": name,
-        "message": message[:2000],
-        "traceback": "\n".join(trace.splitlines()[-40:]),
-    }
-    cause = f"{name}: {message[:2000]}".rstrip(": ")
+    trace = "\n".join(trace.splitlines()[-40:])
     if reason is not None:
-        return *reason, told
+        return *reason, trace
     if name == "Pruned":
-        return State.PRUNED, message, {}
-    if name in {"MemoryError", "OutOfMemoryError"} or _NO_MEMORY.search(message):
-        return State.OUT_OF_MEMORY, cause, told
-    if name == "DeadKernelError" or (code is not None and name == "RuntimeError"):
-        if code is None or code >= 0:
-            return State.FAILED, f"the kernel exited by itself (code {code})", told
-        sent = signal.Signals(-code)
-        if sent is signal.SIGKILL and system_was_out_of_memory:
-            return State.OUT_OF_MEMORY, "the system ran out of memory and killed it", told
-        if sent in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
-            return State.KILLED, f"the kernel was killed from outside ({sent.name})", told
-        return State.FAILED, f"the kernel crashed ({sent.name})", told
-    return State.FAILED, f"disk full ({name})" if _FULL_DISK.search(message) else cause, told
+        return State.PRUNED, message, ""
+    if code is not None and name in {"DeadKernelError", "RuntimeError"}:
+        if code in _FROM_OUTSIDE:
+            name = signal.Signals(-code).name
+            return State.KILLED, f"the kernel was killed from outside ({name})", trace
+        crash = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"exited (code {code})"
+        return State.FAILED, f"the kernel {crash}", trace
+    return State.FAILED, f"{name}: {message[:2000]}".rstrip(": "), trace
 
 
-@cache
 def device() -> str:
     """Return the name of the visible GPU, else of the processor."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -280,9 +230,8 @@ def device() -> str:
             query += ["-i", visible] if visible else []
             return subprocess.check_output(query, text=True, timeout=20).splitlines()[0]
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        names = re.findall(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
+        return names[0] if names else platform.machine()
     return platform.processor() or platform.machine()
 
 
@@ -290,11 +239,6 @@ def _synchronous(function: Any) -> Any:
     from jupyter_core.utils import run_sync
 
     return run_sync(function)
-
-
-def _clean(job: Job) -> None:
-    kill([*descendants(os.getpid()), *marked(job.folder)])
-    remove_temporary(job.token)
 
 
 def _obey_signals(watchdog: Watchdog) -> None:
@@ -309,11 +253,9 @@ def _obey_signals(watchdog: Watchdog) -> None:
 
 def _be_kernel() -> None:
     parent = int(os.environ.get("JPY_PARENT_PID", os.getppid()))
-    control(1, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != parent:  # it died before the call above
         os.kill(os.getpid(), signal.SIGKILL)
-    with contextlib.suppress(OSError):  # memory runs out: let the system end this process first
-        Path("/proc/self/oom_score_adj").write_text("500")
     if sys.path[0] in {"", os.getcwd()}:
         # a file of the user's must not stand in for a library while ipykernel loads
         del sys.path[0]
@@ -326,6 +268,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "-f":
         _be_kernel()
     else:
-        execute(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))), lifeline=0)
+        execute(Path(sys.argv[1]), sys.argv[2], lifeline=0)
         sys.stdout.flush()
         os._exit(0)  # nothing is left to wait for; interpreters take a while to end

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,8 +39,8 @@ def record(name: str, value: Any, *, step: int | None = None, caption: str = "")
         name: the column of the results it becomes; for a mapping ``name.key`` each.
         value: anything JSON can hold, numbers of NumPy and torch included, or a figure with
             a ``savefig`` method. NaN and infinities become null.
-        step: marks an intermediate score: shown live, kept out of the results, and told to the
-            adaptive search, if the run belongs to one.
+        step: marks an intermediate score, which is kept out of the results and told to the
+            adaptive search that the run belongs to.
         caption: of a figure.
 
     Raises:
@@ -65,11 +64,6 @@ def record(name: str, value: Any, *, step: int | None = None, caption: str = "")
             f"record({name!r}): expected what JSON can hold or a figure, {error}; "
             "give numbers, text, lists or mappings of them."
         ) from None
-    folder = os.environ.get("TRFNB_RUN")
-    if folder and Path(folder).is_dir():
-        with (Path(folder) / "progress.jsonl").open("a", encoding="utf-8") as lines:
-            entry = {"name": name, "value": value, "step": step, "time": time.time()}
-            lines.write(json.dumps(entry) + "\n")
     if step is None:
         _display({MIME: {"name": name, "data": value, "encoder": "json", "version": 1}}, about)
         log.info("%s = %s", name, value)
@@ -91,25 +85,20 @@ def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def results(folder: Path | str, *, outdated: bool = False) -> "pandas.DataFrame":
+def results(folder: Path | str) -> "pandas.DataFrame":
     """Return a sweep's runs as a table, one row per run, also while it is under way.
 
     Mappings become one column per key (``scores.ner``), lists JSON text. A recorded value with a
-    parameter's name becomes ``recorded.NAME``; an environment's, ``environment.NAME``.
+    parameter's name becomes ``recorded.NAME``; an environment's, ``environment.NAME``. Runs of
+    an earlier notebook, library version or corpus are left out.
 
     Args:
         folder: the sweep's folder, such as ``papermill_runs/shared_vs_independent``.
-        outdated: also rows of earlier notebooks, library versions or data, told apart by the
-            column ``outdated``.
 
     Raises:
         FileNotFoundError: the folder holds no sweep.
     """
-    _, current, old = gather(folder)
-    if not outdated:
-        return table_of(current)
-    flags = [False] * len(current) + [True] * len(old)
-    return table_of([*current, *old]).assign(outdated=flags)
+    return table_of(gather(folder)[1])
 
 
 def table_of(statuses: Iterable[Status]) -> "pandas.DataFrame":

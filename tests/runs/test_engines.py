@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trfnb.runs.engines import LocalEngine, cores, make_engine
+from trfnb.runs.engines import cores, make_engine
+from trfnb.runs.execute import marked
 from trfnb.runs.ledger import Ledger, State
 from trfnb.runs.specification import Sweep
 from trfnb.runs.sweep import run_sweep
-from trfnb.runs.watchdog import marked
 
 REPORTS = """import os, trfnb
 trfnb.record("score", float(seed))
@@ -30,7 +30,7 @@ def test_an_engine_that_is_not_here_is_told(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match="expected `srun` on this machine, found none"):
         make_engine(Sweep("x.ipynb", engine="slurm"))
-    assert LocalEngine(jobs=2).threads == max(1, cores() // 2)
+    assert make_engine(Sweep("x.ipynb", jobs=2)).threads == max(1, cores() // 2)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r"run `pip install 'trfnb\[slurm\]'`"):
         make_engine(Sweep("x.ipynb", engine=SLURM_HERE))

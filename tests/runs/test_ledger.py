@@ -90,12 +90,13 @@ def test_only_a_dead_machines_runs_are_repaired(tiny: Path, tmp_path: Path) -> N
     ledger = Ledger(tmp_path / "sweep")
     (status,) = ledger.plan(expand(Sweep(tiny)), Identities(tiny, []), [])
     status = ledger.restart(status)
-    status.state, status.host, status.heartbeat = State.RUNNING, os.uname().nodename, time.time()
+    status.state, status.heartbeat = State.RUNNING, time.time()
+    status.environment = {"host": os.uname().nodename}
     status.write(ledger.home(status))
     (lost,) = ledger.repair()
     assert lost.state is State.KILLED
     assert "died" in lost.cause
-    status.host = "another-machine"
+    status.environment = {"host": "another-machine"}
     status.write(ledger.home(status))
     assert ledger.repair() == []  # its heartbeat is fresh
     status.heartbeat = time.time() - 3600

@@ -1,11 +1,9 @@
-"""A search tells its trials, prunes, resumes, and ends whatever its runs record."""
-
-import json
+"""A search tells its trials, resumes, and ends whatever its runs record."""
 
 import pytest
 
 from trfnb.runs.ledger import Identities, Ledger, State
-from trfnb.runs.search import Search, should_prune
+from trfnb.runs.search import Search
 from trfnb.runs.specification import Sweep
 from trfnb.runs.sweep import Outcome, run_sweep
 
@@ -37,28 +35,28 @@ def test_a_search_learns_resumes_and_runs_failed_trials_again(make_notebook) -> 
     assert all(ended[s.run] == s.ended for s in first.statuses if s.run not in failed)
 
 
-def test_a_trial_below_the_median_is_pruned(tiny, tmp_path, monkeypatch) -> None:
-    about = {"metric": "f1", "trials": 9, "space": SPACE, "pruner": "median"}
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_later_call_learns_from_the_folder(tiny, tmp_path, sampler: str) -> None:
+    about = {"metric": "f1", "trials": 9, "space": SPACE, "sampler": sampler}
     (tmp_path / "sweep").mkdir()
     ledger = Ledger(tmp_path / "sweep")
     made = Search(Sweep(tiny, search=about), ledger, Identities(tiny, []), smoke=False)
-    pruned = []
-    for score in (3.0, 4.0, 5.0, 6.0, 7.0, 1.0, 8.0):
+    proposed = []
+    for score in (3.0, 8.0, float("nan"), 1.0):
         status = made.next()
-        monkeypatch.setenv("TRFNB_TRIAL", json.dumps(made.variables(status)))
-        assert not should_prune("loss", 0.0, 0)
-        pruned.append(should_prune("f1", score, 0))
-        status.state = State.PRUNED if pruned[-1] else State.DONE
-        status.metrics = {"f1": score}
+        status.state, status.metrics = State.DONE, {} if score != score else {"f1": score}
         ledger.home(status).mkdir(parents=True)
         status.write(ledger.home(status))
         made.settle(status)
-    assert pruned == [False] * 5 + [True, False]  # the median needs five trials
+        proposed.append(status.parameters["rate"])
+    assert made.study.best_value == 8.0
     again = Search(Sweep(tiny, search=about), ledger, Identities(tiny, []), smoke=False)
     assert again.asked == made.asked
-    assert again.study.best_value == 8.0
-    other = about | {"space": {"rate": [5.0, 6.0]}}
-    assert not Search(Sweep(tiny, search=other), ledger, Identities(tiny, []), smoke=False).asked
+    assert again.study.best_params["rate"] == proposed[1]
+    assert again.next().parameters["rate"] not in proposed
+    for other in ({"rate": [5.0, 6.0]}, {"mode": ["a", "b"]}):
+        sweep = Sweep(tiny, search=about | {"space": other})
+        assert not Search(sweep, ledger, Identities(tiny, []), smoke=False).asked
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import trfnb
-from trfnb.runs.watchdog import marked
+from trfnb.runs.execute import marked
 
 NOTEBOOK = """import time, trfnb
 time.sleep(0.5)
@@ -87,14 +87,14 @@ def test_ten_killings_among_24_runs(make_notebook, tmp_path: Path) -> None:
     survive(make_notebook, tmp_path, runs=24, kills=10, seed=0)
 
 
-def test_ctrl_c_stops_cleanly_and_a_second_sweep_is_locked_out(make_notebook, tmp_path: Path) -> None:
+def test_ctrl_c_stops_cleanly_and_a_lock_keeps_others_out(make_notebook, tmp_path) -> None:
     make_notebook("import time, trfnb\ntrfnb.record('begun', 1)", "time.sleep(600 * (seed == 1))")
     file = tmp_path / "night.yml"
     file.write_text("notebook: tiny.ipynb\nseeds: 2\njobs: 2\n")
     folder = tmp_path / "papermill_runs" / "night"
     sweep = start(file)
     wait_for(lambda: any(s["state"] == "done" for s in statuses(folder).values()))
-    wait_for(lambda: any(s["cell"] == 4 for s in statuses(folder).values() if s["state"] == "running"))
+    wait_for(lambda: any(s["cell"] == 4 and not s["ended"] for s in statuses(folder).values()))
     second = start(file)
     refused = second.communicate(timeout=240)[0].decode()
     assert second.returncode == 2

@@ -48,20 +48,17 @@ class _Command(TyperCommand):
     """Reads ``-p NAME VALUE`` as ``--set NAME=VALUE``: typer has no option of two values."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        left, read = list(args), []
-        while left:
-            word = left.pop(0)
-            if word != "-p":
-                read.append(word)
-            elif len(left) < 2 or left[1] == "-p" or left[1].startswith("--"):
-                name = left[0] if left else "NAME"
+        words = list(args)
+        while "-p" in words:
+            at = words.index("-p")
+            name, *value = words[at + 1 : at + 3] or ["NAME"]
+            if not value or value[0] == "-p" or value[0].startswith("--"):
                 raise ValueError(
                     f"-p {name}: expected a value after the name, as in `-p {name} VALUE`. "
                     f"For a value that begins with two dashes write --set {name}=VALUE."
                 )
-            else:
-                read += ["--set", f"{left.pop(0)}={left.pop(0)}"]
-        return list(super().parse_args(ctx, read))
+            words[at : at + 3] = ["--set", f"{name}={value[0]}"]
+        return list(super().parse_args(ctx, words))
 
 
 def run(
@@ -117,17 +114,15 @@ def sweep(
 def status(folder: Folder) -> int:
     """Say where a sweep is, from any shell. The exit code is 0 when every run has its results."""
     about, current, _ = gather(folder)
-    counts = Counter(one.state.value for one in current)
-    counts["waiting"] += len(set(about["order"]) - {one.identity for one in current})
-    found = " · ".join(f"{number} {state}" for state, number in counts.items() if number)
+    states = [one.state.value for one in current]
+    states += ["waiting"] * len(set(about["order"]) - {one.identity for one in current})
+    found = " · ".join(f"{number} {state}" for state, number in Counter(states).items())
     typer.echo(f"{about['name']}: {found}")
-    shown = [one for one in current if one.state is State.RUNNING or one.state.bad]
-    for one in shown[:ROWS]:
-        told = one.cause.partition("\n")[0][:200] or f"cell {one.cell}/{one.cells}"
-        typer.echo(f"  {one.state}  {one.run}  {told}")
-    if len(shown) > ROWS:
-        typer.echo(f"  … and {len(shown) - ROWS} more")
-    return OK if all(one.state.final for one in current) and not counts["waiting"] else UNFINISHED
+    for one in current:
+        if one.state is State.RUNNING or one.state.bad:
+            told = one.cause.partition("\n")[0][:200] or f"cell {one.cell}/{one.cells}"
+            typer.echo(f"  {one.state}  {one.run}  {told}")
+    return OK if set(states) <= {State.DONE} else UNFINISHED
 
 
 def report(folder: Folder) -> int:
@@ -141,19 +136,21 @@ def report(folder: Folder) -> int:
 def _run(
     one: Sweep, *, out: Path | None, smoke: bool, report: bool, quiet: bool, check: bool = False
 ) -> int:
-    told: set[str] = set()
+    told: list[Status] = []
     with tqdm(unit="run", disable=True if quiet else None, leave=False) as bar:
 
         def show(settled: Sequence[Status], total: int) -> None:
+            if bar.total is None:  # those that ended in an earlier call
+                told.extend(settled)
+                bar.update(len(told))
             bar.total = total
-            for one in settled if not quiet else ():
-                if one.run not in told:
-                    told.add(one.run)
-                    cause = one.cause.partition("\n")[0][:200]
-                    bar.write(f"[{len(told)}/{total}] {one.state}  {one.run}  {cause}".rstrip())
-                    bar.update()
+            for ended in settled[len(told) :]:
+                told.append(ended)
+                bar.update()
+                cause = ended.cause.partition("\n")[0][:200]
+                say(f"[{len(told)}/{total}] {ended.state}  {ended.run}  {cause}".rstrip())
 
-        say = (lambda line: None) if quiet else typer.echo
+        say = (lambda line: None) if quiet else bar.write
         outcome = run_sweep(one, out=out, smoke=smoke, progress=show, say=say)
     ordered = sorted(outcome.statuses, key=lambda status: not status.state.bad)
     names = dict.fromkeys([*one.metrics, *(n for s in ordered for n in s.numbers)])
@@ -185,21 +182,21 @@ def _show_plan(one: Sweep, out: Path | None, smoke: bool) -> None:
 def _table(statuses: Iterable[Status], columns: Sequence[str]) -> str:
     table = table_of(statuses)
     shown = table[[name for name in dict.fromkeys(columns) if name in table]].fillna("")
-    options = {"index": False, "max_rows": ROWS, "max_colwidth": 40}
-    text = shown.to_string(**options, float_format="{:.4g}".format)
+    text = shown.to_string(
+        index=False, max_rows=ROWS, max_colwidth=40, float_format="{:.4g}".format
+    )
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _given(assignments: Iterable[str]) -> dict[str, str]:
-    """Return the parameters given by ``--set NAME=VALUE``."""
-    found: dict[str, str] = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
+    pairs = [assignment.partition("=") for assignment in assignments]
+    found = {name.strip(): value for name, _, value in pairs}
+    for name, equals, value in pairs:
         if not equals:
-            raise ValueError(f"--set: expected NAME=VALUE, got {assignment!r}.")
-        if name.strip() in found:
-            raise ValueError(f"`{name}`: given twice, as {found[name]!r} and {value!r}.")
-        found[name.strip()] = value
+            raise ValueError(f"--set: expected NAME=VALUE, got {name!r}.")
+        if found[name.strip()] != value:
+            both = f"{value!r} and {found[name.strip()]!r}"
+            raise ValueError(f"`{name}`: given twice, as {both}.")
     return found
 
 

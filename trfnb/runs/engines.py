@@ -10,17 +10,16 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from trfnb.runs.execute import launch
+from trfnb.runs.execute import kill, launch
 from trfnb.runs.ledger import Status
 from trfnb.runs.specification import EngineSettings, Sweep
-from trfnb.runs.watchdog import kill
 
+# Seconds that a cancelled run on a cluster gets to save its notebook.
 PATIENCE = 15.0
-"""Seconds that a cancelled run on a cluster gets to save its notebook."""
+# Runs that are handed to Slurm at once: waiting in its queue costs nothing.
 ARRAY = 10_000
-"""Runs that are handed to Slurm at once: waiting in its queue costs nothing."""
 _SLURM_LOST = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REQUEUED"}
 
 
@@ -36,24 +35,58 @@ class Ended(NamedTuple):
     lost: bool = False
 
 
-def make_engine(sweep: Sweep) -> "Engine":
+class Engine:
+    """Starts runs, and knows which of them are over.
+
+    Attributes:
+        slots: runs at once.
+        threads: of each run.
+        running: what stands for each run under way.
+    """
+
+    slots: int
+    threads: int
+
+    def __init__(self) -> None:
+        self.running: dict[str, Any] = {}
+
+    def start(self, folder: Path, status: Status) -> None:
+        """Start a waiting run."""
+        raise NotImplementedError
+
+    def ended(self) -> dict[str, Ended]:
+        """Return the runs that are over, once each."""
+        over = {name: self._look(one) for name, one in self.running.items()}
+        found = {name: how for name, how in over.items() if how is not None}
+        self.running = {name: one for name, one in self.running.items() if name not in found}
+        return found
+
+    def cancel(self, name: str, *, now: bool) -> None:
+        """Ask a run to stop, or kill it and all it started."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for name in self.running:
+            self.cancel(name, now=True)
+
+    def _look(self, one: Any) -> Ended | None:
+        raise NotImplementedError
+
+
+def make_engine(sweep: Sweep) -> Engine:
     """Return the engine that a sweep names.
 
     Raises:
         ValueError: what brings the engine is missing here.
     """
-    settings = sweep.engine
+    name = sweep.engine.name
+    kinds: dict[str, type[_Local | _Ray | _Slurm]] = {"local": _Local, "ray": _Ray, "slurm": _Slurm}
     try:
-        if settings.name == "ray":
-            return RayEngine(sweep.jobs, sweep.threads, settings)
-        if settings.name == "slurm":
-            return SlurmEngine(sweep.jobs, sweep.threads, settings)
+        return kinds[name](sweep.jobs, sweep.threads, sweep.engine)
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"Engine {settings.name!r} needs {error.name}: run "
-            f"`pip install 'trfnb[{settings.name}]'`."
-        ) from None
-    return LocalEngine(sweep.jobs, sweep.threads)
+        hint = f"run `pip install 'trfnb[{name}]'`"
+        raise ValueError(f"Engine {name!r} needs {error.name}: {hint}.") from None
 
 
 def cores() -> int:
@@ -63,46 +96,6 @@ def cores() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, min(usable or 1, int(quota) // int(period)))
     return usable or 1
-
-
-class LocalEngine:
-    """Parallel processes on this machine.
-
-    Args:
-        jobs: runs at once, 1 when not given.
-        threads: of each run; the cores divided by the jobs when not given.
-    """
-
-    def __init__(self, jobs: int | None = None, threads: int | None = None):
-        self.slots = jobs or 1
-        self.threads = threads or max(1, cores() // self.slots)
-        self._running: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
-
-    def start(self, folder: Path, status: Status) -> None:
-        """Start a run's process."""
-        self._running[status.run] = launch(folder, status), folder
-
-    def ended(self) -> dict[str, Ended]:
-        """Return the runs whose process has ended."""
-        over = [name for name, (process, _) in self._running.items() if process.poll() is not None]
-        for name in over:
-            process, folder = self._running.pop(name)
-            if process.returncode < 0:  # it could not clean up after itself
-                _end(process, folder)
-        return {name: Ended() for name in over}
-
-    def cancel(self, name: str, *, now: bool) -> None:
-        """Ask a run's process to stop, or kill it and all it started."""
-        process, folder = self._running[name]
-        if now:
-            _end(process, folder)
-        else:
-            process.terminate()
-
-    def close(self) -> None:
-        """Kill what still runs."""
-        for name in self._running:
-            self.cancel(name, now=True)
 
 
 def start_and_wait(folder: Path, status: Status) -> None:
@@ -126,21 +119,44 @@ def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
     process.wait()
 
 
-class RayEngine:
+class _Local(Engine):
+    """Parallel processes on this machine; one where jobs are not given."""
+
+    def __init__(self, jobs: int | None, threads: int | None, _: EngineSettings):
+        super().__init__()
+        self.slots = jobs or 1
+        self.threads = threads or max(1, cores() // self.slots)
+
+    def start(self, folder: Path, status: Status) -> None:
+        self.running[status.run] = launch(folder, status), folder
+
+    def cancel(self, name: str, *, now: bool) -> None:
+        process, folder = self.running[name]
+        if now:
+            _end(process, folder)
+        else:
+            process.terminate()
+
+    def _look(self, one: Any) -> Ended | None:
+        process, folder = one
+        if process.poll() is None:
+            return None
+        if process.returncode < 0:  # it could not clean up after itself
+            _end(process, folder)
+        return Ended()
+
+
+class _Ray(Engine):
     """One Ray task per run, on a cluster whose nodes share the sweep's folder (extra ``ray``).
 
     Ray's own retries are off: a run whose worker is lost is started again by the sweep, which
-    knows whether it had ended before.
-
-    Args:
-        jobs: runs at once; as many as the cluster's cores hold when not given.
-        threads: cores of each run, 1 when not given.
-        settings: ``address`` of the cluster; one is started here when there is none.
+    knows whether it had ended before. Without an address, a cluster is started here.
     """
 
     def __init__(self, jobs: int | None, threads: int | None, settings: EngineSettings):
         import ray
 
+        super().__init__()
         self._ray, self._started = ray, not ray.is_initialized()
         if self._started:
             # a dying worker must leave the executor alive, which ends all that the run started
@@ -153,59 +169,46 @@ class RayEngine:
         self.threads = threads or 1
         resources = ray.cluster_resources()
         self.slots = jobs or max(1, int(resources.get("CPU", 1)) // self.threads)
-        gpus = int(bool(resources.get("GPU")))
-        self._task = ray.remote(start_and_wait).options(
-            num_cpus=self.threads, num_gpus=gpus, max_retries=0
-        )
-        self._running: dict[str, Any] = {}
+        needs = {"num_cpus": self.threads, "num_gpus": int(bool(resources.get("GPU")))}
+        self._task = ray.remote(start_and_wait).options(**needs, max_retries=0)
 
     def start(self, folder: Path, status: Status) -> None:
-        """Submit a run as a task."""
-        self._running[status.run] = self._task.remote(folder, status)
-
-    def ended(self) -> dict[str, Ended]:
-        """Return the runs whose task is over, and those whose worker or node is gone."""
-        errors, over = self._ray.exceptions, {}
-        for name, task in list(self._running.items()):
-            if not self._ray.wait([task], timeout=0)[0]:
-                continue
-            del self._running[name]
-            try:
-                self._ray.get(task)
-                over[name] = Ended()
-            except errors.TaskCancelledError:
-                over[name] = Ended("interrupted before it had saved its status")
-            except errors.RayTaskError as error:
-                over[name] = Ended(f"its Ray task failed: {error.cause!r}")
-            except errors.RayError as error:
-                text = str(error).strip().splitlines()
-                over[name] = Ended(f"its Ray worker was lost ({text[0]})", lost=True)
-        return over
+        self.running[status.run] = self._task.remote(folder, status)
 
     def cancel(self, name: str, *, now: bool) -> None:
-        """Interrupt a task, or kill its worker."""
-        self._ray.cancel(self._running[name], force=now)
+        self._ray.cancel(self.running[name], force=now)
 
     def close(self) -> None:
-        """Kill what still runs, and stop Ray if it was started here."""
-        for name in self._running:
-            self.cancel(name, now=True)
+        super().close()
         if self._started:
             self._ray.shutdown()
 
+    def _look(self, one: Any) -> Ended | None:
+        errors = self._ray.exceptions
+        if not self._ray.wait([one], timeout=0)[0]:
+            return None
+        try:
+            self._ray.get(one)
+        except errors.TaskCancelledError:
+            return Ended("interrupted before it had saved its status")
+        except errors.RayTaskError as error:
+            return Ended(f"its Ray task failed: {error.cause!r}")
+        except errors.RayError as error:
+            text = str(error).strip().splitlines()
+            return Ended(f"its Ray worker was lost ({text[0]})", lost=True)
+        return Ended()
 
-class SlurmEngine:
+
+class _Slurm(Engine):
     """One task of a job array per run, through submitit (extra ``slurm``).
 
-    Args:
-        jobs: runs at once (``slurm_array_parallelism``); all when not given.
-        threads: cores of each run, 1 when not given.
-        settings: submitit's cluster, Slurm's time limit, and further parameters.
+    Jobs are Slurm's ``slurm_array_parallelism``; all at once when not given.
     """
 
     def __init__(self, jobs: int | None, threads: int | None, settings: EngineSettings):
         import submitit
 
+        super().__init__()
         here = settings.cluster == "local"
         if not here and not shutil.which("srun"):
             raise ValueError(
@@ -223,39 +226,27 @@ class SlurmEngine:
             **settings.parameters,
         }
         self._waiting: dict[str, tuple[Path, Status]] = {}
-        self._running: dict[str, Any] = {}
 
     def start(self, folder: Path, status: Status) -> None:
-        """Take a run for the next array."""
         self._waiting[status.run] = folder, status
 
     def ended(self) -> dict[str, Ended]:
-        """Submit what has been taken, as one array, and return the runs that are over."""
-        if self._waiting:
+        if self._waiting:  # as one array
             folders, statuses = zip(*self._waiting.values(), strict=True)
             logs = folders[0].parents[1] / "slurm"
             executor = self._submitit.AutoExecutor(logs, cluster=self._cluster)
             executor.update_parameters(**self._parameters)
             jobs = executor.map_array(start_and_wait, folders, statuses)
-            self._running |= zip(self._waiting, jobs, strict=True)
+            self.running |= zip(self._waiting, jobs, strict=True)
             self._waiting.clear()
-        over: dict[str, Ended] = {}
-        for name in [name for name, job in self._running.items() if job.done()]:
-            job = self._running.pop(name)
-            state = str(job.state).split()[0].removesuffix("+")
-            cause = f"its Slurm job {job.job_id} ended as {state}; see {job.paths.stderr}"
-            over[name] = Ended(cause, lost=state in _SLURM_LOST)
-        return over
+        return super().ended()
 
     def cancel(self, name: str, *, now: bool) -> None:
-        """Cancel a job; Slurm first asks (SIGTERM), then kills."""
-        self._running[name].cancel()
+        self.running[name].cancel()  # Slurm first asks (SIGTERM), then kills
 
-    def close(self) -> None:
-        """Cancel what still runs."""
-        for name in self._running:
-            self.cancel(name, now=True)
-
-
-Engine: TypeAlias = LocalEngine | RayEngine | SlurmEngine
-"""``start`` a run, ask which have ``ended``, ``cancel`` one, ``close`` all; ``slots`` at once."""
+    def _look(self, one: Any) -> Ended | None:
+        if not one.done():
+            return None
+        state = str(one.state).split()[0].removesuffix("+")
+        cause = f"its Slurm job {one.job_id} ended as {state}; see {one.paths.stderr}"
+        return Ended(cause, lost=state in _SLURM_LOST)

@@ -5,8 +5,9 @@ ends too. The run's status says how it ended; the exit code is 0 whenever it cou
 ``python -m trfnb.runs.execute -f FILE`` is the run's kernel.
 """
 
+import asyncio
 import contextlib
-import json
+import ctypes
 import os
 import platform
 import re
@@ -18,13 +19,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from trfnb.files import atomic_write
 from trfnb.runs.ledger import LOG, NOTEBOOK, State, Status, plain, read_status
 from trfnb.runs.results import recorded
-from trfnb.runs.watchdog import MARK, Watchdog, die_with_parent, kill, remove_sockets, socket_folder
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
+
+# Environment variable with the run's folder, inherited by all its processes.
+MARK = "TRFNB_RUN"
+TICK = 0.1
+HEARTBEAT = 2.0
 
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
 _FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
@@ -55,34 +62,17 @@ def execute(folder: Path, token: str, lifeline: int | None = None) -> None:
         lifeline: file descriptor whose closing ends the run.
     """
     status = read_status(folder)
-    if status is None or status.token != token or status.state.final:
+    if status is None or status.token != token or status.state is State.DONE:
         return
     sockets = socket_folder(token)
     sockets.mkdir(mode=0o700, exist_ok=True)
     os.environ |= {f"{name}_NUM_THREADS": str(status.threads) for name in THREADS}
-    trial = json.dumps(status.search) if status.search else ""
-    os.environ |= {MARK: os.path.realpath(folder), "TRFNB_TRIAL": trial}
-    status.state, status.started, status.host = State.RUNNING, time.time(), os.uname().nodename
-    here = {"host": status.host, "device": device(), "threads": status.threads}
+    os.environ[MARK] = os.path.realpath(folder)
+    status.state, status.started = State.RUNNING, time.time()
+    here = {"host": os.uname().nodename, "device": device(), "threads": status.threads}
     status.environment |= here
-    watchdog = Watchdog(folder, status, lifeline)
-    watchdog.beat()
-    watchdog.start()
-    _obey_signals(watchdog)
     cells: list[Any] = []
-    manager, error = None, None
-    try:
-        manager = start_kernel(status.cwd, sockets)
-        watchdog.kernel = manager.provisioner.process.pid  # type: ignore[union-attr]
-        error = run_cells(folder, status, manager, cells)
-    except Exception as raised:  # the notebook's own errors come back, these are the machinery's
-        error = raised
-    watchdog.finish()
-    code = manager.provisioner.process.poll() if manager else None  # type: ignore[union-attr]
-    state, cause, traceback = outcome(error, watchdog.reason, code)
-    with contextlib.suppress(Exception):
-        if manager:
-            _synchronous(manager.shutdown_kernel)()
+    state, cause, traceback = asyncio.run(watch(folder, status, lifeline, cells))
     kill(folder)
     remove_sockets(token)
     current = read_status(folder)
@@ -92,27 +82,72 @@ def execute(folder: Path, token: str, lifeline: int | None = None) -> None:
         status.write(folder)
 
 
-def run_cells(
+async def watch(
+    folder: Path, status: Status, lifeline: int | None, cells: list[Any]
+) -> tuple[State, str, str]:
+    """Run all cells until they end, the time is over, or whoever started the run stops it.
+
+    Args:
+        folder: the run's.
+        status: its record, written at every heartbeat.
+        lifeline: file descriptor whose closing ends the run.
+        cells: filled with the executed notebook's cells.
+
+    Returns:
+        What :func:`outcome` makes of it.
+    """
+    reasons: list[tuple[State, str]] = []
+    loop, manager = asyncio.get_running_loop(), make_kernel(socket_folder(status.token))
+    task = loop.create_task(run_cells(folder, status, manager, cells))
+
+    def stop(state: State, cause: str) -> None:
+        reasons.append((state, cause))
+        task.cancel()
+
+    def lose() -> None:
+        loop.remove_reader(lifeline)  # type: ignore[arg-type]
+        stop(State.KILLED, "the sweep that started it ended")
+
+    if lifeline is not None:
+        loop.add_reader(lifeline, lose)
+    # a starter such as a Ray worker may hand down a mask that blocks it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    loop.add_signal_handler(signal.SIGTERM, stop, State.KILLED, "interrupted (SIGTERM)")
+    if status.timeout:
+        cause = f"the run took longer than {status.timeout:g} s"
+        loop.call_later(status.timeout, stop, State.TIMED_OUT, cause)
+    while not task.done():
+        if time.time() - (status.heartbeat or 0) >= HEARTBEAT:
+            status.heartbeat = time.time()
+            with contextlib.suppress(OSError):  # a full disk may have room again at the end
+                status.write(folder)
+        await asyncio.wait([task], timeout=TICK)
+        process = getattr(manager.provisioner, "process", None)
+        used = memory_of(process.pid) if process else 0.0
+        status.peak_memory = round(max(used, status.peak_memory or 0), 1)
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    code = process.poll() if process else None
+    with contextlib.suppress(Exception):
+        await manager.shutdown_kernel(now=bool(reasons))
+    return outcome(error, reasons[0] if reasons else None, code)
+
+
+async def run_cells(
     folder: Path, status: Status, manager: "AsyncKernelManager", cells: list[Any]
-) -> BaseException | None:
-    """Run the notebook by papermill on a kernel that is starting; save it after each cell.
+) -> None:
+    """Start a kernel and run the notebook on it; save it after each cell.
 
     Args:
         folder: the run's.
         status: told which cell is under way.
         manager: of the kernel.
         cells: filled with the executed notebook's cells.
-
-    Returns:
-        What ended the notebook before its last cell, if anything did.
     """
+    await manager.start_kernel(cwd=status.cwd)
     # imported while the kernel starts: each takes half a second
     import nbformat
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NotebookExecutionManager
-    from papermill.execute import raise_for_execution_errors
+    from nbclient import NotebookClient
     from papermill.iorw import load_notebook_node
-    from papermill.log import logger
     from papermill.parameterize import parameterize_notebook
     from papermill.translators import PythonTranslator, papermill_translators
 
@@ -123,68 +158,44 @@ def run_cells(
         def translate(cls, val: str) -> str:
             return val
 
-    class Manager(NotebookExecutionManager):
-        """Saves the notebook whole after each cell and says which one is under way."""
+    def save(**_: Any) -> None:
+        with atomic_write(folder / NOTEBOOK) as stream:
+            stream.write(nbformat.writes(notebook) + "\n")
 
-        def save(self, **_: Any) -> None:
-            with atomic_write(folder / NOTEBOOK) as stream:
-                stream.write(nbformat.writes(self.nb) + "\n")
-            self.last_save_time = self.now()
-
-        def cell_start(self, cell: Any, cell_index: int = 0, **_: Any) -> None:
-            status.cell = cell_index + 1
-            super().cell_start(cell, cell_index)
+    def start(cell_index: int, **_: Any) -> None:
+        status.cell = cell_index + 1
 
     papermill_translators.register("python", AsWritten)
     notebook = load_notebook_node(status.source)
     if status.given:
         python = {"kernel_name": "python3", "language": "python"}
         notebook = parameterize_notebook(notebook, status.given, **python)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     cells += notebook.cells
     status.cells = len(cells)
-    managed = Manager(notebook, progress_bar=False)
-    managed.notebook_start()
-    error: BaseException | None = None
+    hooks = {"on_cell_start": start, "on_cell_executed": save}
+    client = NotebookClient(notebook, km=manager, timeout=None, startup_timeout=120, **hooks)
     try:
-        limits = {"timeout": None, "startup_timeout": 120}
-        PapermillNotebookClient(managed, km=manager, log=logger, **limits).execute()
-    except Exception as raised:
-        error = raised
-    managed.notebook_complete()
-    if error:  # papermill says of every cell that never ran that it is complete
-        for index, cell in enumerate(cells[status.cell - 1 :]):
-            cell.metadata.papermill["status"] = managed.PENDING if index else managed.FAILED
-        notebook.metadata.papermill["exception"] = True
-    else:
-        try:
-            raise_for_execution_errors(notebook, None)
-        except Exception as raised:
-            error = raised
-            if not raised.traceback:  # type: ignore[attr-defined]
-                outputs = cells[raised.cell_index].outputs  # type: ignore[attr-defined]
-                raised.traceback = [one.get("text", "") for one in outputs]  # type: ignore[attr-defined]
-    managed.save()
-    return error
+        await client.async_execute()
+    finally:
+        save()
 
 
-def start_kernel(cwd: str, folder: Path) -> "AsyncKernelManager":
-    """Start a kernel in ``cwd`` and return its manager as soon as the process runs.
+def make_kernel(folder: Path) -> "AsyncKernelManager":
+    """Return the manager of a kernel that is not started yet.
 
     A kernelspec named ``python3`` may lead to any interpreter; this one never does. Messages go
     through sockets in ``folder``: no port is taken, and nobody else can listen.
     """
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
-    class ThisInterpreter(AsyncKernelManager):
-        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-            command = [sys.executable, "-m", "trfnb.runs.execute", "-f", self.connection_file]
-            return [*command, "--HistoryManager.hist_file=:memory:"]
-
-    manager = ThisInterpreter(
-        kernel_name="python3", transport="ipc", connection_file=str(folder / "kernel.json")
-    )
-    manager.shutdown_wait_time = 2.0
-    _synchronous(manager.start_kernel)(cwd=cwd)
+    command = [sys.executable, "-m", "trfnb.runs.execute", "-f", "{connection_file}"]
+    command += ["--HistoryManager.hist_file=:memory:"]
+    manager = AsyncKernelManager(transport="ipc", connection_file=str(folder / "kernel.json"))
+    manager._kernel_spec = KernelSpec(argv=command, language="python", display_name="trfnb")
     return manager
 
 
@@ -202,16 +213,10 @@ def outcome(
         return State.DONE, "", ""
     name = getattr(error, "ename", type(error).__name__)
     message = plain(str(getattr(error, "evalue", error)))
-    lines = plain("\n".join(getattr(error, "traceback", None) or ()))
-    trace = re.sub(r"\x1b\[[0-9;]*m", "", lines)
-    if name == "CellExecutionError" and not message:
-        # an exception group: IPython prints it in place of raising it
-        name, _, message = "; ".join(re.findall(r"^ *\| (\w+: .*)$", trace, re.M)).partition(": ")
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", plain(str(getattr(error, "traceback", ""))))
     trace = "\n".join(trace.splitlines()[-40:])
     if reason is not None:
         return *reason, trace
-    if name == "Pruned":
-        return State.PRUNED, message, ""
     if code is not None and name in {"DeadKernelError", "RuntimeError"}:
         if code in _FROM_OUTSIDE:
             name = signal.Signals(-code).name
@@ -219,6 +224,51 @@ def outcome(
         crash = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"exited (code {code})"
         return State.FAILED, f"the kernel {crash}", trace
     return State.FAILED, f"{name}: {message[:2000]}".rstrip(": "), trace
+
+
+def marked(folder: Path | str) -> list[psutil.Process]:
+    """Return the living processes whose run lies in this folder or is it, save our own."""
+    root = os.path.realpath(folder)
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            run = process.environ().get(MARK, "")
+            living = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+            if living and process.pid != os.getpid() and f"{run}/".startswith(f"{root}/"):
+                found.append(process)
+    return found
+
+
+def kill(folder: Path | str) -> None:
+    """SIGKILL all processes of the runs in a folder, and those they start meanwhile."""
+    for _ in range(20):
+        left = marked(folder)
+        if not left:
+            return
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=1.0)
+
+
+def socket_folder(token: str) -> Path:
+    """Return where a run's sockets lie: a path that is short, whatever TMPDIR is."""
+    return Path("/tmp") / f"trfnb-{token}"
+
+
+def remove_sockets(token: str) -> None:
+    """Remove a run's sockets."""
+    shutil.rmtree(socket_folder(token), ignore_errors=True)
+
+
+def memory_of(pid: int) -> float:
+    """Return the megabytes (10⁶) that a process and its children hold in memory."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            total += one.memory_info().rss
+    return total / 1e6
 
 
 def device() -> str:
@@ -235,25 +285,10 @@ def device() -> str:
     return platform.processor() or platform.machine()
 
 
-def _synchronous(function: Any) -> Any:
-    from jupyter_core.utils import run_sync
-
-    return run_sync(function)
-
-
-def _obey_signals(watchdog: Watchdog) -> None:
-    def interrupt(number: int, _: Any) -> None:
-        watchdog.trip(State.KILLED, f"interrupted ({signal.Signals(number).name})")
-
-    # a starter such as a Ray worker may hand down a mask that blocks them
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to pass on
-
-
 def _be_kernel() -> None:
     parent = int(os.environ.get("JPY_PARENT_PID", os.getppid()))
-    die_with_parent()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it died before the call above
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.path[0] in {"", os.getcwd()}:

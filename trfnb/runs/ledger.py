@@ -28,25 +28,19 @@ from trfnb.runs.notebook import notebook_digest, source_of
 RUNS = "runs"
 NOTEBOOK = "notebook.ipynb"
 LOG = "log.txt"
+# Seconds without a heartbeat after which a run on another machine counts as lost.
 STALE = 30.0
-"""Seconds without a heartbeat after which a run on another machine counts as lost."""
 
 
 class State(StrEnum):
-    """Where a run is in its life. PRUNED: ended early by a search. KILLED: from outside."""
+    """Where a run is in its life. KILLED: from outside."""
 
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
-    PRUNED = "pruned"
     FAILED = "failed"
     TIMED_OUT = "timed out"
     KILLED = "killed"
-
-    @property
-    def final(self) -> bool:
-        """Whether a later sweep leaves the run alone."""
-        return self in {State.DONE, State.PRUNED}
 
     @property
     def bad(self) -> bool:
@@ -82,7 +76,6 @@ class Status(BaseModel):
         cwd: working directory of the notebook.
         timeout: seconds; None for no limit.
         threads: that the run may use.
-        search: what it must know to report to its trial.
         environment: columns of the results: versions, commit, machine, device.
         token: drawn at each start; whoever holds an older one may not write any more.
         cause: why it ended as it did, in words; empty when done.
@@ -104,14 +97,12 @@ class Status(BaseModel):
     cwd: str = ""
     timeout: float | None = None
     threads: int = 1
-    search: dict[str, Any] = {}
     environment: dict[str, Any] = {}
     token: str = ""
     attempt: int = 0
     state: State = State.WAITING
     cause: str = ""
     traceback: str = ""
-    host: str = ""
     started: float | None = None
     ended: float | None = None
     heartbeat: float | None = None
@@ -129,7 +120,11 @@ class Status(BaseModel):
     def elsewhere(self) -> bool:
         """Whether the run is alive on another machine."""
         fresh = time.time() - (self.heartbeat or 0) < STALE
-        return self.state is State.RUNNING and self.host != os.uname().nodename and fresh
+        return (
+            self.state is State.RUNNING
+            and self.environment["host"] != os.uname().nodename
+            and fresh
+        )
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -166,22 +161,20 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: it is neither a number, text, an array nor a container of these.
     """
-    if isinstance(value, bool | int) or value is None:
-        return value
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if callable(getattr(value, "tolist", None)):  # arrays and scalars of NumPy, CuPy, torch
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(map(plain, value), key=repr)
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, bytes | complex):
-        return repr(value)
-    if callable(getattr(value, "tolist", None)):  # arrays and scalars of NumPy, CuPy, torch
-        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [plain(item) for item in value]
+        return items if isinstance(value, list | tuple) else sorted(items, key=repr)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, str | bytes | complex):
+        text = value if isinstance(value, str) else repr(value)
+        return text.encode("utf-8", "backslashreplace").decode()
     raise TypeError(f"got {type(value).__name__}")
 
 
@@ -213,32 +206,27 @@ class Identities:
 
     def data(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Return the hash of each piece of data that is there, by ``parameter=value``."""
-        found = {f"{name}={item}": self._hash(item) for name, item in self._named(parameters)}
-        return {plain(key): digest for key, digest in found.items() if digest}
+        named = self._named(parameters)
+        return {plain(f"{name}={item}"): digest for name, item, digest in named if digest}
 
     def missing(self, parameters: Mapping[str, Any]) -> list[str]:
         """Return a line for each piece of data that is written as a path and is not there."""
         return [
             f"`{name}`: no file or folder {item!r}, seen from {Path.cwd()}."
-            for name, item in self._named(parameters)
-            if re.search(r"/|\.\w+$", item) and not self._hash(item)
+            for name, item, digest in self._named(parameters)
+            if re.search(r"/|\.\w+$", item) and not digest
         ]
 
-    def _named(self, parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
-        found = []
-        for name in self._names:
-            value = parameters.get(name)
-            items = value if isinstance(value, list | tuple) else [value]
-            found += [(name, item) for item in items if isinstance(item, str) and item]
-        return found
+    def _named(self, parameters: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+        values = [(name, parameters.get(name)) for name in self._names]
+        items = [(n, i) for n, v in values for i in (v if isinstance(v, list | tuple) else [v])]
+        return [(n, i, self._hash(i)) for n, i in items if isinstance(i, str) and i]
 
     def _hash(self, value: str) -> str:
-        """Return the hash of a path's content or of an embedded corpus; empty for neither."""
         if value not in self._seen:
-            path, package = Path(value).expanduser(), Path(trfnb.__file__).parent
-            places = [path]
-            if path.name == value:
-                places += [package / "corpora" / value, package.parent / "data" / value]
+            package = Path(trfnb.__file__).parent
+            places = [Path(value).expanduser(), package / "corpora" / value]
+            places.append(package.parent / "data" / value)
             there = [place for place in places if place.exists()]
             self._seen[value] = _content_digest(there[0]) if there else ""
         return self._seen[value]
@@ -368,6 +356,5 @@ def _digest(value: Any) -> str:
 
 
 def _content_digest(path: Path) -> str:
-    """Return the hash of a file, or of a folder's relative paths and contents."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     return _digest([[str(file.relative_to(path)), sha256(file)] for file in files])

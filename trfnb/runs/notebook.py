@@ -13,6 +13,7 @@ import math
 import re
 import tokenize
 import typing
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,10 +23,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Strict, TypeAdapter, ValidationError
 
+# Default of a parameter that is only annotated.
 REQUIRED = object()
-"""Default of a parameter that is only annotated."""
+# Default of a parameter whose value is an expression.
 UNKNOWN = object()
-"""Default of a parameter whose value is an expression."""
 
 # Scalars are strict: True is no int and "1" no float. Containers take each other's content.
 _TYPES: dict[str, Any] = {
@@ -66,9 +67,9 @@ class Parameter:
         Raises:
             ValueError: the value does not fit; the message says what was expected.
         """
-        if hasattr(value, "tolist"):  # a number or an array of NumPy
-            value = value.tolist()
         try:
+            if hasattr(value, "tolist"):  # a number or an array of NumPy
+                value = value.tolist()
             value = TypeAdapter(_type_of(self.kind)).validate_python(value)
             source_of(value)
         except ValidationError:
@@ -77,7 +78,7 @@ class Parameter:
             hint = did_you_mean(value, self.choices)
             got = f"{value!r} ({type(value).__name__})"
             raise ValueError(f"`{self.name}`: expected {expected}, got {got}.{hint}") from None
-        except TypeError as error:
+        except TypeError as error:  # no literal can say it
             raise ValueError(f"`{self.name}`: {error}.") from None
         return value
 
@@ -133,7 +134,7 @@ def overwritten(notebook: Path | str, names: set[str]) -> Iterator[tuple[str, in
     for number, cell in enumerate(read_cells(notebook), 1):
         if seen and cell.get("cell_type") == "code":
             with contextlib.suppress(SyntaxError):
-                found = _assigned(ast.parse(_code_of(cell)).body)
+                found = _assigned(ast.parse(_code_of(cell)))
                 yield from ((name, number) for name in sorted(names & found))
         seen = seen or "parameters" in cell.get("metadata", {}).get("tags", [])
 
@@ -187,17 +188,16 @@ def source_of(value: Any) -> str:
     kind = type(value)
     if kind is float and not math.isfinite(value):
         return f"float('{value}')"
-    if kind in {type(None), bool, int, float, complex, str, bytes, type(...)}:
+    if kind in {type(None), bool, int, float, complex, str, bytes}:
         return repr(value)
     if kind is dict:
         return "{" + ", ".join(f"{source_of(k)}: {source_of(v)}" for k, v in value.items()) + "}"
-    if kind in {set, frozenset}:
-        inner = ", ".join(sorted(map(source_of, value)))
-        return f"{{{inner}}}" if inner and kind is set else f"{kind.__name__}([{inner}])"
-    if kind is tuple:
-        return "(" + "".join(f"{source_of(item)}, " for item in value).strip() + ")"
-    if kind is list:
-        return "[" + ", ".join(map(source_of, value)) + "]"
+    if kind in {list, tuple, set, frozenset}:
+        inner = list(map(source_of, value))
+        if kind in {list, tuple}:
+            inside = ", ".join(inner)
+            return f"[{inside}]" if kind is list else f"({inside}{',' * (len(inner) == 1)})"
+        return f"{kind.__name__}([{', '.join(sorted(inner))}])"
     raise TypeError(f"expected a value that a Python literal can say, got {kind.__name__}")
 
 
@@ -249,7 +249,6 @@ def _text_of(cell: Mapping[str, Any]) -> str:
 
 
 def _code_of(cell: Mapping[str, Any]) -> str:
-    """Return a cell's Python, with IPython's magics as empty lines."""
     return re.sub(r"(?m)^[ \t]*[%!].*$", "", _text_of(cell))
 
 
@@ -279,7 +278,6 @@ def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
 
 
 def _assignments(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, Any]]:
-    """Yield each name of an assignment with its default, also of ``a, b = 1, 2``."""
     if isinstance(target, ast.Name):
         yield target.id, _literal(value)
     for place, one in enumerate(getattr(target, "elts", ())):
@@ -296,41 +294,29 @@ def _literal(node: ast.expr) -> Any:
         return UNKNOWN
 
 
-def _assigned(body: list[ast.stmt]) -> set[str]:
-    """Return the names that statements give a value of their own, functions' insides left out."""
-    found: set[str] = set()
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-            continue
-        children = list(ast.iter_child_nodes(node))
-        inner = [child for child in children if isinstance(child, ast.stmt)]
-        inner += [s for h in getattr(node, "handlers", []) for s in h.body]
-        if isinstance(node, ast.If) and "smoke" in ast.unparse(node.test):
-            inner = node.orelse
-        head = [child for child in children if not isinstance(child, ast.stmt)]
-        names = [n for part in head for n in ast.walk(part) if isinstance(n, ast.Name)]
-        stored = {name.id for name in names if isinstance(name.ctx, ast.Store)}
-        read = {name.id for name in names if isinstance(name.ctx, ast.Load)}
-        found |= _assigned(inner) | (stored - read)
+def _assigned(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    smoke = isinstance(node, ast.If) and "smoke" in ast.unparse(node.test)
+    if smoke or isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        return set()
+    found = set().union(*map(_assigned, ast.iter_child_nodes(node)))
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        found.add(node.id)
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+        found -= {name.id for name in names if isinstance(name.ctx, ast.Load)}
     return found
 
 
-class _Annotations(dict[str, Any]):
-    def __missing__(self, name: str) -> Any:
-        return Any
-
-
 def _type_of(kind: str) -> Any:
-    """Return the type that an annotation names; Any where it cannot be told."""
     try:
         tree = ast.parse(kind, mode="eval")
         if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
             return Any
         # names, brackets and bars: nothing of the notebook's is called
-        found = eval(
-            compile(tree, "annotation", "eval"), {"__builtins__": {}}, _Annotations(_TYPES)
-        )
+        code, names = compile(tree, "annotation", "eval"), defaultdict(lambda: Any, _TYPES)
+        found = eval(code, {"__builtins__": {}}, names)
         TypeAdapter(found)
     except Exception:  # a library's own type, a generic that takes no such argument, no annotation
         return Any

@@ -8,17 +8,16 @@ import io
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas
+import pandas as pd
 
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import NOTEBOOK, RUNS, State, gather
+from trfnb.runs.ledger import State, gather
 from trfnb.runs.results import table_of
 
-METRICS, SETTINGS, ROWS = 4, 40, 1000
+METRICS, SETTINGS = 4, 40
 """How many of each the page shows; it says what it leaves out."""
 LETTERS = 40
 _SMALLER = re.compile("loss|error|perplexity|seconds|time|memory|_mb|megabytes|parameters", re.I)
@@ -38,38 +37,23 @@ def write_report(folder: Path | str) -> Path:
     source = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"short": short, "clean": clean}
-    page = environment.from_string(source).render(report=report, settings_shown=SETTINGS, rows=ROWS)
+    page = environment.from_string(source).render(report=report, shown=SETTINGS)
     with atomic_write(report.folder / "report.html") as stream:
         stream.write(page)
     return report.folder / "report.html"
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean of ``count`` values; ``half`` its 95 % interval (Student's t), from three on."""
+def intervals(table: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return means and half 95 % intervals (Student's t; NaN below three values).
 
-    mean: float
-    half: float | None
-    count: int
-
-    @classmethod
-    def of(cls, values: "pandas.Series[float]") -> "Interval":
-        """Return the interval of the values that are there."""
-        found = values.dropna().astype(float)
-        count = len(found)
-        factor = _T[count - 3] if 3 <= count < 3 + len(_T) else 1.96 + 2.5 / max(count - 1, 1)
-        half = float(factor * found.std() / count**0.5) if count > 2 else None
-        return cls(float(found.mean()), half, count)
-
-    def meets(self, other: "Interval") -> bool:
-        """Return whether the two cannot be told apart, for want of seeds or by overlap."""
-        if self.half is None or other.half is None:
-            return True
-        return abs(self.mean - other.mean) <= self.half + other.half
-
-    def __str__(self) -> str:
-        half = f" ± {self.half:.2g}" if self.half is not None else ""
-        return f"{self.mean:.4g}{half}" if self.count else "–"
+    Args:
+        table: numbers, one row per run.
+        by: the setting of each run; the results have one row per setting.
+    """
+    groups = table.astype(float).groupby(by, sort=False)
+    count = groups.count()
+    factor = count.map(lambda n: _T[n - 3] if 3 <= n < 3 + len(_T) else 1.96 + 2.5 / max(n - 1, 1))
+    return groups.mean(), (factor * groups.std() / count**0.5).where(count > 2)
 
 
 class Report:
@@ -78,8 +62,9 @@ class Report:
     Attributes:
         settings: the varied parameters but ``seed`` that have more than one value.
         metrics: the recorded numbers to show, the sweep's own first.
-        by_setting: each combination of settings as a label with an interval per metric, for
-            ``seconds`` and for ``peak_memory_mb``; the best by the first metric first.
+        means, halves: of the metrics, ``seconds`` and ``peak_memory_mb``, one row per combination
+            of settings, the best by the first metric first.
+        labels: what to call a row of these.
     """
 
     def __init__(self, folder: Path | str):
@@ -93,15 +78,16 @@ class Report:
         self.varied = [name for name in self.about["varied"] if name in self.table]
         texts = self.table[self.varied].map(str)
         self.settings = [n for n in self.varied if n != "seed" and texts[n].nunique() > 1]
-        self.done = self.table[self.table["status"] == State.DONE] if done else self.table[:0]
-        shown = [*self.metrics, "seconds", "peak_memory_mb"]
-        self.by_setting = [
-            (name, {column: Interval.of(group[column]) for column in shown})
-            for name, group in self._groups(self.settings)
-        ]
+        self.labels: dict[str, str] = {}
         if self.metrics:
-            first, sign = self.metrics[0], 1 if self._smaller_is_better(self.metrics[0]) else -1
-            self.by_setting.sort(key=lambda s: (not s[1][first].count, sign * s[1][first].mean))
+            self.done = self.table[self.table["status"] == State.DONE]
+            shown = self.done[[*self.metrics, "seconds", "peak_memory_mb"]]
+            means, halves = intervals(shown, self._keys(self.settings))
+            metric = self.metrics[0]
+            direction = (self.about["search"] or {}).get(metric)
+            smaller = direction == "minimize" if direction else bool(_SMALLER.search(metric))
+            self.means = means.sort_values(metric, ascending=smaller, kind="stable")
+            self.halves = halves.loc[self.means.index]
 
     def heading(self) -> list[str]:
         """Return what was run: notebook, time, versions, what is left out."""
@@ -119,16 +105,14 @@ class Report:
         """Return how far each metric's means lie apart, and which parameters move it most."""
         lines = []
         for metric in self.metrics:
-            means = [row[metric].mean for _, row in self.by_setting if row[metric].count]
             moved = []
             for name in self.settings:
-                levels = [(float(g[metric].mean()), level) for level, g in self._groups([name])]
-                levels = sorted(level for level in levels if level[0] == level[0])
-                if levels:
-                    (least, low), (most, high) = levels[0], levels[-1]
-                    moved.append((least - most, f"from {low} to {high} ({most - least:+.3g})"))
+                level = intervals(self.done[[metric]], self._keys([name]))[0][metric].dropna()
+                change = level.max() - level.min()
+                low, high = self.labels[str(level.idxmin())], self.labels[str(level.idxmax())]
+                moved.append((-change, f"from {low} to {high} ({change:+.3g})"))
             by = ", ".join(text for _, text in sorted(moved)[:3])
-            spread = f"{metric}: {min(means):.4g} to {max(means):.4g}"
+            spread = f"{metric}: {self.means[metric].min():.4g} to {self.means[metric].max():.4g}"
             lines.append(f"{spread}; on average {by}." if by else f"{spread}.")
         return lines or [
             "No run recorded a number: call trfnb.record(name, value) in the notebook."
@@ -139,50 +123,24 @@ class Report:
         if not self.metrics:
             return []
         metric = self.metrics[0]
-        (name, row), *others = self.by_setting
-        top, rest = row[metric], [(other, values[metric]) for other, values in others]
-        lines = [f"{metric}: {name or 'all runs'}, {top} ({top.count} run{'s' * (top.count > 1)})."]
-        close = [f"{other}, {value}" for other, value in rest if top.meets(value)]
-        if rest and top.half is None:
-            lines.append(f"Next: {'; '.join(close[:3])}. Below three seeds there are no intervals.")
-        elif close:
+        mean, half = self.means[metric], self.halves[metric]
+        named = [f"{self.labels[key]}, {self.number(key, metric)}" for key in map(str, mean.index)]
+        lines = [f"{metric}: {named[0]}."]
+        apart = (mean - mean.iloc[0]).abs() > half + half.iloc[0]
+        close = [name for name, differs in zip(named[1:], apart[1:], strict=True) if not differs]
+        if close:
             more = f"; and {len(close) - 3} more" if len(close) > 3 else ""
             lines.append(f"Cannot be told from it: {'; '.join(close[:3])}{more}.")
-        elif rest:
-            lines.append(f"Clearly behind it: {rest[0][0]}, {rest[0][1]}.")
+        elif named[1:]:
+            lines.append(f"Clearly behind it: {named[1]}.")
+        if half.isna().any():
+            lines.append("Below three seeds a setting has no interval.")
         return lines
 
-    def costs(self) -> list[str]:
-        """Return time and memory of the best and the dearest setting, as ratios to the cheapest."""
-        lines = []
-        for column, what in (("seconds", "time"), ("peak_memory_mb", "memory")):
-            rows = [(row[column].mean, name) for name, row in self.by_setting]
-            found = [row for row in rows if row[0] > 0]
-            if len(found) > 1:
-                (least, low), (most, high) = min(found), max(found)
-                best = f"best setting {found[0][0] / least:.2g} ×"
-                dearest = f"dearest {most / least:.2g} × ({high})"
-                lines.append(f"{what}: {best}, {dearest}; the cheapest is {low}.")
-        return lines
-
-    def failures(self) -> list[dict[str, str]]:
-        """Return runs without results: what tells them apart, state, cause, path, traceback."""
-        found = []
-        for status in self.statuses:
-            path = f"{RUNS}/{status.run}"
-            saved = (self.folder / path / NOTEBOOK).exists()
-            shown = {n: status.parameters[n] for n in self.varied if n in status.parameters}
-            lines = (status.traceback or status.cause[:2000]).splitlines()
-            if status.state.bad:
-                found.append({
-                    "name": label(shown) or status.run,
-                    "state": status.state.value,
-                    "cause": status.cause,
-                    "folder": path,
-                    "path": f"{path}/{NOTEBOOK}" if saved else path,
-                    "trace": "\n".join(line[:300] for line in lines),
-                })  # fmt: skip
-        return found
+    def number(self, key: str, column: str) -> str:
+        """Return a setting's mean and interval as text."""
+        mean, half = self.means[column][key], self.halves[column][key]
+        return f"{mean:.4g}" + (f" ± {half:.2g}" if pd.notna(half) else "")
 
     def figure(self) -> str:
         """Return the metrics as SVG: one row per setting, one panel per metric."""
@@ -190,15 +148,13 @@ class Report:
 
         from trfnb.plots import COLOURS, blank, legible
 
-        rows, metrics = self.by_setting[:SETTINGS], self.metrics[:3]
-        names = [legible(name or "all runs") for name, _ in rows]
+        keys, metrics = self.means.index[:SETTINGS], self.metrics[:3]
+        names = [legible(self.labels[key]) for key in keys]
         width = 0.07 * max(map(len, names)) + 2.6 * len(metrics)
-        figure, (panels,) = blank(width, 0.8 + 0.24 * len(rows), 1, len(metrics), sharey=True)
+        figure, (panels,) = blank(width, 0.8 + 0.24 * len(keys), 1, len(metrics), sharey=True)
         for panel, metric in zip(panels, metrics, strict=True):
-            found = [row[metric] for _, row in rows]
-            halves, places = [one.half or 0.0 for one in found], range(len(found))
-            means = [one.mean for one in found]
-            panel.errorbar(means, places, xerr=halves, fmt="o", color=COLOURS[0], markersize=5)
+            means, halves = self.means.loc[keys, metric], self.halves.loc[keys, metric].fillna(0)
+            panel.errorbar(means, range(len(keys)), xerr=halves, fmt="o", color=COLOURS[0])
             panel.set_xlabel(legible(short(metric)))
             panel.locator_params(axis="x", nbins=4)
         panels[0].set_yticks(range(len(names)), names)
@@ -209,15 +165,10 @@ class Report:
         picture = stream.getvalue()
         return picture[picture.index("<svg") :]
 
-    def _groups(self, names: list[str]) -> list[tuple[str, pandas.DataFrame]]:
-        """Return the runs that are done by the values of parameters, each group with its label."""
-        keys = [self.done[name].map(str) for name in names]
-        groups = self.done.groupby(keys or (lambda _: 0), sort=False)
-        return [(label(group.iloc[0][names].to_dict()), group) for _, group in groups]
-
-    def _smaller_is_better(self, metric: str) -> bool:
-        direction = (self.about["search"] or {}).get(metric)
-        return direction == "minimize" if direction else bool(_SMALLER.search(metric))
+    def _keys(self, names: list[str]) -> list[str]:
+        rows: list[Any] = self.done[names].to_dict("records")
+        self.labels |= {str(row): label(row) or "all runs" for row in rows}
+        return [str(row) for row in rows]
 
 
 def label(values: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ import base64
 import io
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -26,11 +25,7 @@ LAST = ("seconds", "peak_memory_mb", "attempt", "started", "cause")
 log = logging.getLogger("trfnb")
 
 
-class Pruned(Exception):  # noqa: N818 - a signal, no error
-    """An adaptive search has seen enough of this run; let it end the notebook."""
-
-
-def record(name: str, value: Any, *, step: int | None = None, caption: str = "") -> None:
+def record(name: str, value: Any, *, caption: str = "") -> None:
     """Hand a value or a figure from a notebook to whoever reads its runs.
 
     Outside a notebook this only logs.
@@ -39,13 +34,10 @@ def record(name: str, value: Any, *, step: int | None = None, caption: str = "")
         name: the column of the results it becomes; for a mapping ``name.key`` each.
         value: anything JSON can hold, numbers of NumPy and torch included, or a figure with
             a ``savefig`` method. NaN and infinities become null.
-        step: marks an intermediate score, which is kept out of the results and told to the
-            adaptive search that the run belongs to.
         caption: of a figure.
 
     Raises:
         TypeError: the value is neither.
-        Pruned: the search ends this run; don't catch it.
     """
     if not name or not isinstance(name, str):
         raise TypeError(f"record: expected a name of at least one character, got {name!r}.")
@@ -64,14 +56,8 @@ def record(name: str, value: Any, *, step: int | None = None, caption: str = "")
             f"record({name!r}): expected what JSON can hold or a figure, {error}; "
             "give numbers, text, lists or mappings of them."
         ) from None
-    if step is None:
-        _display({MIME: {"name": name, "data": value, "encoder": "json", "version": 1}}, about)
-        log.info("%s = %s", name, value)
-    elif os.environ.get("TRFNB_TRIAL"):
-        from trfnb.runs.search import should_prune
-
-        if should_prune(name, value, step):
-            raise Pruned(f"{name} = {value} at step {step}")
+    _display({MIME: {"name": name, "data": value, "encoder": "json", "version": 1}}, about)
+    log.info("%s = %s", name, value)
 
 
 def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

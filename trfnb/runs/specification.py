@@ -1,12 +1,22 @@
 """A sweep as data: which runs of which notebook, and under which limits."""
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from trfnb.runs.ledger import Run
 from trfnb.runs.notebook import (
@@ -30,7 +40,6 @@ class SpecificationError(ValueError):
 
 
 def _seconds(value: Any) -> Any:
-    """Return seconds for ``"90"``, ``"15 min"`` or ``"2 h"``."""
     if not isinstance(value, str):
         return value
     number, _, unit = value.strip().partition(" ")
@@ -67,15 +76,20 @@ class Range(_Settings):
         return self
 
 
+Space = Annotated[
+    Annotated[Values, Tag("choices")] | Annotated[Range, Tag("range")],
+    Discriminator(lambda value: "choices" if isinstance(value, list) else "range"),
+]
+
+
 class SearchSettings(_Settings):
     """An adaptive search by Optuna for the best value of a recorded metric."""
 
     metric: str
     trials: Count
-    space: Annotated[dict[str, Values | Range], Field(min_length=1)]
+    space: Annotated[dict[str, Space], Field(min_length=1)]
     direction: Literal["maximize", "minimize"] = "maximize"
     sampler: Literal["tpe", "random"] = "tpe"
-    pruner: Literal["none", "median"] = "none"
 
 
 class EngineSettings(_Settings):
@@ -137,7 +151,7 @@ class Sweep(_Settings):
 
     def __init__(self, notebook: Path | str, **settings: Any):
         try:
-            super().__init__(notebook=Path(notebook).expanduser(), **settings)
+            super().__init__(**{"notebook": Path(notebook).expanduser()} | settings)
         except ValidationError as error:
             lines = dict.fromkeys(line for one in error.errors() for line in _lines(one))
             raise SpecificationError(f"sweep {settings.get('name') or notebook}", lines) from None
@@ -211,12 +225,10 @@ def load_sweep(path: Path | str, **settings: Any) -> Sweep:
         content = read_yaml(path.read_text(encoding="utf-8"))
         if not isinstance(content, Mapping) or not content.get("notebook"):
             raise ValueError("expected a mapping with the key `notebook`.")
-    except IsADirectoryError:
-        inside = ", ".join(sorted(one.name for one in path.glob("*.y*ml"))) or "it has none"
-        line = f"expected a sweep's YAML file, got a folder; give one of its files: {inside}."
-        raise SpecificationError(path, [line]) from None
     except OSError as error:
-        raise SpecificationError(path, [f"no such file to read ({error.strerror})."]) from None
+        inside = ", ".join(sorted(one.name for one in path.glob("*.y*ml")))
+        hint = f" Got a folder; give one of its files: {inside}." if path.is_dir() else ""
+        raise SpecificationError(path, [f"no such file ({error.strerror}).{hint}"]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise SpecificationError(path, [f"no sweep in YAML: {error}"]) from None
     given = {str(key): value for key, value in content.items() if value is not None}
@@ -242,8 +254,7 @@ def expand(sweep: Sweep, *, smoke: bool = False) -> list[Run]:
         SpecificationError: with every unknown name, wrong type and wrong choice of all runs.
         ValueError: the notebook cannot be read.
     """
-    declared = read_parameters(sweep.notebook)
-    errors: dict[str, None] = {}
+    declared, errors = read_parameters(sweep.notebook), dict[str, None]()
     found: dict[str, Run] = {}
     for row in _corners(sweep.search.space) if sweep.search else _combinations(sweep):
         run, wrong = completed(sweep, row, declared, smoke=smoke)
@@ -273,27 +284,22 @@ def _combinations(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return runs that hold every extreme or choice of a space once, to check them."""
     values = {n: [s.low, s.high] if isinstance(s, Range) else s for n, s in space.items()}
     first = {name: examples[0] for name, examples in values.items()}
     return [first | {name: value} for name, examples in values.items() for value in examples]
 
 
 def _lines(error: Any) -> list[str]:
-    """Return one of pydantic's errors as lines of: key, expected, got, hint."""
     # beside keys, a location names the member of a union that was tried
-    tried = {"[key]", "Range", "constrained-int", "constrained-float", "list[int]"}
-    where = [str(p) for p in error["loc"] if p not in tried and "constrained" not in str(p)]
-    key, got = ".".join(where), error["input"]
+    tried = re.compile(r"\[key\]|choices|range|list\[.*|constrained-.*")
+    where = [str(part) for part in error["loc"] if not tried.fullmatch(str(part))]
     expected = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     if not where:  # of several keys together; each line names its own
         return list(expected.splitlines())
     if error["type"] == "extra_forbidden":
-        models = {"search": SearchSettings, "engine": EngineSettings}
-        model = models.get(where[0], Sweep) if len(where) > 1 else Sweep
+        models: dict[str, type[BaseModel]] = {"search": SearchSettings, "engine": EngineSettings}
+        model = Sweep if len(where) == 1 else models.get(where[0], Sweep)
         known = list(Range.model_fields if len(where) > 2 else model.model_fields)
         hint = did_you_mean(where[-1], known) or f" Known: {', '.join(known)}."
-        return [f"`{key}`: no such key.{hint}"]
-    if error["type"] == "missing":
-        return [f"`{key}`: missing."]
-    return [f"`{key}`: {expected}, got {got!r}."]
+        return [f"`{'.'.join(where)}`: no such key.{hint}"]
+    return [f"`{'.'.join(where)}`: {expected}, got {error['input']!r}."]

@@ -19,6 +19,7 @@ import psutil
 
 import trfnb
 from trfnb.runs.engines import Ended, Engine, make_engine
+from trfnb.runs.execute import kill, marked, remove_sockets
 from trfnb.runs.ledger import (
     Identities,
     Ledger,
@@ -33,20 +34,19 @@ from trfnb.runs.ledger import (
 from trfnb.runs.notebook import overwritten
 from trfnb.runs.results import write_table
 from trfnb.runs.specification import SpecificationError, Sweep, expand
-from trfnb.runs.watchdog import kill, marked, remove_sockets
 
 if TYPE_CHECKING:
     from trfnb.runs.search import Search
 
 HOME = Path("papermill_runs")
 TICK = 0.05
+# How often a run whose worker was lost is started elsewhere.
 MOVES = 3
-"""How often a run whose worker was lost is started elsewhere."""
 PACKAGES = ("spacy", "thinc", "torch", "transformers", "numpy")
 
 
+# Told now and then which runs have ended so far, and how many there are in all.
 Progress = Callable[[Sequence[Status], int], object]
-"""Told now and then which runs have ended so far, and how many there are in all."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Plan:
         """Lay the runs beside what the folder holds now."""
         listed = [] if self.sweep.search else self.runs
         self.statuses = self.ledger.plan(listed, self.identities, self.sweep.varied)
-        done = sum(status.state.final for status in self.statuses)
+        done = sum(status.state is State.DONE for status in self.statuses)
         todo = f"{len(listed)} runs: {done} done, {len(listed) - done} to do."
         self.notes = [*([todo] if listed else []), *_warnings(self)]
 
@@ -159,7 +159,7 @@ def run_sweep(
         engine.close()
     mine = [status for status in current if status.identity in asked]
     notes, recorded = _missing_metrics(mine, sweep)
-    ended = all(status.state.final for status in mine)
+    ended = all(status.state is State.DONE for status in mine)
     return Outcome(plan.folder, mine, interrupted, notes, ended and recorded and not interrupted)
 
 
@@ -177,9 +177,9 @@ class Loop:
         self.plan, self.ledger, self.engine = plan, plan.ledger, engine
         self.search, self.progress = search, progress
         self.total = search.total if search else len(plan.statuses)
-        self.waiting = deque(s for s in plan.statuses if not s.state.final)
+        self.waiting = deque(s for s in plan.statuses if s.state is not State.DONE)
         self.running: dict[str, Status] = {}
-        self.settled = [status for status in plan.statuses if status.state.final]
+        self.settled = [status for status in plan.statuses if status.state is State.DONE]
         self.stops = 0
         self._lost: Counter[str] = Counter()
         self._elsewhere: set[str] = set()
@@ -218,8 +218,7 @@ class Loop:
             if status.elsewhere:
                 self._elsewhere.add(status.run)
             else:
-                trial = self.search.variables(status) if self.search else {}
-                status = self.ledger.restart(status, search=trial, **self._settings)
+                status = self.ledger.restart(status, **self._settings)
                 self.engine.start(self.ledger.home(status), status)
             self.running[status.run] = status
 
@@ -255,7 +254,6 @@ class Loop:
 
 
 def _settings(plan: Plan, threads: int) -> dict[str, Any]:
-    """Return what every run's process needs, with a copy of the notebook as it is now."""
     notebook, home = plan.sweep.notebook, plan.ledger.folder / "notebooks"
     home.mkdir(exist_ok=True)
     copy = home / f"{notebook.stem}_{plan.identities.code[:12]}.ipynb"
@@ -280,7 +278,6 @@ def _settings(plan: Plan, threads: int) -> dict[str, Any]:
 
 
 def _describe(plan: Plan) -> None:
-    """Write ``sweep.json``: what a report or ``trfnb status`` must know of the sweep."""
     sweep, identities = plan.sweep, plan.identities
     data: dict[str, str] = {}
     for run in plan.runs:
@@ -300,7 +297,6 @@ def _describe(plan: Plan) -> None:
 
 
 def _warnings(plan: Plan) -> list[str]:
-    """Return in words what may go otherwise than the sweep's author thinks."""
     given = {name for run in plan.runs for name in run.given}
     lines = [
         f"Warning: cell {cell} of {plan.sweep.notebook.name} assigns `{name}` anew; the table "
@@ -318,7 +314,6 @@ def _warnings(plan: Plan) -> list[str]:
 
 
 def _missing_metrics(statuses: Sequence[Status], sweep: Sweep) -> tuple[list[str], bool]:
-    """Return in words what runs did not record, and whether a search has all its metrics."""
     done = [status for status in statuses if status.state is State.DONE]
     notes = []
     if done and not any(status.metrics for status in done):

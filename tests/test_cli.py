@@ -60,7 +60,7 @@ def test_what_was_not_recorded_is_told(sweep: Path, capsys) -> None:
     said = capsys.readouterr().out
     assert "Warning: cell 2 of tiny.ipynb assigns `rate` anew" in said
     assert "No run recorded a value: call trfnb.record(name, value) in the notebook." in said
-    assert "f1: expected 0.1 to 0.2, but no run recorded it." in said
+    assert "f1: expected 0.1 to 0.2, got nothing." in said
 
 
 def test_wrong_parameters_are_refused_before_any_kernel_starts(sweep: Path, capsys) -> None:

@@ -10,7 +10,7 @@ import trfnb
 from trfnb.runs.ledger import Identities, Ledger, State, Status, gather, read_status
 from trfnb.runs.results import results
 from trfnb.runs.specification import Sweep, expand
-from trfnb.runs.sweep import prepare, run_sweep
+from trfnb.runs.sweep import Plan, run_sweep
 
 
 def identity(notebook: Path, **parameters: object) -> str:
@@ -68,21 +68,21 @@ def test_a_second_call_runs_nothing_a_changed_notebook_all(make_notebook) -> Non
     second = run_sweep(sweep, say=said.append)
     assert said == ["2 runs: 0 done, 2 to do.", "2 runs: 2 done, 0 to do."]
     assert [s.ended for s in second.statuses] == [s.ended for s in first.statuses]
-    assert prepare(Sweep(notebook, seeds=3)).notes == ["3 runs: 2 done, 1 to do."]
+    assert Plan(Sweep(notebook, seeds=3)).notes == ["3 runs: 2 done, 1 to do."]
     make_notebook("import trfnb\ntrfnb.record('score', seed + 10)")
-    assert prepare(sweep).notes == ["2 runs: 0 done, 2 to do."]
+    assert Plan(sweep).notes == ["2 runs: 0 done, 2 to do."]
     third = run_sweep(sweep)
     assert results(third.folder)["score"].tolist() == [10, 11]
     assert len(gather(third.folder)[2]) == 2
 
 
 def test_a_dry_run_writes_nothing_and_misses_no_corpus(tiny: Path) -> None:
-    checked = prepare(Sweep(tiny, seeds=3))
+    checked = Plan(Sweep(tiny, seeds=3))
     assert len(checked.statuses) == 3
     assert not checked.folder.exists()
     with pytest.raises(ValueError, match=r"`corpus`: no file or folder 'my\.conllu', seen from"):
-        prepare(Sweep(tiny, fixed={"corpus": "my.conllu"}))
-    notes = prepare(Sweep(tiny, fixed={"corpus": "newsrom"})).notes
+        Plan(Sweep(tiny, fixed={"corpus": "my.conllu"}))
+    notes = Plan(Sweep(tiny, fixed={"corpus": "newsrom"})).notes
     assert "`corpus`: 'newsrom' is no path here" in notes[1]
 
 

@@ -13,7 +13,7 @@ from trfnb.runs.ledger import State, Status, gather
 from trfnb.runs.notebook import from_text, read_parameters
 from trfnb.runs.results import out_of_bounds, table_of
 from trfnb.runs.specification import Sweep, load_sweep
-from trfnb.runs.sweep import prepare, run_sweep
+from trfnb.runs.sweep import Plan, run_sweep
 
 OK, UNFINISHED, INTERRUPTED = 0, 1, 130
 COLUMNS, ROWS = 8, 60
@@ -170,7 +170,7 @@ def _run(
 
 
 def _show_plan(one: Sweep, out: Path | None, smoke: bool) -> None:
-    plan = prepare(one, out=out, smoke=smoke)
+    plan = Plan(one, out=out, smoke=smoke)
     for note in plan.notes:
         typer.echo(note)
     if one.search:

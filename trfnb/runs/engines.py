@@ -105,7 +105,8 @@ def start_and_wait(folder: Path, status: Status) -> None:
         while process.poll() is None:
             time.sleep(0.1)
     except BaseException:  # Ray's cancel and submitit's arrive as KeyboardInterrupt
-        process.terminate()
+        if process.stdin:
+            process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
         raise
@@ -135,7 +136,7 @@ class _Local(Engine):
         if now:
             _end(process, folder)
         else:
-            process.terminate()
+            process.stdin.close()
 
     def _look(self, one: Any) -> Ended | None:
         process, folder = one

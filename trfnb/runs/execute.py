@@ -1,7 +1,7 @@
 """Executes one run in a process of its own: ``python -m trfnb.runs.execute FOLDER TOKEN``.
 
-Standard input is the lifeline: when it closes, whoever started the run is gone, and the run
-ends too. The run's status says how it ended; the exit code is 0 whenever it could say so.
+Standard input is the lifeline: when it closes, whoever started the run is gone or wants it to
+stop, and the run ends. The run's status says how it ended; the exit code is 0 whenever it could say so.
 ``python -m trfnb.runs.execute -f FILE`` is the run's kernel.
 """
 
@@ -96,23 +96,31 @@ async def watch(
     Returns:
         What :func:`outcome` makes of it.
     """
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    # A kernelspec named ``python3`` may lead to any interpreter; this one never does. Messages go
+    # through sockets in a folder: no port is taken, and nobody else can listen.
+    command = [sys.executable, "-m", "trfnb.runs.execute", "-f", "{connection_file}"]
+    command += ["--HistoryManager.hist_file=:memory:"]
+    connection = str(socket_folder(status.token) / "kernel.json")
+    manager = AsyncKernelManager(transport="ipc", connection_file=connection)
+    manager._kernel_spec = KernelSpec(argv=command, language="python", display_name="trfnb")
     reasons: list[tuple[State, str]] = []
-    loop, manager = asyncio.get_running_loop(), make_kernel(socket_folder(status.token))
+    loop = asyncio.get_running_loop()
     task = loop.create_task(run_cells(folder, status, manager, cells))
 
     def stop(state: State, cause: str) -> None:
         reasons.append((state, cause))
+        kill(folder)
         task.cancel()
 
     def lose() -> None:
         loop.remove_reader(lifeline)  # type: ignore[arg-type]
-        stop(State.KILLED, "the sweep that started it ended")
+        stop(State.KILLED, "interrupted: its sweep stopped or died")
 
     if lifeline is not None:
         loop.add_reader(lifeline, lose)
-    # a starter such as a Ray worker may hand down a mask that blocks it
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    loop.add_signal_handler(signal.SIGTERM, stop, State.KILLED, "interrupted (SIGTERM)")
     if status.timeout:
         cause = f"the run took longer than {status.timeout:g} s"
         loop.call_later(status.timeout, stop, State.TIMED_OUT, cause)
@@ -181,22 +189,6 @@ async def run_cells(
         await client.async_execute()
     finally:
         save()
-
-
-def make_kernel(folder: Path) -> "AsyncKernelManager":
-    """Return the manager of a kernel that is not started yet.
-
-    A kernelspec named ``python3`` may lead to any interpreter; this one never does. Messages go
-    through sockets in ``folder``: no port is taken, and nobody else can listen.
-    """
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-
-    command = [sys.executable, "-m", "trfnb.runs.execute", "-f", "{connection_file}"]
-    command += ["--HistoryManager.hist_file=:memory:"]
-    manager = AsyncKernelManager(transport="ipc", connection_file=str(folder / "kernel.json"))
-    manager._kernel_spec = KernelSpec(argv=command, language="python", display_name="trfnb")
-    return manager
 
 
 def outcome(

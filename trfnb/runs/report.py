@@ -125,17 +125,15 @@ class Report:
         metric = self.metrics[0]
         mean, half = self.means[metric], self.halves[metric]
         named = [f"{self.labels[key]}, {self.number(key, metric)}" for key in map(str, mean.index)]
-        lines = [f"{metric}: {named[0]}."]
         apart = (mean - mean.iloc[0]).abs() > half + half.iloc[0]
-        close = [name for name, differs in zip(named[1:], apart[1:], strict=True) if not differs]
+        close = [name for name, differs in zip(named, apart, strict=True) if not differs][1:]
+        lines = [f"{metric}: {named[0]}."]
         if close:
             more = f"; and {len(close) - 3} more" if len(close) > 3 else ""
             lines.append(f"Cannot be told from it: {'; '.join(close[:3])}{more}.")
         elif named[1:]:
             lines.append(f"Clearly behind it: {named[1]}.")
-        if half.isna().any():
-            lines.append("Below three seeds a setting has no interval.")
-        return lines
+        return lines + ["Below three seeds a setting has no interval."] * bool(half.isna().any())
 
     def number(self, key: str, column: str) -> str:
         """Return a setting's mean and interval as text."""

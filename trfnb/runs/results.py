@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trfnb.files import atomic_write
 from trfnb.runs.ledger import State, Status, flat, gather, plain
 
 if TYPE_CHECKING:
@@ -97,25 +96,16 @@ def table_of(statuses: Iterable[Status]) -> "pandas.DataFrame":
     return pandas.DataFrame(rows, columns=columns)
 
 
-def write_table(folder: Path, statuses: Iterable[Status]) -> None:
-    """Write ``results.csv``."""
-    with atomic_write(folder / "results.csv") as stream:
-        table_of(statuses).to_csv(stream, index=False, lineterminator="\n")
-
-
 def out_of_bounds(statuses: Iterable[Status], bounds: Mapping[str, Iterable[float]]) -> list[str]:
     """Return a line for each metric whose mean over the runs leaves its bounds, or is missing."""
-    lines, done = [], [status.numbers for status in statuses if status.state is State.DONE]
+    done = [status.numbers for status in statuses if status.state is State.DONE]
+    lines = []
     for name, (low, high) in bounds.items():
         values = [row[name] for row in done if name in row]
-        mean = sum(values) / len(values) if values else None
-        if mean is None:
-            lines.append(f"{name}: expected {low} to {high}, but no run recorded it.")
-        elif not low <= mean <= high:
-            count = len(values)
-            lines.append(
-                f"{name}: expected {low} to {high}, got {mean:.4g} (mean of {count} runs)."
-            )
+        mean = sum(values) / max(1, len(values))
+        if not values or not low <= mean <= high:
+            got = f"got {mean:.4g} (mean of {len(values)} runs)" if values else "got nothing"
+            lines.append(f"{name}: expected {low} to {high}, {got}.")
     return lines
 
 

@@ -37,11 +37,12 @@ class Search:
             raise ValueError("A search needs Optuna: run `pip install 'trfnb[optuna]'`.") from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         settings: Any = sweep.search
+        self._optuna: Any = optuna
         self.sweep, self.ledger, self.identities, self.smoke = sweep, ledger, identities, smoke
         self.total, self.metric, self.space = settings.trials, settings.metric, settings.space
         self.asked: set[str] = set()
         self._declared = read_parameters(sweep.notebook)
-        self._distributions = {name: _distribution(v) for name, v in self.space.items()}
+        self._distributions = {name: self._distribution(v) for name, v in self.space.items()}
         self._trials: dict[str, Any] = {}
         known = [status for status in ledger.statuses() if status.trial is not None]
         tpe, random = optuna.samplers.TPESampler, optuna.samplers.RandomSampler
@@ -70,12 +71,21 @@ class Search:
 
     def settle(self, status: Status) -> None:
         """Tell the study how a run ended."""
-        value = self._value(status)
-        state = "FAIL" if value is None else "COMPLETE"
-        self.study.tell(self._trials.pop(status.run), value, state=_state(state))
+        value, state = self._value(status)
+        self.study.tell(self._trials.pop(status.run), value, state=state)
 
-    def _value(self, status: Status) -> float | None:
-        return status.numbers.get(self.metric) if status.state is State.DONE else None
+    def _value(self, status: Status) -> tuple[float | None, Any]:
+        states = self._optuna.trial.TrialState
+        value = status.numbers.get(self.metric) if status.state is State.DONE else None
+        return value, states.FAIL if value is None else states.COMPLETE
+
+    def _distribution(self, values: Any) -> Any:
+        kinds = self._optuna.distributions
+        if not isinstance(values, Range):
+            return kinds.CategoricalDistribution([source_of(value) for value in values])
+        whole = isinstance(values.low, int) and isinstance(values.high, int)
+        kind = kinds.IntDistribution if whole else kinds.FloatDistribution
+        return kind(values.low, values.high, values.log)
 
     def _run_of(self, params: Mapping[str, Any]) -> Run:
         row = dict(params)
@@ -85,17 +95,14 @@ class Search:
         return completed(self.sweep, row, self._declared, smoke=self.smoke)[0]
 
     def _learn(self, status: Status) -> None:
-        from optuna.trial import create_trial
-
-        value = self._value(status)
+        value, state = self._value(status)
         params = {
             name: (status.parameters if isinstance(values, Range) else status.given).get(name)
             for name, values in self.space.items()
         }
-        about: dict[str, Any] = {"params": params, "distributions": self._distributions}
         try:
-            trial = create_trial(
-                state=_state("FAIL" if value is None else "COMPLETE"), value=value, **about
+            trial = self._optuna.trial.create_trial(
+                state=state, value=value, params=params, distributions=self._distributions
             )
         except ValueError:  # from another space
             return
@@ -106,19 +113,3 @@ class Search:
             self.study.add_trial(trial)
         else:
             self.study.enqueue_trial(params)
-
-
-def _state(name: str) -> Any:
-    from optuna.trial import TrialState
-
-    return TrialState[name]
-
-
-def _distribution(values: Any) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if not isinstance(values, Range):
-        return CategoricalDistribution([source_of(value) for value in values])
-    whole = isinstance(values.low, int) and isinstance(values.high, int)
-    kind: Any = IntDistribution if whole else FloatDistribution
-    return kind(values.low, values.high, values.log)

@@ -227,8 +227,10 @@ def load_sweep(path: Path | str, **settings: Any) -> Sweep:
             raise ValueError("expected a mapping with the key `notebook`.")
     except OSError as error:
         inside = ", ".join(sorted(one.name for one in path.glob("*.y*ml")))
-        hint = f" Got a folder; give one of its files: {inside}." if path.is_dir() else ""
-        raise SpecificationError(path, [f"no such file ({error.strerror}).{hint}"]) from None
+        line = f"no such file to read ({error.strerror})."
+        if path.is_dir():
+            line = f"expected a sweep's YAML file, got a folder; give one of its files: {inside}."
+        raise SpecificationError(path, [line]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise SpecificationError(path, [f"no sweep in YAML: {error}"]) from None
     given = {str(key): value for key, value in content.items() if value is not None}

@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 import trfnb
+from trfnb.files import atomic_write
 from trfnb.runs.engines import Ended, Engine, make_engine
 from trfnb.runs.execute import kill, marked, remove_sockets
 from trfnb.runs.ledger import (
     Identities,
     Ledger,
-    Run,
     State,
     Status,
     flat,
@@ -32,7 +32,7 @@ from trfnb.runs.ledger import (
     write_json,
 )
 from trfnb.runs.notebook import overwritten
-from trfnb.runs.results import write_table
+from trfnb.runs.results import table_of
 from trfnb.runs.specification import SpecificationError, Sweep, expand
 
 if TYPE_CHECKING:
@@ -49,24 +49,35 @@ PACKAGES = ("spacy", "thinc", "torch", "transformers", "numpy")
 Progress = Callable[[Sequence[Status], int], object]
 
 
-@dataclass
 class Plan:
     """A sweep that has been checked and laid out beside what its folder holds already.
+
+    Starts and writes nothing.
+
+    Args:
+        sweep: what to run.
+        out: the sweep's folder; ``papermill_runs/NAME`` when not given.
+        smoke: lay the sweep's ``smoke`` parameters over all runs.
 
     Attributes:
         runs: those asked for; of a search, its space's corners.
         statuses: one per run asked for; none yet for a search.
         notes: what there is to do, and warnings, in words.
+
+    Raises:
+        SpecificationError: with all errors of all runs.
+        ValueError: the notebook can't be read.
     """
 
-    sweep: Sweep
-    folder: Path
-    ledger: Ledger
-    identities: Identities
-    runs: list[Run]
-    smoke: bool = False
-    statuses: list[Status] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    def __init__(self, sweep: Sweep, *, out: Path | str | None = None, smoke: bool = False):
+        self.sweep, self.smoke = sweep, smoke
+        self.folder = Path(out) if out else HOME / sweep.folder_name
+        self.runs, self.ledger = expand(sweep, smoke=smoke), Ledger(self.folder.absolute())
+        self.identities = Identities(sweep.notebook, sweep.data)
+        missing = [line for run in self.runs for line in self.identities.missing(run.parameters)]
+        if missing:
+            raise SpecificationError(sweep.notebook, dict.fromkeys(missing))
+        self.refresh()
 
     def refresh(self) -> None:
         """Lay the runs beside what the folder holds now."""
@@ -93,24 +104,6 @@ class Outcome:
     complete: bool
 
 
-def prepare(sweep: Sweep, *, out: Path | str | None = None, smoke: bool = False) -> Plan:
-    """Check a sweep against its notebook, its data and its folder; start and write nothing.
-
-    Raises:
-        SpecificationError: with all errors of all runs.
-        ValueError: the notebook can't be read.
-    """
-    folder = Path(out) if out else HOME / sweep.folder_name
-    runs = expand(sweep, smoke=smoke)
-    identities = Identities(sweep.notebook, sweep.data)
-    missing = dict.fromkeys(line for run in runs for line in identities.missing(run.parameters))
-    if missing:
-        raise SpecificationError(sweep.notebook, missing)
-    plan = Plan(sweep, folder, Ledger(folder.absolute()), identities, runs, smoke)
-    plan.refresh()
-    return plan
-
-
 def run_sweep(
     sweep: Sweep,
     *,
@@ -132,7 +125,7 @@ def run_sweep(
         SpecificationError: before any kernel starts, with all errors of all runs.
         BlockingIOError: another sweep is at work in the folder.
     """
-    plan = prepare(sweep, out=out, smoke=smoke)
+    plan = Plan(sweep, out=out, smoke=smoke)
     engine, ledger = make_engine(sweep), plan.ledger
     if sweep.search and sweep.jobs:
         engine.slots = min(engine.slots, sweep.jobs)  # a queue full of proposals learns nothing
@@ -153,8 +146,9 @@ def run_sweep(
                 search = Search(sweep, ledger, plan.identities, smoke=smoke)
                 asked = search.asked
             interrupted = Loop(plan, engine, search, progress).run()
-            _, current, _ = gather(ledger.folder)
-            write_table(ledger.folder, current)
+            current = gather(ledger.folder)[1]
+            with atomic_write(ledger.folder / "results.csv") as stream:
+                table_of(current).to_csv(stream, index=False, lineterminator="\n")
     finally:
         engine.close()
     mine = [status for status in current if status.identity in asked]

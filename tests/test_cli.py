@@ -37,10 +37,8 @@ def test_sweep_ends_with_a_table_and_a_report(sweep: Path, capsys) -> None:
     assert Path("papermill_runs/night/report.html").exists()
     assert main(["sweep", "night.yml", "--dry-run"]) == 0
     assert "2 runs: 2 done, 0 to do." in capsys.readouterr().out
-    assert main(["sweep", "night.yml", "--set", "rate=0.3", "--dry-run"]) == 0
-    assert "by the mean of 2 earlier runs" in capsys.readouterr().out
     assert main(["status", "papermill_runs/night"]) == 0
-    assert "2 done · no sweep at work" in capsys.readouterr().out
+    assert "night: 2 done" in capsys.readouterr().out
 
 
 def test_run_takes_parameters_that_never_reach_a_shell(sweep: Path, capsys) -> None:
@@ -62,7 +60,7 @@ def test_what_was_not_recorded_is_told(sweep: Path, capsys) -> None:
     said = capsys.readouterr().out
     assert "Warning: cell 2 of tiny.ipynb assigns `rate` anew" in said
     assert "No run recorded a value: call trfnb.record(name, value) in the notebook." in said
-    assert "f1: expected 0.1 to 0.2, but no run recorded it." in said
+    assert "f1: expected 0.1 to 0.2, got nothing." in said
 
 
 def test_wrong_parameters_are_refused_before_any_kernel_starts(sweep: Path, capsys) -> None:
@@ -87,7 +85,6 @@ def test_wrong_parameters_are_refused_before_any_kernel_starts(sweep: Path, caps
         (["status", "."], "holds no sweep"),
         (["sweep", "night.yml", "--set", "rate"], "expected NAME=VALUE"),
         (["sweep", "night.yml", "--timeout", "soon"], "expected a duration"),
-        (["sweep", "night.yml", "--retry", "tired"], "retry.tired"),
         (["sweep", "night.yml", "night.yml", "--out", "x"], "expected one sweep"),
     ],
 )

@@ -13,28 +13,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trfnb.runs.engines import LocalEngine, cores, make_engine
+from trfnb.runs.engines import cores, make_engine
+from trfnb.runs.execute import marked
 from trfnb.runs.ledger import Ledger, State
 from trfnb.runs.specification import Sweep
 from trfnb.runs.sweep import run_sweep
-from trfnb.runs.watchdog import marked
 
 REPORTS = """import os, trfnb
 trfnb.record("score", float(seed))
-for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
-    trfnb.record(name, os.environ.get(name))"""
+trfnb.record("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])"""
 SLURM_HERE = {"name": "slurm", "cluster": "local"}
-
-
-def test_local_shares_out_cores_and_gpus(make_notebook, monkeypatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert LocalEngine(jobs=4).slots == 2  # one run per GPU
-    assert LocalEngine(gpus=0).slots == 1
-    outcome = run_sweep(Sweep(make_notebook(REPORTS), seeds=2))
-    assert {s.metrics["CUDA_VISIBLE_DEVICES"] for s in outcome.statuses} <= {"3", "5"}
-    threads = max(1, cores() // 2)
-    assert {s.metrics["OMP_NUM_THREADS"] for s in outcome.statuses} == {str(threads)}
-    assert {s.environment["threads"] for s in outcome.statuses} == {threads}
 
 
 def test_an_engine_that_is_not_here_is_told(monkeypatch) -> None:
@@ -42,8 +30,7 @@ def test_an_engine_that_is_not_here_is_told(monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ValueError, match="expected `srun` on this machine, found none"):
         make_engine(Sweep("x.ipynb", engine="slurm"))
-    with pytest.raises(ValueError, match="a GPU for each run; this machine shows none"):
-        make_engine(Sweep("x.ipynb", gpus=1))
+    assert make_engine(Sweep("x.ipynb", jobs=2)).threads == max(1, cores() // 2)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r"run `pip install 'trfnb\[slurm\]'`"):
         make_engine(Sweep("x.ipynb", engine=SLURM_HERE))
@@ -52,9 +39,10 @@ def test_an_engine_that_is_not_here_is_told(monkeypatch) -> None:
 def test_slurm_engine_on_local_processes(make_notebook) -> None:
     pytest.importorskip("submitit")
     die = "\nimport psutil\nfor p in psutil.Process().parents()[:2] * (seed == 1):\n    p.kill()"
-    sweep = Sweep(make_notebook(REPORTS, die), seeds=2, jobs=2, engine=SLURM_HERE)
+    sweep = Sweep(make_notebook(REPORTS, die), seeds=2, jobs=2, threads=3, engine=SLURM_HERE)
     done, died = run_sweep(sweep).statuses
     assert (done.state, done.metrics["score"]) == (State.DONE, 0)
+    assert (done.metrics["OMP_NUM_THREADS"], done.environment["threads"]) == ("3", 3)
     assert died.state is State.KILLED  # its executor and Slurm's task are gone
     assert "Slurm job" in died.cause
 

@@ -26,7 +26,6 @@ from typing import Literal
 seed: int = 0  # of everything
 rate: float = 1e-3
 mode: Literal["shared", "independent"] = "shared"  # of the encoder
-body: "Literal['tok2vec', 'minilm']" = "tok2vec"
 layers: list[str] = []
 limit: int | None = None
 name = "newsroom"
@@ -45,12 +44,11 @@ decay = None"""
 def test_reads_names_types_defaults_choices_and_help(make_notebook) -> None:
     found = read_parameters(make_notebook(parameters=CELL))
     assert list(found) == [
-        "seed", "rate", "mode", "body", "layers", "limit", "name", "where", "width", "smoke",
+        "seed", "rate", "mode", "layers", "limit", "name", "where", "width", "smoke",
         "a", "b", "low", "high", "keep", "shape", "table", "raw", "decay",
     ]  # fmt: skip
     assert found["seed"].help == "of everything"
     assert found["mode"].choices == ("shared", "independent")
-    assert found["body"].choices == ("tok2vec", "minilm")
     assert found["where"].default is REQUIRED
     assert found["width"].default is UNKNOWN
     assert (found["low"].default, found["high"].default) == (1, 2.5)
@@ -79,7 +77,7 @@ def test_what_is_no_python_notebook_is_told_as_such(make_notebook, tmp_path) -> 
     ("value", "kind", "expected"),
     [
         (1, "int", 1), (1, "float", 1.0), (None, "int | None", None), (None, "Optional[int]", None),
-        ([1], "list[int]", [1]), ("a", "Literal['a', 'b']", "a"), ("x", "SomethingElse", "x"),
+        ([1], "list[int]", [1]), ("a", "typing.Literal['a']", "a"), ("x", "SomethingElse", "x"),
         (1, "Union[int, str]", 1), (1, "int | float", 1), ({"a": 1}, "dict[str, int]", {"a": 1}),
         (3, "", 3), ([3, 3], "tuple", (3, 3)), (["a"], "set[str]", {"a"}), (1, "np.ndarray", 1),
         ([1, 2], "list[float]", [1.0, 2.0]), (2**70, "int", 2**70),
@@ -110,8 +108,9 @@ def test_all_errors_at_once_with_the_nearest_names(make_notebook) -> None:
     text = "\n".join(check(given, declared)[1])
     assert text.count("\n") == 4  # and `where` has no value
     assert "`sede`: the notebook has no such parameter. Did you mean `seed`?" in text
-    assert "expected one of 'shared', 'independent', got 'share'. Did you mean `shared`?" in text
-    assert "`rate`: expected float, got '1e-3' (str). Write numbers without quotes." in text
+    assert "expected one of 'shared', 'independent', got 'share' (str)." in text
+    assert "Did you mean `shared`?" in text
+    assert "`rate`: expected float, got '1e-3' (str)." in text
     assert "`where`: has no default; give a value of type str." in text
 
 
@@ -123,7 +122,7 @@ def test_all_errors_at_once_with_the_nearest_names(make_notebook) -> None:
         ("limit", "None", None), ("layers", "[a, b]", ["a", "b"]), ("where", "a: b", "a: b"),
         ("mode", "shared", "shared"), ("keep", "{'X', 'Y'}", {"X", "Y"}),
         ("shape", "(4, 4)", (4, 4)), ("table", "{2: .5}", {2: 0.5}),
-        ("raw", "b'y'", b"y"), ("decay", "1e-4", 1e-4),
+        ("raw", "b'y'", b"y"), ("decay", "1e-4", 1e-4), ("name", "'x'", "'x'"),
     ],
 )  # fmt: skip
 def test_text_is_read_by_the_declared_type(make_notebook, name: str, text: str, value) -> None:
@@ -149,10 +148,9 @@ def test_any_literal_comes_back_from_its_source(value) -> None:
 
 
 def test_yaml_numbers_are_numbers_and_a_key_has_one_value() -> None:
-    text = "{wd: 1e-4, lrs: [1e-3], cfg: {lr: 1E-3}, when: 2024-01-02, ok: yes, n: 010, none: }"
+    text = "{wd: 1e-4, lrs: [1e-3, 2, .5], cfg: {lr: 1E-3}, when: 2024-01-02, none: }"
     assert read_yaml(text) == {
-        "wd": 1e-4, "lrs": [1e-3], "cfg": {"lr": 1e-3}, "when": "2024-01-02", "ok": "yes",
-        "n": 10, "none": None,
+        "wd": 1e-4, "lrs": [1e-3, 2, 0.5], "cfg": {"lr": 1e-3}, "when": "2024-01-02", "none": None,
     }  # fmt: skip
     with pytest.raises(yaml.YAMLError, match=r"(?s)the key `grid` is given twice.*line 3"):
         read_yaml("grid: {a: [1]}\nseeds: 2\ngrid: {b: [1]}")

@@ -1,52 +1,62 @@
-"""A search tells its trials, prunes, resumes, and ends whatever its runs record."""
+"""A search tells its trials, resumes, and ends whatever its runs record."""
 
 import pytest
 
-from trfnb.runs.ledger import State
+from trfnb.runs.ledger import Identities, Ledger, State
+from trfnb.runs.search import Search
 from trfnb.runs.specification import Sweep
 from trfnb.runs.sweep import Outcome, run_sweep
 
 pytest.importorskip("optuna")
 
 CELL = """import trfnb
-for step in range(2):
-    trfnb.record("f1", rate - 0.1, step=step)
 if seed == 1 and rate > 0.5:
     raise ValueError("fragile")
 trfnb.record("loss" if seed == 2 else "f1", float("nan") if seed == 3 else rate)"""
+SPACE = {"rate": {"low": 0.0, "high": 1.0}, "mode": ["a", "b"]}
 
 
 def search(notebook, trials: int, **fixed: object) -> Outcome:
-    about = {
-        "metric": "f1",
-        "trials": trials,
-        "space": {"rate": {"low": 0.0, "high": 1.0}},
-        "pruner": {"name": "threshold", "lower": 0.05},
-        "sampler": {"name": "random", "seed": 2},
-    }
+    about = {"metric": "f1", "trials": trials, "space": SPACE, "sampler": "random"}
     return run_sweep(Sweep(notebook, search=about, jobs=2, fixed=fixed))
 
 
-def test_trials_are_told_pruned_and_resumed(make_notebook) -> None:
+def test_a_search_learns_resumes_and_runs_failed_trials_again(make_notebook) -> None:
     notebook = make_notebook(CELL)
-    outcome = search(notebook, 4)
-    assert outcome.complete
-    assert sorted(s.trial for s in outcome.statuses) == [0, 1, 2, 3]
-    states = {s.parameters["rate"] < 0.15: s.state for s in outcome.statuses}
-    assert states == {True: State.PRUNED, False: State.DONE}  # seed 2 draws 0.026 among the four
-    ended = {s.run: s.ended for s in outcome.statuses}
-    more = search(notebook, 5)
-    assert len(more.statuses) == 5
-    assert {s.run: s.ended for s in more.statuses}.items() >= ended.items()
-
-
-def test_a_failed_trial_is_run_again_by_the_next_call(make_notebook) -> None:
-    notebook = make_notebook(CELL)
-    first = search(notebook, 3, seed=1)
+    first = search(notebook, 4, seed=1)
     failed = {s.run for s in first.statuses if s.state is State.FAILED}
-    assert failed
-    second = search(notebook, 3, seed=1)
+    assert len(first.statuses) == 4
+    assert {s.run for s in first.statuses if s.parameters["rate"] > 0.5} == failed
+    assert 0 < len(failed) < 4
+    second = search(notebook, 5, seed=1)
+    assert len(second.statuses) == 5
     assert {s.run for s in second.statuses if s.attempt == 2} == failed
+    ended = {s.run: s.ended for s in second.statuses}
+    assert all(ended[s.run] == s.ended for s in first.statuses if s.run not in failed)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_later_call_learns_from_the_folder(tiny, tmp_path, sampler: str) -> None:
+    about = {"metric": "f1", "trials": 9, "space": SPACE, "sampler": sampler}
+    (tmp_path / "sweep").mkdir()
+    ledger = Ledger(tmp_path / "sweep")
+    made = Search(Sweep(tiny, search=about), ledger, Identities(tiny, []), smoke=False)
+    proposed = []
+    for score in (3.0, 8.0, float("nan"), 1.0):
+        status = made.next()
+        status.state, status.metrics = State.DONE, {} if score != score else {"f1": score}
+        ledger.home(status).mkdir(parents=True)
+        status.write(ledger.home(status))
+        made.settle(status)
+        proposed.append(status.parameters["rate"])
+    assert made.study.best_value == 8.0
+    again = Search(Sweep(tiny, search=about), ledger, Identities(tiny, []), smoke=False)
+    assert again.asked == made.asked
+    assert again.study.best_params["rate"] == proposed[1]
+    assert again.next().parameters["rate"] not in proposed
+    for other in ({"rate": [5.0, 6.0]}, {"mode": ["a", "b"]}):
+        sweep = Sweep(tiny, search=about | {"space": other})
+        assert not Search(sweep, ledger, Identities(tiny, []), smoke=False).asked
 
 
 @pytest.mark.parametrize(
@@ -57,7 +67,7 @@ def test_a_failed_trial_is_run_again_by_the_next_call(make_notebook) -> None:
     ],
 )
 def test_a_metric_that_never_comes_ends_the_search(make_notebook, seed: int, note: str) -> None:
-    notebook = make_notebook(CELL.replace("rate - 0.1", "1.0"))
+    notebook = make_notebook(CELL)
     for _ in range(2):  # the second call has nothing left to run, and says so again
         outcome = search(notebook, 2, seed=seed)
         assert [s.attempt for s in outcome.statuses] == [1, 1]

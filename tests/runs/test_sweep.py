@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import trfnb
-from trfnb.runs.watchdog import marked
+from trfnb.runs.execute import marked
 
 NOTEBOOK = """import time, trfnb
 time.sleep(0.5)
@@ -87,14 +87,19 @@ def test_ten_killings_among_24_runs(make_notebook, tmp_path: Path) -> None:
     survive(make_notebook, tmp_path, runs=24, kills=10, seed=0)
 
 
-def test_ctrl_c_stops_cleanly_and_the_next_call_resumes(make_notebook, tmp_path: Path) -> None:
-    make_notebook("import time, trfnb\ntrfnb.record('begun', 1)\ntime.sleep(30 * (seed == 1))")
+def test_ctrl_c_stops_cleanly_and_a_lock_keeps_others_out(make_notebook, tmp_path) -> None:
+    make_notebook("import time, trfnb\ntrfnb.record('begun', 1)", "time.sleep(600 * (seed == 1))")
     file = tmp_path / "night.yml"
     file.write_text("notebook: tiny.ipynb\nseeds: 2\njobs: 2\n")
     folder = tmp_path / "papermill_runs" / "night"
     sweep = start(file)
     wait_for(lambda: any(s["state"] == "done" for s in statuses(folder).values()))
-    wait_for(lambda: any(s["latest"] for s in statuses(folder).values() if s["state"] == "running"))
+    wait_for(lambda: any(s["cell"] == 4 and not s["ended"] for s in statuses(folder).values()))
+    second = start(file)
+    refused = second.communicate(timeout=240)[0].decode()
+    assert second.returncode == 2
+    assert f"process {sweep.pid}" in refused
+    assert "--out" in refused
     sweep.send_signal(signal.SIGINT)
     output = sweep.communicate(timeout=240)[0].decode()
     assert sweep.returncode == 130, output
@@ -127,18 +132,3 @@ def wait_for(holds, seconds: float = 240.0) -> None:
     while not holds():
         assert time.time() < end, "waited too long"
         time.sleep(0.05)
-
-
-def test_two_sweeps_on_one_folder_lock_each_other_out(make_notebook, tmp_path: Path) -> None:
-    make_notebook("import time\ntime.sleep(5)")
-    file = tmp_path / "night.yml"
-    file.write_text("notebook: tiny.ipynb\n")
-    first = start(file)
-    wait_for(lambda: (tmp_path / "papermill_runs" / "night" / "sweep.json").exists())
-    second = start(file)
-    output = second.communicate(timeout=240)[0].decode()
-    assert second.returncode == 2
-    assert f"process {first.pid}" in output
-    assert "--out" in output
-    first.kill()
-    first.wait()

@@ -1,6 +1,6 @@
 """Where runs execute: processes here, tasks of a Ray cluster, or jobs of a Slurm cluster.
 
-Each engine starts :mod:`trfnb.runs.execute` for a job in a process that dies with its starter.
+Each engine starts :mod:`trfnb.runs.execute` for a run in a process that dies with its starter.
 How a run went is in its status, where it could still write one.
 """
 
@@ -9,56 +9,84 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
-from trfnb.runs import specification
-from trfnb.runs.execute import end, launch
-from trfnb.runs.ledger import Job, State
-from trfnb.runs.watchdog import kill, marked
+from trfnb.runs.execute import kill, launch
+from trfnb.runs.ledger import Status
+from trfnb.runs.specification import EngineSettings, Sweep
 
+# Seconds that a cancelled run on a cluster gets to save its notebook.
 PATIENCE = 15.0
-"""Seconds that a cancelled run on a cluster gets to save its notebook."""
+# Runs that are handed to Slurm at once: waiting in its queue costs nothing.
 ARRAY = 10_000
-"""Runs that are handed to Slurm at once: waiting in its queue costs nothing."""
 _SLURM_LOST = {"NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REQUEUED"}
-_SLURM_STATES = {"TIMEOUT": State.TIMED_OUT, "OUT_OF_MEMORY": State.OUT_OF_MEMORY}
 
 
-@dataclass(frozen=True)
-class Ended:
-    """That a job is over.
+class Ended(NamedTuple):
+    """That a run's process is over.
 
     Attributes:
-        cause: in words, for a job that could not say it in its status.
-        state: the state of such a job.
+        cause: in words, for a run that could not say it in its status.
         lost: the worker or machine under it is gone; the run may be started elsewhere.
     """
 
     cause: str = "its process ended without a word; see log.txt"
-    state: State = State.KILLED
     lost: bool = False
 
 
-def make_engine(sweep: specification.Sweep) -> "Engine":
+class Engine:
+    """Starts runs, and knows which of them are over.
+
+    Attributes:
+        slots: runs at once.
+        threads: of each run.
+        running: what stands for each run under way.
+    """
+
+    slots: int
+    threads: int
+
+    def __init__(self) -> None:
+        self.running: dict[str, Any] = {}
+
+    def start(self, folder: Path, status: Status) -> None:
+        """Start a waiting run."""
+        raise NotImplementedError
+
+    def ended(self) -> dict[str, Ended]:
+        """Return the runs that are over, once each."""
+        over = {name: self._look(one) for name, one in self.running.items()}
+        found = {name: how for name, how in over.items() if how is not None}
+        self.running = {name: one for name, one in self.running.items() if name not in found}
+        return found
+
+    def cancel(self, name: str, *, now: bool) -> None:
+        """Ask a run to stop, or kill it and all it started."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for name in self.running:
+            self.cancel(name, now=True)
+
+    def _look(self, one: Any) -> Ended | None:
+        raise NotImplementedError
+
+
+def make_engine(sweep: Sweep) -> Engine:
     """Return the engine that a sweep names.
 
     Raises:
         ValueError: what brings the engine is missing here.
     """
-    options, settings = sweep.engine, (sweep.jobs, sweep.threads, sweep.gpus)
+    name = sweep.engine.name
+    kinds: dict[str, type[_Local | _Ray | _Slurm]] = {"local": _Local, "ray": _Ray, "slurm": _Slurm}
     try:
-        if isinstance(options, specification.Ray):
-            return RayEngine(*settings, options)
-        if isinstance(options, specification.Slurm):
-            return SlurmEngine(*settings, options)
+        return kinds[name](sweep.jobs, sweep.threads, sweep.engine)
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"Engine {options.name!r} needs {error.name}: run "
-            f"`pip install 'trfnb[{options.name}]'`."
-        ) from None
-    return LocalEngine(*settings)
+        hint = f"run `pip install 'trfnb[{name}]'`"
+        raise ValueError(f"Engine {name!r} needs {error.name}: {hint}.") from None
 
 
 def cores() -> int:
@@ -70,182 +98,119 @@ def cores() -> int:
     return usable or 1
 
 
-class LocalEngine:
-    """Parallel processes on this machine.
-
-    Args:
-        jobs: runs at once; one per GPU, or one, when not given.
-        threads: of each run; the cores divided by the jobs when not given.
-        gpus: 0 hides GPUs from runs; else each run gets one of its own.
-    """
-
-    def __init__(
-        self, jobs: int | None = None, threads: int | None = None, gpus: int | None = None
-    ):
-        devices = visible_gpus() if gpus != 0 else []
-        if gpus and not devices:
-            raise ValueError(
-                "Engine 'local': expected a GPU for each run; this machine shows none."
-            )
-        self.slots = min(jobs or len(devices) or 1, len(devices) or ARRAY)
-        self.threads = threads or max(1, cores() // self.slots)
-        # without a GPU to share, "" hides them and None leaves things as they are
-        self._free: list[str | None] = [*devices] or [("" if gpus == 0 else None)] * self.slots
-        self._running: dict[str, tuple[subprocess.Popen[bytes], Job, str | None]] = {}
-
-    def start(self, job: Job) -> None:
-        """Start a job's process."""
-        gpu = self._free.pop(0)
-        variables = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-        process = launch(replace(job, threads=self.threads), **variables)
-        self._running[job.name] = process, job, gpu
-
-    def ended(self) -> dict[str, Ended]:
-        """Return the jobs whose process has ended."""
-        over = [
-            name for name, (process, _, _) in self._running.items() if process.poll() is not None
-        ]
-        for name in over:
-            process, job, gpu = self._running.pop(name)
-            if process.stdin:
-                process.stdin.close()
-            if process.returncode < 0:  # it could not clean up after itself
-                kill(marked(job.folder))
-            self._free.append(gpu)
-        return {name: Ended() for name in over}
-
-    def cancel(self, name: str, *, now: bool) -> None:
-        """Ask a job's process to stop, or kill it and all it started."""
-        process, job, _ = self._running[name]
-        if now:
-            end(process, job.folder)
-        else:
-            process.terminate()
-
-    def close(self) -> None:
-        """Kill what still runs."""
-        for process, job, _ in self._running.values():
-            end(process, job.folder)
-
-
-def visible_gpus() -> list[str]:
-    """Return the ids of the GPUs that runs may be given."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None and shutil.which("nvidia-smi"):
-        query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        done = subprocess.run(query, capture_output=True, text=True, check=False)
-        visible = ",".join(done.stdout.split())
-    return [part.strip() for part in (visible or "").split(",") if part.strip() not in {"", "-1"}]
-
-
-def start_and_wait(job: Job) -> None:
+def start_and_wait(folder: Path, status: Status) -> None:
     """Be the starter of a run on a cluster's machine: the run dies with it, and with a cancel."""
-    process = launch(job)
+    process = launch(folder, status)
     try:
         while process.poll() is None:
             time.sleep(0.1)
     except BaseException:  # Ray's cancel and submitit's arrive as KeyboardInterrupt
-        process.terminate()
+        if process.stdin:
+            process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
         raise
     finally:
-        end(process, job.folder)
+        _end(process, folder)
 
 
-class RayEngine:
+def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    process.kill()
+    kill(folder)
+    process.wait()
+
+
+class _Local(Engine):
+    """Parallel processes on this machine; one where jobs are not given."""
+
+    def __init__(self, jobs: int | None, threads: int | None, _: EngineSettings):
+        super().__init__()
+        self.slots = jobs or 1
+        self.threads = threads or max(1, cores() // self.slots)
+
+    def start(self, folder: Path, status: Status) -> None:
+        self.running[status.run] = launch(folder, status), folder
+
+    def cancel(self, name: str, *, now: bool) -> None:
+        process, folder = self.running[name]
+        if now:
+            _end(process, folder)
+        else:
+            process.stdin.close()
+
+    def _look(self, one: Any) -> Ended | None:
+        process, folder = one
+        if process.poll() is None:
+            return None
+        if process.returncode < 0:  # it could not clean up after itself
+            _end(process, folder)
+        return Ended()
+
+
+class _Ray(Engine):
     """One Ray task per run, on a cluster whose nodes share the sweep's folder (extra ``ray``).
 
     Ray's own retries are off: a run whose worker is lost is started again by the sweep, which
-    knows whether it had ended before.
-
-    Args:
-        jobs: runs at once; as many as the cluster's resources hold when not given.
-        threads: cores of each run, 1 when not given.
-        gpus: GPUs of each run; 1 where the cluster has any when not given.
-        options: ``address`` of the cluster; one is started here when there is none.
+    knows whether it had ended before. Without an address, a cluster is started here.
     """
 
-    def __init__(
-        self, jobs: int | None, threads: int | None, gpus: int | None, options: specification.Ray
-    ):
+    def __init__(self, jobs: int | None, threads: int | None, settings: EngineSettings):
         import ray
 
+        super().__init__()
         self._ray, self._started = ray, not ray.is_initialized()
         if self._started:
             # a dying worker must leave the executor alive, which ends all that the run started
             os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "false")
             try:
-                ray.init(address=options.address, log_to_driver=False, include_dashboard=False)
+                ray.init(address=settings.address, log_to_driver=False, include_dashboard=False)
             except Exception as error:  # Ray raises the bare class where a node does not start
-                where = options.address or "a cluster of its own"
+                where = settings.address or "a cluster of its own"
                 raise ValueError(f"Engine 'ray': cannot reach or start {where}: {error}") from None
-        resources = ray.cluster_resources()
         self.threads = threads or 1
-        gpus = int(bool(resources.get("GPU"))) if gpus is None else gpus
-        most = int(resources.get("CPU", 1)) // self.threads
-        if gpus:
-            most = min(most, int(resources.get("GPU", 0)) // gpus)
-        self.slots = jobs or max(1, most)
-        self._task = ray.remote(start_and_wait)
-        self._options = {"num_cpus": self.threads, "num_gpus": gpus, "max_retries": 0}
-        self._running: dict[str, Any] = {}
+        resources = ray.cluster_resources()
+        self.slots = jobs or max(1, int(resources.get("CPU", 1)) // self.threads)
+        needs = {"num_cpus": self.threads, "num_gpus": int(bool(resources.get("GPU")))}
+        self._task = ray.remote(start_and_wait).options(**needs, max_retries=0)
 
-    def start(self, job: Job) -> None:
-        """Submit a job as a task."""
-        task = self._task.options(name=job.name, **self._options)
-        self._running[job.name] = task.remote(replace(job, threads=self.threads))
-
-    def ended(self) -> dict[str, Ended]:
-        """Return the jobs whose task is over, and those whose worker or node is gone."""
-        if not self._running:
-            return {}
-        errors = self._ray.exceptions
-        ready, _ = self._ray.wait(
-            [*self._running.values()], num_returns=len(self._running), timeout=0
-        )
-        over: dict[str, Ended] = {}
-        for name in [name for name, task in self._running.items() if task in ready]:
-            try:
-                self._ray.get(self._running.pop(name))
-                over[name] = Ended()
-            except errors.TaskCancelledError:
-                over[name] = Ended("interrupted before it had saved its status")
-            except errors.RayTaskError as error:
-                over[name] = Ended(f"its Ray task failed: {error.cause!r}")
-            except errors.RayError as error:
-                text = str(error).strip().splitlines()
-                over[name] = Ended(f"its Ray worker was lost ({text[0]})", lost=True)
-        return over
+    def start(self, folder: Path, status: Status) -> None:
+        self.running[status.run] = self._task.remote(folder, status)
 
     def cancel(self, name: str, *, now: bool) -> None:
-        """Interrupt a task, or kill its worker."""
-        self._ray.cancel(self._running[name], force=now)
+        self._ray.cancel(self.running[name], force=now)
 
     def close(self) -> None:
-        """Kill what still runs, and stop Ray if it was started here."""
-        for name in self._running:
-            self.cancel(name, now=True)
+        super().close()
         if self._started:
             self._ray.shutdown()
 
+    def _look(self, one: Any) -> Ended | None:
+        errors = self._ray.exceptions
+        if not self._ray.wait([one], timeout=0)[0]:
+            return None
+        try:
+            self._ray.get(one)
+        except errors.TaskCancelledError:
+            return Ended("interrupted before it had saved its status")
+        except errors.RayTaskError as error:
+            return Ended(f"its Ray task failed: {error.cause!r}")
+        except errors.RayError as error:
+            text = str(error).strip().splitlines()
+            return Ended(f"its Ray worker was lost ({text[0]})", lost=True)
+        return Ended()
 
-class SlurmEngine:
+
+class _Slurm(Engine):
     """One task of a job array per run, through submitit (extra ``slurm``).
 
-    Args:
-        jobs: runs at once (``slurm_array_parallelism``); all when not given.
-        threads: cores of each run, 1 when not given.
-        gpus: GPUs of each run, none when not given.
-        options: submitit's cluster, Slurm's time limit, and further parameters.
+    Jobs are Slurm's ``slurm_array_parallelism``; all at once when not given.
     """
 
-    def __init__(
-        self, jobs: int | None, threads: int | None, gpus: int | None, options: specification.Slurm
-    ):
+    def __init__(self, jobs: int | None, threads: int | None, settings: EngineSettings):
         import submitit
 
-        here = options.cluster == "local"
+        super().__init__()
+        here = settings.cluster == "local"
         if not here and not shutil.which("srun"):
             raise ValueError(
                 "Engine 'slurm': expected `srun` on this machine, found none. Call trfnb on a "
@@ -253,53 +218,36 @@ class SlurmEngine:
             )
         self.threads = threads or 1
         self.slots = (jobs or max(1, cores() // self.threads)) if here else ARRAY
-        self._submitit, self._options = submitit, options
+        self._submitit, self._cluster = submitit, settings.cluster
         self._parameters = {
             "name": "trfnb",
-            "timeout_min": options.minutes,
+            "timeout_min": settings.minutes,
             "cpus_per_task": self.threads,
-            "gpus_per_node": gpus or 0,
             **({"slurm_array_parallelism": jobs} if jobs else {}),
-            **options.parameters,
+            **settings.parameters,
         }
-        self._executor: Any = None
-        self._waiting: list[Job] = []
-        self._running: dict[str, Any] = {}
+        self._waiting: dict[str, tuple[Path, Status]] = {}
 
-    def start(self, job: Job) -> None:
-        """Take a job for the next array."""
-        self._waiting.append(replace(job, threads=self.threads))
+    def start(self, folder: Path, status: Status) -> None:
+        self._waiting[status.run] = folder, status
 
     def ended(self) -> dict[str, Ended]:
-        """Submit what has been taken, as one array, and return the jobs that are over."""
-        if self._waiting:
-            folder = Path(self._waiting[0].folder).parents[1] / "slurm"
-            if self._executor is None:
-                self._executor = self._submitit.AutoExecutor(folder, cluster=self._options.cluster)
-                self._executor.update_parameters(**self._parameters)
-            jobs = self._executor.map_array(start_and_wait, self._waiting)
-            self._running |= {w.name: job for w, job in zip(self._waiting, jobs, strict=True)}
+        if self._waiting:  # as one array
+            folders, statuses = zip(*self._waiting.values(), strict=True)
+            logs = folders[0].parents[1] / "slurm"
+            executor = self._submitit.AutoExecutor(logs, cluster=self._cluster)
+            executor.update_parameters(**self._parameters)
+            jobs = executor.map_array(start_and_wait, folders, statuses)
+            self.running |= zip(self._waiting, jobs, strict=True)
             self._waiting.clear()
-        over: dict[str, Ended] = {}
-        for name in [name for name, job in self._running.items() if job.done()]:
-            job = self._running.pop(name)
-            state = str(job.state).split()[0].removesuffix("+")
-            cause = f"its Slurm job {job.job_id} ended as {state}; see {job.paths.stderr}"
-            ended_as = _SLURM_STATES.get(state, State.KILLED)
-            over[name] = Ended(cause, ended_as, lost=state in _SLURM_LOST)
-        return over
+        return super().ended()
 
     def cancel(self, name: str, *, now: bool) -> None:
-        """Cancel a job; Slurm first asks (SIGTERM), then kills."""
-        self._waiting = [job for job in self._waiting if job.name != name]
-        if name in self._running:
-            self._running[name].cancel()
+        self.running[name].cancel()  # Slurm first asks (SIGTERM), then kills
 
-    def close(self) -> None:
-        """Cancel what still runs."""
-        for name in [*self._running]:
-            self.cancel(name, now=True)
-
-
-Engine: TypeAlias = LocalEngine | RayEngine | SlurmEngine
-"""``start`` a job, ask which have ``ended``, ``cancel`` one, ``close`` all; ``slots`` at once."""
+    def _look(self, one: Any) -> Ended | None:
+        if not one.done():
+            return None
+        state = str(one.state).split()[0].removesuffix("+")
+        cause = f"its Slurm job {one.job_id} ended as {state}; see {one.paths.stderr}"
+        return Ended(cause, lost=state in _SLURM_LOST)

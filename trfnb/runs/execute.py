@@ -1,12 +1,13 @@
-"""Executes one run in a process of its own: ``python -m trfnb.runs.execute JOB.json``.
+"""Executes one run in a process of its own: ``python -m trfnb.runs.execute FOLDER TOKEN``.
 
-Standard input is the lifeline: when it closes, whoever started the run is gone, and the run
-ends too. The run's status says how it ended; the exit code is 0 whenever it could say so.
+Standard input is the lifeline: when it closes, whoever started the run is gone or wants it to
+stop, and the run ends. The run's status says how it ended; the exit code is 0 whenever it could say so.
 ``python -m trfnb.runs.execute -f FILE`` is the run's kernel.
 """
 
+import asyncio
 import contextlib
-import json
+import ctypes
 import os
 import platform
 import re
@@ -15,137 +16,146 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import LOG, NOTEBOOK, Job, State, read_status, write_json
+from trfnb.runs.ledger import LOG, NOTEBOOK, State, Status, plain, read_status
 from trfnb.runs.results import recorded
-from trfnb.runs.watchdog import (
-    MARK,
-    Watchdog,
-    control,
-    descendants,
-    kill,
-    latest,
-    marked,
-    oom_kills,
-    remove_temporary,
-    temporary_folders,
-)
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
+# Environment variable with the run's folder, inherited by all its processes.
+MARK = "TRFNB_RUN"
+TICK = 0.1
+HEARTBEAT = 2.0
+
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
-_NO_MEMORY = re.compile(r"out of memory|can(not|'t) allocate memory", re.I)
-_FULL_DISK = re.compile(r"no space left on device|disk quota exceeded", re.I)
+_FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 
 
-def launch(job: Job, **variables: str) -> "subprocess.Popen[bytes]":
-    """Start a job's process; it ends when the pipe at its standard input closes."""
-    path = Path(job.folder) / "job.json"
-    write_json(path, vars(job))
-    with (path.parent / LOG).open("wb") as log:
+def launch(folder: Path, status: Status) -> "subprocess.Popen[bytes]":
+    """Start a waiting run's process; it ends when the pipe at its standard input closes."""
+    with (folder / LOG).open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "trfnb.runs.execute", str(path)],
+            [sys.executable, "-m", "trfnb.runs.execute", str(folder), status.token],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd=job.cwd,
-            env=os.environ | variables | {MARK: os.path.realpath(job.folder)},
+            cwd=status.cwd,
+            env=os.environ | {MARK: os.path.realpath(folder)},
         )
 
 
-def end(process: "subprocess.Popen[bytes]", folder: str) -> None:
-    """Kill a job's process and all that belongs to it."""
-    children = descendants(process.pid)
-    process.kill()
-    kill([*children, *marked(folder)])
-    process.wait()
-
-
-def execute(job: Job, lifeline: int | None = None) -> None:
-    """Run a job's notebook and write its status as it goes.
+def execute(folder: Path, token: str, lifeline: int | None = None) -> None:
+    """Run the notebook of a waiting run and write its status as it goes.
 
     Does nothing when another start of the same run has taken over.
 
     Args:
-        job: the run, waiting in its folder under the job's token.
+        folder: the run's.
+        token: the one that the run waits under.
         lifeline: file descriptor whose closing ends the run.
     """
-    folder = Path(job.folder)
     status = read_status(folder)
-    if status is None or status.token != job.token or status.state.final:
+    if status is None or status.token != token or status.state is State.DONE:
         return
-    temporary, sockets = temporary_folders(job.token)
-    for place in {temporary, sockets}:
-        place.mkdir(mode=0o700, exist_ok=True)
-    os.environ |= {f"{name}_NUM_THREADS": str(job.threads) for name in THREADS} | job.variables
-    os.environ |= {MARK: os.path.realpath(folder), "TMPDIR": str(temporary)}
-    control(36, 1)
-    (folder / "progress.jsonl").unlink(missing_ok=True)
-    status.state, status.started, status.host = State.RUNNING, time.time(), os.uname().nodename
-    here = {"host": status.host, "device": device(), "threads": job.threads}
-    status.environment = job.environment | here
-
-    def abandon(state: State, cause: str) -> None:
-        status.end(state, cause)
-        status.write(folder)
-        _clean(job)
-        os._exit(0)
-
-    watchdog = Watchdog(job, status, lifeline, abandon)
-    watchdog.beat()
-    watchdog.start()
-    _obey_signals(watchdog)
-    killed_before = oom_kills()
+    sockets = socket_folder(token)
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    os.environ |= {f"{name}_NUM_THREADS": str(status.threads) for name in THREADS}
+    os.environ[MARK] = os.path.realpath(folder)
+    status.state, status.started = State.RUNNING, time.time()
+    here = {"host": os.uname().nodename, "device": device(), "threads": status.threads}
+    status.environment |= here
     cells: list[Any] = []
-    manager, error = None, None
-    try:
-        manager = start_kernel(job.cwd, sockets)
-        watchdog.kernel = manager.provisioner.process.pid  # type: ignore[union-attr]
-        error = run_cells(job, manager, watchdog, cells)
-    except Exception as raised:  # the notebook's own errors come back, these are the machinery's
-        error = raised
-    watchdog.finish()
-    code = manager.provisioner.process.poll() if manager else None  # type: ignore[union-attr]
-    state, cause, told = outcome(error, watchdog.reason, code, oom_kills() > killed_before)
-    with contextlib.suppress(Exception):
-        if manager:
-            _synchronous(manager.shutdown_kernel)()
-    _clean(job)
+    state, cause, traceback = asyncio.run(watch(folder, status, lifeline, cells))
+    kill(folder)
+    remove_sockets(token)
     current = read_status(folder)
-    if current is None or current.token == job.token:
-        status.error, status.metrics = told, recorded(cells)
-        status.latest |= latest(job.folder)
+    if current is None or current.token == token:
+        status.traceback, status.metrics = traceback, recorded(cells)
         status.end(state, cause)
         status.write(folder)
 
 
-def run_cells(
-    job: Job, manager: "AsyncKernelManager", watchdog: Watchdog, cells: list[Any]
-) -> BaseException | None:
-    """Run the notebook by papermill on a kernel that is starting; save it after each cell.
+async def watch(
+    folder: Path, status: Status, lifeline: int | None, cells: list[Any]
+) -> tuple[State, str, str]:
+    """Run all cells until they end, the time is over, or whoever started the run stops it.
 
     Args:
-        job: the run.
-        manager: of the kernel.
-        watchdog: told which cell is under way.
+        folder: the run's.
+        status: its record, written at every heartbeat.
+        lifeline: file descriptor whose closing ends the run.
         cells: filled with the executed notebook's cells.
 
     Returns:
-        What ended the notebook before its last cell, if anything did.
+        What :func:`outcome` makes of it.
     """
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    # A kernelspec named ``python3`` may lead to any interpreter; this one never does. Messages go
+    # through sockets in a folder: no port is taken, and nobody else can listen.
+    command = [sys.executable, "-m", "trfnb.runs.execute", "-f", "{connection_file}"]
+    command += ["--HistoryManager.hist_file=:memory:"]
+    connection = str(socket_folder(status.token) / "kernel.json")
+    manager = AsyncKernelManager(transport="ipc", connection_file=connection)
+    manager._kernel_spec = KernelSpec(argv=command, language="python", display_name="trfnb")
+    reasons: list[tuple[State, str]] = []
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(run_cells(folder, status, manager, cells))
+
+    def stop(state: State, cause: str) -> None:
+        reasons.append((state, cause))
+        kill(folder)
+        task.cancel()
+
+    def lose() -> None:
+        loop.remove_reader(lifeline)  # type: ignore[arg-type]
+        stop(State.KILLED, "interrupted: its sweep stopped or died")
+
+    if lifeline is not None:
+        loop.add_reader(lifeline, lose)
+    if status.timeout:
+        cause = f"the run took longer than {status.timeout:g} s"
+        loop.call_later(status.timeout, stop, State.TIMED_OUT, cause)
+    while not task.done():
+        if time.time() - (status.heartbeat or 0) >= HEARTBEAT:
+            status.heartbeat = time.time()
+            with contextlib.suppress(OSError):  # a full disk may have room again at the end
+                status.write(folder)
+        await asyncio.wait([task], timeout=TICK)
+        process = getattr(manager.provisioner, "process", None)
+        used = memory_of(process.pid) if process else 0.0
+        status.peak_memory = round(max(used, status.peak_memory or 0), 1)
+    error = asyncio.CancelledError() if task.cancelled() else task.exception()
+    code = process.poll() if process else None
+    with contextlib.suppress(Exception):
+        await manager.shutdown_kernel(now=bool(reasons))
+    return outcome(error, reasons[0] if reasons else None, code)
+
+
+async def run_cells(
+    folder: Path, status: Status, manager: "AsyncKernelManager", cells: list[Any]
+) -> None:
+    """Start a kernel and run the notebook on it; save it after each cell.
+
+    Args:
+        folder: the run's.
+        status: told which cell is under way.
+        manager: of the kernel.
+        cells: filled with the executed notebook's cells.
+    """
+    await manager.start_kernel(cwd=status.cwd)
     # imported while the kernel starts: each takes half a second
     import nbformat
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NotebookExecutionManager
-    from papermill.execute import raise_for_execution_errors
+    from nbclient import NotebookClient
     from papermill.iorw import load_notebook_node
-    from papermill.log import logger
     from papermill.parameterize import parameterize_notebook
     from papermill.translators import PythonTranslator, papermill_translators
 
@@ -156,121 +166,103 @@ def run_cells(
         def translate(cls, val: str) -> str:
             return val
 
-    class Manager(NotebookExecutionManager):
-        """Saves the notebook whole after each cell and says which one is under way."""
+    def save(**_: Any) -> None:
+        with atomic_write(folder / NOTEBOOK) as stream:
+            stream.write(nbformat.writes(notebook) + "\n")
 
-        def save(self, **_: Any) -> None:
-            with atomic_write(Path(job.folder) / NOTEBOOK) as stream:
-                stream.write(nbformat.writes(self.nb) + "\n")
-            self.last_save_time = self.now()
-
-        def cell_start(self, cell: Any, cell_index: int = 0, **_: Any) -> None:
-            watchdog.cell_started, watchdog.status.cell = time.time(), cell_index + 1
-            super().cell_start(cell, cell_index)
+    def start(cell_index: int, **_: Any) -> None:
+        status.cell = cell_index + 1
 
     papermill_translators.register("python", AsWritten)
-    python = {"kernel_name": "python3", "language": "python"}
-    notebook = load_notebook_node(job.notebook)
-    if job.given:
-        notebook = parameterize_notebook(notebook, job.given, **python)
+    notebook = load_notebook_node(status.source)
+    if status.given:
+        python = {"kernel_name": "python3", "language": "python"}
+        notebook = parameterize_notebook(notebook, status.given, **python)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     cells += notebook.cells
-    watchdog.status.cells = len(notebook.cells)
-    managed = Manager(notebook, progress_bar=False)
-    managed.notebook_start()
-    error: BaseException | None = None
+    status.cells = len(cells)
+    hooks = {"on_cell_start": start, "on_cell_executed": save}
+    client = NotebookClient(notebook, km=manager, timeout=None, startup_timeout=120, **hooks)
     try:
-        limits = {"timeout": None, "startup_timeout": 120}
-        PapermillNotebookClient(managed, km=manager, log=logger, **limits).execute()
-    except Exception as raised:
-        error = raised
-    managed.notebook_complete()
-    if error:  # papermill says of every cell that never ran that it is complete
-        last = watchdog.status.cell - 1
-        for index, cell in enumerate(notebook.cells[last:]):
-            cell.metadata.papermill["status"] = managed.PENDING if index else managed.FAILED
-        notebook.metadata.papermill["exception"] = True
-    else:
-        try:
-            raise_for_execution_errors(notebook, None)
-        except Exception as raised:
-            error = raised
-            if not raised.traceback:  # type: ignore[attr-defined]
-                outputs = cells[raised.cell_index].outputs  # type: ignore[attr-defined]
-                raised.traceback = [one.get("text", "") for one in outputs]  # type: ignore[attr-defined]
-    managed.save()
-    return error
-
-
-def start_kernel(cwd: str, folder: Path) -> "AsyncKernelManager":
-    """Start a kernel in ``cwd`` and return its manager as soon as the process runs.
-
-    A kernelspec named ``python3`` may lead to any interpreter; this one never does. Messages go
-    through sockets in ``folder``: no port is taken, and nobody else can listen.
-    """
-    from jupyter_client.manager import AsyncKernelManager
-
-    class ThisInterpreter(AsyncKernelManager):
-        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-            command = [sys.executable, "-m", "trfnb.runs.execute", "-f", self.connection_file]
-            return [*command, "--HistoryManager.hist_file=:memory:"]
-
-    manager = ThisInterpreter(
-        kernel_name="python3", transport="ipc", connection_file=str(folder / "kernel.json")
-    )
-    manager.shutdown_wait_time = 2.0
-    _synchronous(manager.start_kernel)(cwd=cwd)
-    return manager
+        await client.async_execute()
+    finally:
+        save()
 
 
 def outcome(
-    error: BaseException | None,
-    reason: tuple[State, str] | None,
-    code: int | None,
-    system_was_out_of_memory: bool,
-) -> tuple[State, str, dict[str, str]]:
-    """Return how a run ended: its state, the cause in words, and name, message, traceback.
+    error: BaseException | None, reason: tuple[State, str] | None, code: int | None
+) -> tuple[State, str, str]:
+    """Return how a run ended: its state, the cause in words, and the end of the traceback.
 
     Args:
         error: what ended the notebook; None when all cells ran.
         reason: why the watchdog ended it, if it did.
         code: the kernel's exit code as ``subprocess`` gives it; None when it lived on.
-        system_was_out_of_memory: whether the system killed for memory meanwhile.
     """
     if error is None:
-        return State.DONE, "", {}
-    name, message = (
-        getattr(error, "ename", type(error).__name__),
-        str(getattr(error, "evalue", error)),
-    )
-    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(getattr(error, "traceback", None) or ()))
-    if name == "CellExecutionError" and not message:
-        # an exception group: IPython prints it in place of raising it
-        name, _, message = "; ".join(re.findall(r"^ *\| (\w+: .*)$", trace, re.M)).partition(": ")
-    told = {
-        "name": name,
-        "message": message[:2000],
-        "traceback": "\n".join(trace.splitlines()[-40:]),
-    }
-    cause = f"{name}: {message[:2000]}".rstrip(": ")
+        return State.DONE, "", ""
+    name = getattr(error, "ename", type(error).__name__)
+    message = plain(str(getattr(error, "evalue", error)))
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", plain(str(getattr(error, "traceback", ""))))
+    trace = "\n".join(trace.splitlines()[-40:])
     if reason is not None:
-        return *reason, told
-    if name == "Pruned":
-        return State.PRUNED, message, {}
-    if name in {"MemoryError", "OutOfMemoryError"} or _NO_MEMORY.search(message):
-        return State.OUT_OF_MEMORY, cause, told
-    if name == "DeadKernelError" or (code is not None and name == "RuntimeError"):
-        if code is None or code >= 0:
-            return State.FAILED, f"the kernel exited by itself (code {code})", told
-        sent = signal.Signals(-code)
-        if sent is signal.SIGKILL and system_was_out_of_memory:
-            return State.OUT_OF_MEMORY, "the system ran out of memory and killed it", told
-        if sent in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
-            return State.KILLED, f"the kernel was killed from outside ({sent.name})", told
-        return State.FAILED, f"the kernel crashed ({sent.name})", told
-    return State.FAILED, f"disk full ({name})" if _FULL_DISK.search(message) else cause, told
+        return *reason, trace
+    if code is not None and name in {"DeadKernelError", "RuntimeError"}:
+        if code in _FROM_OUTSIDE:
+            name = signal.Signals(-code).name
+            return State.KILLED, f"the kernel was killed from outside ({name})", trace
+        crash = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"exited (code {code})"
+        return State.FAILED, f"the kernel {crash}", trace
+    return State.FAILED, f"{name}: {message[:2000]}".rstrip(": "), trace
 
 
-@cache
+def marked(folder: Path | str) -> list[psutil.Process]:
+    """Return the living processes whose run lies in this folder or is it, save our own."""
+    root = os.path.realpath(folder)
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            run = process.environ().get(MARK, "")
+            living = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+            if living and process.pid != os.getpid() and f"{run}/".startswith(f"{root}/"):
+                found.append(process)
+    return found
+
+
+def kill(folder: Path | str) -> None:
+    """SIGKILL all processes of the runs in a folder, and those they start meanwhile."""
+    for _ in range(20):
+        left = marked(folder)
+        if not left:
+            return
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=1.0)
+
+
+def socket_folder(token: str) -> Path:
+    """Return where a run's sockets lie: a path that is short, whatever TMPDIR is."""
+    return Path("/tmp") / f"trfnb-{token}"
+
+
+def remove_sockets(token: str) -> None:
+    """Remove a run's sockets."""
+    shutil.rmtree(socket_folder(token), ignore_errors=True)
+
+
+def memory_of(pid: int) -> float:
+    """Return the megabytes (10⁶) that a process and its children hold in memory."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            total += one.memory_info().rss
+    return total / 1e6
+
+
 def device() -> str:
     """Return the name of the visible GPU, else of the processor."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -280,40 +272,17 @@ def device() -> str:
             query += ["-i", visible] if visible else []
             return subprocess.check_output(query, text=True, timeout=20).splitlines()[0]
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        names = re.findall(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
+        return names[0] if names else platform.machine()
     return platform.processor() or platform.machine()
-
-
-def _synchronous(function: Any) -> Any:
-    from jupyter_core.utils import run_sync
-
-    return run_sync(function)
-
-
-def _clean(job: Job) -> None:
-    kill([*descendants(os.getpid()), *marked(job.folder)])
-    remove_temporary(job.token)
-
-
-def _obey_signals(watchdog: Watchdog) -> None:
-    def interrupt(number: int, _: Any) -> None:
-        watchdog.trip(State.KILLED, f"interrupted ({signal.Signals(number).name})")
-
-    # a starter such as a Ray worker may hand down a mask that blocks them
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to pass on
 
 
 def _be_kernel() -> None:
     parent = int(os.environ.get("JPY_PARENT_PID", os.getppid()))
-    control(1, signal.SIGKILL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it died before the call above
         os.kill(os.getpid(), signal.SIGKILL)
-    with contextlib.suppress(OSError):  # memory runs out: let the system end this process first
-        Path("/proc/self/oom_score_adj").write_text("500")
     if sys.path[0] in {"", os.getcwd()}:
         # a file of the user's must not stand in for a library while ipykernel loads
         del sys.path[0]
@@ -326,6 +295,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "-f":
         _be_kernel()
     else:
-        execute(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))), lifeline=0)
+        execute(Path(sys.argv[1]), sys.argv[2], lifeline=0)
         sys.stdout.flush()
         os._exit(0)  # nothing is left to wait for; interpreters take a while to end

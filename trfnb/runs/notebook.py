@@ -12,19 +12,31 @@ import json
 import math
 import re
 import tokenize
+import typing
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Strict, TypeAdapter, ValidationError
 
+# Default of a parameter that is only annotated.
 REQUIRED = object()
-"""Default of a parameter that is only annotated."""
+# Default of a parameter whose value is an expression.
 UNKNOWN = object()
-"""Default of a parameter whose value is an expression."""
+
+# Scalars are strict: True is no int and "1" no float. Containers take each other's content.
+_TYPES: dict[str, Any] = {
+    **{t.__name__: Annotated[t, Strict()] for t in (int, float, str, bool, bytes, complex)},
+    **{t.__name__: t for t in (list, tuple, dict, set, frozenset)},
+    **{name: getattr(typing, name) for name in ("Literal", "Optional", "Union")},
+    "typing": typing,
+    "Sequence": list,
+    "Mapping": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -35,15 +47,19 @@ class Parameter:
         name: the variable's name.
         kind: its annotation as written, or the type of its default; empty when neither says.
         default: its literal value, ``REQUIRED`` or ``UNKNOWN``.
-        choices: the values of its ``Literal[...]``, else empty.
         help: the comment at the end of its line.
     """
 
     name: str
     kind: str = ""
     default: Any = UNKNOWN
-    choices: tuple[Any, ...] = ()
     help: str = ""
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values of its ``Literal[...]``, else empty."""
+        kind = _type_of(self.kind)
+        return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
     def checked(self, value: Any) -> Any:
         """Return the value as the annotation holds it: 1 as 1.0 for a ``float``.
@@ -51,30 +67,20 @@ class Parameter:
         Raises:
             ValueError: the value does not fit; the message says what was expected.
         """
-        if hasattr(value, "tolist"):  # a number or an array of NumPy
-            value = value.tolist()
-        if self.choices and not any(value == c and type(value) is type(c) for c in self.choices):
-            options = ", ".join(map(repr, self.choices))
-            hint = did_you_mean(value, self.choices)
-            raise ValueError(f"`{self.name}`: expected one of {options}, got {value!r}.{hint}")
         try:
+            if hasattr(value, "tolist"):  # a number or an array of NumPy
+                value = value.tolist()
             value = TypeAdapter(_type_of(self.kind)).validate_python(value)
             source_of(value)
         except ValidationError:
+            options = ", ".join(map(repr, self.choices))
+            expected = f"one of {options}" if options else self.kind
+            hint = did_you_mean(value, self.choices)
             got = f"{value!r} ({type(value).__name__})"
-            hint = " Write numbers without quotes." if _is_number(value) else ""
-            raise ValueError(f"`{self.name}`: expected {self.kind}, got {got}.{hint}") from None
-        except TypeError as error:
+            raise ValueError(f"`{self.name}`: expected {expected}, got {got}.{hint}") from None
+        except TypeError as error:  # no literal can say it
             raise ValueError(f"`{self.name}`: {error}.") from None
         return value
-
-    def accepts(self, value: Any) -> bool:
-        """Return whether a value fits."""
-        try:
-            self.checked(value)
-        except ValueError:
-            return False
-        return True
 
 
 def read_parameters(notebook: Path | str) -> dict[str, Parameter]:
@@ -127,11 +133,9 @@ def overwritten(notebook: Path | str, names: set[str]) -> Iterator[tuple[str, in
     seen = False
     for number, cell in enumerate(read_cells(notebook), 1):
         if seen and cell.get("cell_type") == "code":
-            try:
-                body = ast.parse(_code_of(cell)).body
-            except SyntaxError:
-                continue
-            yield from ((name, number) for name in sorted(names & _assigned(body)))
+            with contextlib.suppress(SyntaxError):
+                found = _assigned(ast.parse(_code_of(cell)))
+                yield from ((name, number) for name in sorted(names & found))
         seen = seen or "parameters" in cell.get("metadata", {}).get("tags", [])
 
 
@@ -143,8 +147,8 @@ def check(
     for name, value in values.items():
         if name not in declared:
             known = ", ".join(f"`{one}`" for one in declared)
-            where = f"known: {known}." if known else "it has no cell tagged `parameters` with any."
-            hint = did_you_mean(name, declared) or f" {where[0].upper()}{where[1:]}"
+            where = f"Known: {known}." if known else "It has no cell tagged `parameters` with any."
+            hint = did_you_mean(name, declared) or f" {where}"
             errors.append(f"`{name}`: the notebook has no such parameter.{hint}")
             continue
         try:
@@ -160,21 +164,19 @@ def check(
 def from_text(text: str, parameter: Parameter | None) -> Any:
     """Return what a command line's text means for a parameter.
 
-    The first of these that fits: its YAML value, its value as a Python literal, the text itself.
+    The first of these that fits: its value as a Python literal, its YAML value, the text itself.
     """
-    try:
-        value = read_yaml(text)
-    except yaml.YAMLError:
-        value = text
-    readings = [text if isinstance(value, str) else value]
-    with contextlib.suppress(ValueError, SyntaxError):
-        readings.append(ast.literal_eval(text.strip()))
-    if text in {"None", "True", "False"}:
-        readings.reverse()
+    readings: list[Any] = []
+    for read in (ast.literal_eval, read_yaml):
+        with contextlib.suppress(ValueError, SyntaxError, yaml.YAMLError):
+            value = read(text.strip())
+            readings.append(text if isinstance(value, str) else value)
     readings.append(text)
-    if parameter is None:
-        return readings[0]
-    return next((reading for reading in readings if parameter.accepts(reading)), readings[0])
+    for reading in readings if parameter else ():
+        with contextlib.suppress(ValueError):
+            parameter.checked(reading)  # type: ignore[union-attr]
+            return reading
+    return readings[0]
 
 
 def source_of(value: Any) -> str:
@@ -186,27 +188,24 @@ def source_of(value: Any) -> str:
     kind = type(value)
     if kind is float and not math.isfinite(value):
         return f"float('{value}')"
-    if kind in {type(None), bool, int, float, complex, str, bytes, type(...)}:
+    if kind in {type(None), bool, int, float, complex, str, bytes}:
         return repr(value)
     if kind is dict:
         return "{" + ", ".join(f"{source_of(k)}: {source_of(v)}" for k, v in value.items()) + "}"
-    if kind in {set, frozenset}:
-        inner = ", ".join(sorted(map(source_of, value)))
-        return f"{{{inner}}}" if inner and kind is set else f"{kind.__name__}([{inner}])"
-    if kind is tuple:
-        return "(" + "".join(f"{source_of(item)}, " for item in value).strip() + ")"
-    if kind is list:
-        return "[" + ", ".join(map(source_of, value)) + "]"
+    if kind in {list, tuple, set, frozenset}:
+        inner = list(map(source_of, value))
+        if kind in {list, tuple}:
+            inside = ", ".join(inner)
+            return f"[{inside}]" if kind is list else f"({inside}{',' * (len(inner) == 1)})"
+        return f"{kind.__name__}([{', '.join(sorted(inner))}])"
     raise TypeError(f"expected a value that a Python literal can say, got {kind.__name__}")
 
 
 def read_yaml(text: str) -> Any:
-    """Return the content of YAML text, with numbers and truth values as YAML 1.2 has them.
-
-    ``1e-3`` is a number; dates, ``yes`` and ``no`` are text; a key given twice is an error.
+    """Return the content of YAML text: ``1e-3`` is a number, a date is text.
 
     Raises:
-        yaml.YAMLError: the text is no such YAML.
+        yaml.YAMLError: the text is no such YAML, or a key is given twice.
     """
     return yaml.load(text, _Loader)
 
@@ -218,32 +217,30 @@ def did_you_mean(name: Any, known: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own attribute
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own attribute
+        first: [pair for pair in pairs if not pair[0].endswith((":float", ":timestamp"))]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             name = str(key.value)
             if name in seen and name != "<<":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key `{name}` is given twice", key.start_mark
-                )
+                problem = f"the key `{name}` is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(name)
         return dict(super().construct_mapping(node, deep=deep))
 
 
-_NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)"
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", _NUMBER, "-+.0123456789"),
-    ("merge", r"<<", "<"),
-):
-    _whole = re.compile(rf"^(?:{_pattern})$")
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, list(_first))
-_Loader.yaml_implicit_resolvers[""] = _Loader.yaml_implicit_resolvers.pop("\0")
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+    list("-+.0123456789"),
+)
 
 
 def _text_of(cell: Mapping[str, Any]) -> str:
@@ -252,7 +249,6 @@ def _text_of(cell: Mapping[str, Any]) -> str:
 
 
 def _code_of(cell: Mapping[str, Any]) -> str:
-    """Return a cell's Python, with IPython's magics as empty lines."""
     return re.sub(r"(?m)^[ \t]*[%!].*$", "", _text_of(cell))
 
 
@@ -271,29 +267,24 @@ def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
         note = comments.get(node.end_lineno or 0, "")
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             default = REQUIRED if node.value is None else _literal(node.value)
-            kind = node.annotation
-            if isinstance(kind, ast.Constant) and isinstance(kind.value, str):
-                kind = ast.parse(kind.value, mode="eval").body
-            name = node.target.id
-            found[name] = Parameter(name, ast.unparse(kind), default, _choices(kind), note)
+            name, kind = node.target.id, ast.unparse(node.annotation)
+            found[name] = Parameter(name, kind, default, note)
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 for name, default in _assignments(target, node.value):
-                    kind_of = type(default).__name__
-                    known = kind_of if kind_of in _TYPES else ""
-                    found[name] = Parameter(name, known, default, (), note)
+                    kind = type(default).__name__
+                    found[name] = Parameter(name, kind if kind in _TYPES else "", default, note)
     return found
 
 
 def _assignments(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, Any]]:
     if isinstance(target, ast.Name):
         yield target.id, _literal(value)
-    elif isinstance(target, ast.Tuple | ast.List):
-        same = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts)
-        parts = value.elts if same else [value] * len(target.elts)  # type: ignore[attr-defined]
-        for one, part in zip(target.elts, parts, strict=True):
-            if isinstance(one, ast.Name):
-                yield one.id, _literal(part) if same else UNKNOWN
+    for place, one in enumerate(getattr(target, "elts", ())):
+        if isinstance(one, ast.Name):
+            parts = getattr(value, "elts", ())
+            same = len(parts) == len(target.elts)  # type: ignore[attr-defined]
+            yield one.id, _literal(parts[place]) if same else UNKNOWN
 
 
 def _literal(node: ast.expr) -> Any:
@@ -303,79 +294,30 @@ def _literal(node: ast.expr) -> Any:
         return UNKNOWN
 
 
-def _choices(annotation: ast.expr) -> tuple[Any, ...]:
-    outer = ast.unparse(annotation).partition("[")[0]
-    if isinstance(annotation, ast.Subscript) and outer.rpartition(".")[2] == "Literal":
-        inner = annotation.slice
-        return tuple(map(_literal, inner.elts if isinstance(inner, ast.Tuple) else [inner]))
-    return ()
-
-
-def _assigned(body: list[ast.stmt]) -> set[str]:
-    """Return the names that statements give a value of their own, functions' insides left out."""
-    found: set[str] = set()
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-            continue
-        inner = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
-        inner += [s for h in getattr(node, "handlers", []) for s in h.body]
-        if isinstance(node, ast.If) and "smoke" in ast.unparse(node.test):
-            inner = node.orelse
-        found |= _assigned(inner)
-        head = [c for c in ast.iter_child_nodes(node) if not isinstance(c, ast.stmt)]
-        names = [n for part in head for n in ast.walk(part) if isinstance(n, ast.Name)]
-        stored = {name.id for name in names if isinstance(name.ctx, ast.Store)}
-        found |= stored - {name.id for name in names if isinstance(name.ctx, ast.Load)}
+def _assigned(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    smoke = isinstance(node, ast.If) and "smoke" in ast.unparse(node.test)
+    if smoke or isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        return set()
+    found = set().union(*map(_assigned, ast.iter_child_nodes(node)))
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        found.add(node.id)
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+        found -= {name.id for name in names if isinstance(name.ctx, ast.Load)}
     return found
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (ValueError, TypeError):
-        return False
-    return isinstance(value, str)
-
-
-# Scalars are strict: True is no int and "1" no float. Containers take each other's content.
-_TYPES: dict[str, Any] = {
-    **{t.__name__: Annotated[t, Strict()] for t in (int, float, str, bool, bytes, complex)},
-    **{t.__name__: t for t in (list, tuple, dict, set, frozenset)},
-    **{t.__name__.title(): t for t in (list, tuple, dict, set)},
-    "Sequence": list,
-    "Mapping": dict,
-    "Literal": Literal,
-    "Optional": Optional,
-    "Union": Union,
-}
-_READABLE = (
-    *(ast.Expression, ast.Name, ast.Load, ast.Subscript, ast.Tuple, ast.BinOp, ast.BitOr),
-    *(ast.Constant, ast.UnaryOp, ast.USub),
-)
-
-
-class _Annotations(dict[str, Any]):
-    def __missing__(self, name: str) -> Any:
-        return Any
-
-
-class _LastName(ast.NodeTransformer):
-    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:
-        return ast.copy_location(ast.Name(node.attr, ast.Load()), node)
-
-
 def _type_of(kind: str) -> Any:
-    """Return the type that an annotation names; Any where it cannot be told."""
-    if not kind:
-        return Any
-    tree = _LastName().visit(ast.parse(kind, mode="eval"))
-    if not all(isinstance(node, _READABLE) for node in ast.walk(tree)):
-        return Any
     try:
-        # names, brackets and bars alone: nothing of the notebook's is called
-        found = eval(compile(tree, "annotation", "eval"), {}, _Annotations(_TYPES))
+        tree = ast.parse(kind, mode="eval")
+        if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
+            return Any
+        # names, brackets and bars: nothing of the notebook's is called
+        code, names = compile(tree, "annotation", "eval"), defaultdict(lambda: Any, _TYPES)
+        found = eval(code, {"__builtins__": {}}, names)
         TypeAdapter(found)
-    except Exception:  # a generic that takes no such argument, a quoted name inside
+    except Exception:  # a library's own type, a generic that takes no such argument, no annotation
         return Any
     return found

@@ -8,15 +8,12 @@ import base64
 import io
 import json
 import logging
-import os
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trfnb.files import atomic_write
 from trfnb.runs.ledger import State, Status, flat, gather, plain
 
 if TYPE_CHECKING:
@@ -27,11 +24,7 @@ LAST = ("seconds", "peak_memory_mb", "attempt", "started", "cause")
 log = logging.getLogger("trfnb")
 
 
-class Pruned(Exception):  # noqa: N818 - a signal, no error
-    """An adaptive search has seen enough of this run; let it end the notebook."""
-
-
-def record(name: str, value: Any, *, step: int | None = None, caption: str = "") -> None:
+def record(name: str, value: Any, *, caption: str = "") -> None:
     """Hand a value or a figure from a notebook to whoever reads its runs.
 
     Outside a notebook this only logs.
@@ -40,13 +33,10 @@ def record(name: str, value: Any, *, step: int | None = None, caption: str = "")
         name: the column of the results it becomes; for a mapping ``name.key`` each.
         value: anything JSON can hold, numbers of NumPy and torch included, or a figure with
             a ``savefig`` method. NaN and infinities become null.
-        step: marks an intermediate score: shown live, kept out of the results, and told to the
-            adaptive search, if the run belongs to one.
         caption: of a figure.
 
     Raises:
         TypeError: the value is neither.
-        Pruned: the search ends this run; don't catch it.
     """
     if not name or not isinstance(name, str):
         raise TypeError(f"record: expected a name of at least one character, got {name!r}.")
@@ -65,19 +55,8 @@ def record(name: str, value: Any, *, step: int | None = None, caption: str = "")
             f"record({name!r}): expected what JSON can hold or a figure, {error}; "
             "give numbers, text, lists or mappings of them."
         ) from None
-    folder = os.environ.get("TRFNB_RUN")
-    if folder and Path(folder).is_dir():
-        with (Path(folder) / "progress.jsonl").open("a", encoding="utf-8") as lines:
-            entry = {"name": name, "value": value, "step": step, "time": time.time()}
-            lines.write(json.dumps(entry) + "\n")
-    if step is None:
-        _display({MIME: {"name": name, "data": value, "encoder": "json", "version": 1}}, about)
-        log.info("%s = %s", name, value)
-    elif os.environ.get("TRFNB_TRIAL"):
-        from trfnb.runs.search import should_prune
-
-        if should_prune(name, value, step):
-            raise Pruned(f"{name} = {value} at step {step}")
+    _display({MIME: {"name": name, "data": value, "encoder": "json", "version": 1}}, about)
+    log.info("%s = %s", name, value)
 
 
 def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -91,25 +70,20 @@ def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def results(folder: Path | str, *, outdated: bool = False) -> "pandas.DataFrame":
+def results(folder: Path | str) -> "pandas.DataFrame":
     """Return a sweep's runs as a table, one row per run, also while it is under way.
 
     Mappings become one column per key (``scores.ner``), lists JSON text. A recorded value with a
-    parameter's name becomes ``recorded.NAME``; an environment's, ``environment.NAME``.
+    parameter's name becomes ``recorded.NAME``; an environment's, ``environment.NAME``. Runs of
+    an earlier notebook, library version or corpus are left out.
 
     Args:
         folder: the sweep's folder, such as ``papermill_runs/shared_vs_independent``.
-        outdated: also rows of earlier notebooks, library versions or data, told apart by the
-            column ``outdated``.
 
     Raises:
         FileNotFoundError: the folder holds no sweep.
     """
-    _, current, old = gather(folder)
-    if not outdated:
-        return table_of(current)
-    flags = [False] * len(current) + [True] * len(old)
-    return table_of([*current, *old]).assign(outdated=flags)
+    return table_of(gather(folder)[1])
 
 
 def table_of(statuses: Iterable[Status]) -> "pandas.DataFrame":
@@ -122,25 +96,16 @@ def table_of(statuses: Iterable[Status]) -> "pandas.DataFrame":
     return pandas.DataFrame(rows, columns=columns)
 
 
-def write_table(folder: Path, statuses: Iterable[Status]) -> None:
-    """Write ``results.csv``."""
-    with atomic_write(folder / "results.csv") as stream:
-        table_of(statuses).to_csv(stream, index=False, lineterminator="\n")
-
-
 def out_of_bounds(statuses: Iterable[Status], bounds: Mapping[str, Iterable[float]]) -> list[str]:
     """Return a line for each metric whose mean over the runs leaves its bounds, or is missing."""
-    lines, done = [], [status.numbers for status in statuses if status.state is State.DONE]
+    done = [status.numbers for status in statuses if status.state is State.DONE]
+    lines = []
     for name, (low, high) in bounds.items():
         values = [row[name] for row in done if name in row]
-        mean = sum(values) / len(values) if values else None
-        if mean is None:
-            lines.append(f"{name}: expected {low} to {high}, but no run recorded it.")
-        elif not low <= mean <= high:
-            count = len(values)
-            lines.append(
-                f"{name}: expected {low} to {high}, got {mean:.4g} (mean of {count} runs)."
-            )
+        mean = sum(values) / max(1, len(values))
+        if not values or not low <= mean <= high:
+            got = f"got {mean:.4g} (mean of {len(values)} runs)" if values else "got nothing"
+            lines.append(f"{name}: expected {low} to {high}, {got}.")
     return lines
 
 

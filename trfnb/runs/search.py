@@ -1,34 +1,17 @@
 """Adaptive search with Optuna (extra ``optuna``): proposes runs, learning from those that ended.
 
-The study lives in ``optuna.journal`` in the sweep's folder; each run reports to its own trial.
+What is known of earlier calls comes from the sweep's folder; the study lives in memory.
 """
 
-import json
-import os
-from collections.abc import Callable, Mapping
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from trfnb.runs.ledger import Identities, Ledger, Run, State, Status, changed
-from trfnb.runs.notebook import source_of
-from trfnb.runs.specification import Range, Sweep
+from trfnb.runs.ledger import Identities, Ledger, Run, State, Status
+from trfnb.runs.notebook import read_parameters, source_of
+from trfnb.runs.specification import Range, Sweep, completed
 
-if TYPE_CHECKING:
-    import optuna
-
-VARIABLE = "TRFNB_TRIAL"
+# How many proposals that are already known are turned down at once.
 REPEATS = 20
-"""How many proposals that are already known are turned down at once."""
-_SUFFIXED = {
-    "tpe": "TPE",
-    "random": "Random",
-    "qmc": "QMC",
-    "gp": "GP",
-    "cmaes": "CmaEs",
-    "none": "Nop",
-    "halving": "SuccessiveHalving",
-}
 
 
 class Search:
@@ -38,159 +21,95 @@ class Search:
         sweep: with its search.
         ledger: of the sweep's folder.
         identities: of the notebook's runs.
-        complete: makes a run of the parameters that are searched for.
+        smoke: lay the sweep's ``smoke`` parameters over all runs.
+
+    Attributes:
+        asked: identities of the runs of this search, those of earlier calls included.
+
+    Raises:
+        ValueError: Optuna is not installed.
     """
 
-    def __init__(
-        self,
-        sweep: Sweep,
-        ledger: Ledger,
-        identities: Identities,
-        complete: Callable[[Mapping[str, Any]], Run],
-    ):
-        if sweep.search is None:
-            raise ValueError(f"sweep {sweep.folder_name}: expected the key `search`.")
-        self.search, self.ledger, self.identities = sweep.search, ledger, identities
-        self.complete, self.total = complete, sweep.search.trials
-        self.space, self.metric = sweep.search.space, sweep.search.metric
-        fixed = {n: v for n, v in complete({}).parameters.items() if n not in self.space}
-        about = sweep.search.model_dump(mode="json")
-        named = json.dumps([identities.of(fixed), about["space"], self.metric])
-        self._about = about | {"journal": str(ledger.folder / "optuna.journal"), "study": named}
-        self.study = open_study(self._about, create=True)
-        self._trials: dict[str, optuna.trial.Trial] = {}
-        notebook, version = identities.notebook, identities.version
-        data = identities.data(fixed)
-        known = [s for s in ledger.statuses() if not changed(s, notebook, version, data)]
-        # neither a failed run nor one without the metric ends as a trial; both have had their turn
-        self._without = sum(s.state.final and not self._value(s) for s in known)
-        self._catch_up({s.trial: s for s in known if s.trial is not None})
+    def __init__(self, sweep: Sweep, ledger: Ledger, identities: Identities, *, smoke: bool):
+        try:
+            import optuna
+        except ModuleNotFoundError:
+            raise ValueError("A search needs Optuna: run `pip install 'trfnb[optuna]'`.") from None
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        settings: Any = sweep.search
+        self._optuna: Any = optuna
+        self.sweep, self.ledger, self.identities, self.smoke = sweep, ledger, identities, smoke
+        self.total, self.metric, self.space = settings.trials, settings.metric, settings.space
+        self.asked: set[str] = set()
+        self._declared = read_parameters(sweep.notebook)
+        self._distributions = {name: self._distribution(v) for name, v in self.space.items()}
+        self._trials: dict[str, Any] = {}
+        known = [status for status in ledger.statuses() if status.trial is not None]
+        tpe, random = optuna.samplers.TPESampler, optuna.samplers.RandomSampler
+        # with the same seed, a resumed search would propose the same runs again
+        sampler = (tpe if settings.sampler == "tpe" else random)(seed=len(known))
+        self.study = optuna.create_study(sampler=sampler, direction=settings.direction)
+        for status in known:
+            self._learn(status)
 
     def next(self) -> Status | None:
         """Return the next proposal as a run; one that is known already is told at once."""
         for _ in range(REPEATS):
-            ended = [t.state.name for t in self.study.get_trials(deepcopy=False)]
-            ended = [name for name in ended if name in {"COMPLETE", "PRUNED"}]
-            if len(ended) + len(self._trials) + self._without >= self.total:
+            if len(self.asked) >= self.total:
                 break
-            trial = self.study.ask()
-            run = self.complete({n: _suggest(trial, n, values) for n, values in self.space.items()})
+            trial = self.study.ask(self._distributions)
+            run = self._run_of(trial.params)
             (status,) = self.ledger.plan([run], self.identities, list(self.space))
-            if status.state.final or status.run in self._trials:
-                self._tell(trial.number, status)
-                continue
-            status.trial = trial.number
             self._trials[status.run] = trial
-            return status
+            new = status.identity not in self.asked
+            self.asked.add(status.identity)
+            if new and status.state is not State.DONE:
+                status.trial = trial.number
+                return status
+            self.settle(status)
         return None
-
-    def variables(self, status: Status) -> dict[str, str]:
-        """Return what a run must know to report to its trial."""
-        trial = self._trials[status.run]
-        return {VARIABLE: json.dumps(self._about | {"trial": trial._trial_id})}
 
     def settle(self, status: Status) -> None:
         """Tell the study how a run ended."""
-        self._tell(self._trials.pop(status.run).number, status)
-        self._without += not self._value(status)
+        value, state = self._value(status)
+        self.study.tell(self._trials.pop(status.run), value, state=state)
 
-    def _value(self, status: Status) -> dict[str, Any]:
-        """Return what to tell the study of a run; empty when it has nothing to say."""
-        if status.state is State.PRUNED:
-            return {"state": status.state.upper()}
-        value = status.numbers.get(self.metric)
-        return {} if value is None or status.state is not State.DONE else {"values": float(value)}
+    def _value(self, status: Status) -> tuple[float | None, Any]:
+        states = self._optuna.trial.TrialState
+        value = status.numbers.get(self.metric) if status.state is State.DONE else None
+        return value, states.FAIL if value is None else states.COMPLETE
 
-    def _tell(self, number: int, status: Status | None) -> None:
-        from optuna.trial import TrialState
+    def _distribution(self, values: Any) -> Any:
+        kinds = self._optuna.distributions
+        if not isinstance(values, Range):
+            return kinds.CategoricalDistribution([source_of(value) for value in values])
+        whole = isinstance(values.low, int) and isinstance(values.high, int)
+        kind = kinds.IntDistribution if whole else kinds.FloatDistribution
+        return kind(values.low, values.high, values.log)
 
-        told = self._value(status) if status else {}
-        if "values" in told:
-            self.study.tell(number, told["values"])
+    def _run_of(self, params: Mapping[str, Any]) -> Run:
+        row = dict(params)
+        for name, values in self.space.items():
+            if not isinstance(values, Range):  # Optuna keeps scalars alone: they go by their source
+                row[name] = {source_of(value): value for value in values}[params[name]]
+        return completed(self.sweep, row, self._declared, smoke=self.smoke)[0]
+
+    def _learn(self, status: Status) -> None:
+        value, state = self._value(status)
+        params = {
+            name: (status.parameters if isinstance(values, Range) else status.given).get(name)
+            for name, values in self.space.items()
+        }
+        try:
+            trial = self._optuna.trial.create_trial(
+                state=state, value=value, params=params, distributions=self._distributions
+            )
+        except ValueError:  # from another space
+            return
+        if self.identities.of(self._run_of(params).parameters) != status.identity:
+            return
+        if status.state is State.DONE:
+            self.asked.add(status.identity)
+            self.study.add_trial(trial)
         else:
-            self.study.tell(number, state=TrialState[told.get("state", "FAIL")])
-
-    def _catch_up(self, known: Mapping[int, Status]) -> None:
-        """Tell the study what it missed, and queue again what failed."""
-        for trial in self.study.get_trials(deepcopy=False):
-            status = known.get(trial.number)
-            if trial.state.name == "RUNNING":
-                self._tell(trial.number, status)
-        for trial in self.study.get_trials(deepcopy=False):
-            status, mark = known.get(trial.number), f"again-{trial.number}"
-            failed = trial.state.name == "FAIL" and not (status and status.state.final)
-            if failed and trial.params and mark not in self.study.user_attrs:
-                self.study.enqueue_trial(trial.params)
-                self.study.set_user_attr(mark, True)
-
-
-def open_study(about: Mapping[str, Any], *, create: bool = False) -> "optuna.Study":
-    """Return a study in its journal.
-
-    Raises:
-        ValueError: Optuna is missing, or a sampler's or pruner's options are wrong.
-    """
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ModuleNotFoundError:
-        raise ValueError("A search needs Optuna: run `pip install 'trfnb[optuna]'`.") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(about["journal"]))
-    pruner = _made(optuna.pruners, "Pruner", about["pruner"])
-    if not create:
-        return optuna.load_study(study_name=about["study"], storage=storage, pruner=pruner)
-    study = optuna.create_study(
-        study_name=about["study"],
-        storage=storage,
-        pruner=pruner,
-        direction=about["direction"],
-        load_if_exists=True,
-    )
-    sampler = dict(about["sampler"])
-    if isinstance(sampler.get("seed"), int):
-        # resumed with the same seed, it would propose the same runs again
-        sampler["seed"] += len(study.get_trials(deepcopy=False))
-    study.sampler = _made(optuna.samplers, "Sampler", sampler)
-    return study
-
-
-def should_prune(name: str, value: Any, step: int) -> bool:
-    """Tell this run's trial an intermediate score and return whether the search gives it up."""
-    content = os.environ.get(VARIABLE, "")
-    if not content or not Path(json.loads(content)["journal"]).exists():
-        return False
-    trial, metric = _trial_of(content)
-    if name != metric or not isinstance(value, int | float):
-        return False
-    trial.report(float(value), step)
-    return bool(trial.should_prune())
-
-
-@cache
-def _trial_of(content: str) -> tuple["optuna.trial.Trial", str]:
-    import optuna
-
-    about = json.loads(content)
-    return optuna.trial.Trial(open_study(about), about["trial"]), about["metric"]
-
-
-def _made(module: Any, suffix: str, options: Mapping[str, Any]) -> Any:
-    name = options["name"]
-    make = getattr(module, _SUFFIXED.get(name, name.title()) + suffix)
-    try:
-        return make(**{key: value for key, value in options.items() if key != "name"})
-    except TypeError as error:
-        raise ValueError(f"search: {name} {suffix.lower()}: {error}.") from None
-
-
-def _suggest(trial: "optuna.trial.Trial", name: str, values: Any) -> Any:
-    if not isinstance(values, Range):  # Optuna keeps scalars alone: choose by their source
-        choices = {source_of(value): value for value in values}
-        return choices[trial.suggest_categorical(name, list(choices))]
-    low, high = values.low, values.high
-    if isinstance(low, int) and isinstance(high, int):
-        step = int(values.step or 1)
-        return trial.suggest_int(name, low, high, step=step, log=values.log)
-    return trial.suggest_float(name, low, high, step=values.step, log=values.log)
+            self.study.enqueue_trial(params)

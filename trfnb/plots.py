@@ -45,7 +45,7 @@ def scores(
     named = table.assign(metric=table["metric"].replace(labels or {}))
     figure = _intervals(named, "metric", by, floor=0.0, joined=False)
     figure.axes[0].set_ylabel(f"score\n{INTERVAL}")
-    figure.axes[0].set_title(_plain(title), loc="left", fontsize=10)
+    figure.axes[0].set_title(plain(title), loc="left", fontsize=10)
     return figure
 
 
@@ -92,9 +92,9 @@ def costs(
         labels: The costs' units, as in `trfnb.experiments.measures.UNITS`.
     """
     metrics, settings = _unique(table["metric"]), _unique(table[by])
-    names = [_plain(setting) for setting in settings]
+    names = [plain(setting) for setting in settings]
     width = max(2.8, 0.7 * len(settings))
-    figure, panels = _blank(width * len(metrics), 3.2, 1, len(metrics))
+    figure, panels = blank(width * len(metrics), 3.2, 1, len(metrics))
     for axes, metric in zip(panels[0], metrics, strict=True):
         rows = table[table["metric"] == metric].set_index(by).reindex(settings)
         bars = axes.bar(names, rows["mean"], 0.6, yerr=_half(rows, 0.0), color=COLOURS, capsize=3)
@@ -123,7 +123,7 @@ def learning_curves(
         y: A column that evaluations fill.
         label: Of the y axis.
     """
-    figure, ((axes,),) = _blank(6.0, 3.6)
+    figure, ((axes,),) = blank(6.0, 3.6)
     for name, colour, marker in _styles(list(histories)):
         seeds = histories[name]
         for place, history in enumerate([seeds] if isinstance(seeds, pd.DataFrame) else seeds):
@@ -136,7 +136,7 @@ def learning_curves(
                 marker=marker,
                 markersize=4,
                 linewidth=1.2,
-                label=None if place else _plain(name),
+                label=None if place else plain(name),
             )
     units = {"words": "words seen in training", "seconds": "seconds of updates", "step": "updates"}
     axes.set(xlabel=units[x], ylabel=label)
@@ -153,14 +153,14 @@ def draws(table: pd.DataFrame, *, ylabel: str, chance: float) -> Figure:
         ylabel: With the unit.
         chance: A level to draw as a dotted line.
     """
-    figure, ((axes,),) = _blank(1.6 + 1.1 * table.shape[1], 3.2)
+    figure, ((axes,),) = blank(1.6 + 1.1 * table.shape[1], 3.2)
     for place, (name, colour, marker) in enumerate(_styles(list(table))):
         beside = place + np.linspace(-0.2, 0.2, len(table))
         axes.plot(beside, table[name], marker, color=colour, markersize=4, alpha=0.6)
         axes.plot([place - 0.3, place + 0.3], [table[name].mean()] * 2, color=colour, linewidth=2)
     axes.axhline(chance, linestyle=":", color="0.4")
     axes.text(-0.45, chance, "chance", va="bottom", color="0.4", fontsize=8)
-    axes.set_xticks(range(table.shape[1]), [_plain(name) for name in table])
+    axes.set_xticks(range(table.shape[1]), [plain(name) for name in table])
     axes.set_ylabel(f"{ylabel}\ndots: repetitions, line: mean")
     return figure
 
@@ -211,7 +211,7 @@ def overview(
         metrics: Which dev scores.
     """
     table, rows = log.table(), pd.DataFrame(list(history))
-    figure, panels = _blank(9.5 if len(rows) else 6.4, 6.2, 3, 2 if len(rows) else 1)
+    figure, panels = blank(9.5 if len(rows) else 6.4, 6.2, 3, 2 if len(rows) else 1)
     factors(table, axes=panels[0, 0])
     norms(table, axes=panels[1, 0])
     conflicts(log.conflicts(), axes=panels[2, 0])
@@ -294,10 +294,14 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 1 or value == 0 else f"{value:.3f}"
 
 
-def _blank(
+def blank(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, np.ndarray]:
-    """Make an empty figure that pyplot does not keep, and its panels, (rows, columns)."""
+    """Make an empty figure in the style of all figures here.
+
+    Returns:
+        The figure, in inches, which pyplot does not keep, and its panels, (rows, columns).
+    """
     figure = plt.figure(figsize=(width, height), layout="constrained")
     plt.close(figure)
     panels: np.ndarray = figure.subplots(rows, columns, squeeze=False, **options)
@@ -322,7 +326,7 @@ def _intervals(
     numeric = pd.api.types.is_numeric_dtype(table[x])
     ticks = sorted(set(table[x])) if numeric else _unique(table[x])
     hues = _unique(table[hue]) if hue else [None]
-    figure, ((axes,),) = _blank(max(6.0, 1.6 + 1.5 * len(ticks) * (not joined)), 3.6)
+    figure, ((axes,),) = blank(max(6.0, 1.6 + 1.5 * len(ticks) * (not joined)), 3.6)
     gap = float(np.ptp(ticks)) * 0.012 if numeric else min(0.1, 0.6 / len(hues))
     for place, (name, colour, marker) in enumerate(_styles(hues)):
         rows = table if hue is None else table[table[hue] == name]
@@ -339,14 +343,14 @@ def _intervals(
             linewidth=1.2,
             linestyle="-" if joined else "none",
             capsize=3,
-            label=_plain(name),
+            label=plain(name),
         )
     if logx:
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
         axes.minorticks_off()
     elif not numeric:
-        axes.set_xticks(range(len(ticks)), [_plain(tick) for tick in ticks])
+        axes.set_xticks(range(len(ticks)), [plain(tick) for tick in ticks])
     if hue:
         _legend(axes, hue)
     return figure
@@ -363,12 +367,12 @@ def _over_steps(
     marker: str = "",
 ) -> Figure:
     """Draw a line for each name over the steps; smoothed, its own values are pale below it."""
-    axes = axes or _blank(6.4, 3.2)[1][0, 0]
+    axes = axes or blank(6.4, 3.2)[1][0, 0]
     for name, colour, _ in _styles(_unique(table[by])):
         rows = table[table[by] == name]
         values, steps = rows[column], rows["step"]
         mean = values.rolling(smooth, min_periods=1).mean().where(values.notna())
-        axes.plot(steps, mean, color=colour, linewidth=1.5, marker=marker, label=_plain(name))
+        axes.plot(steps, mean, color=colour, linewidth=1.5, marker=marker, label=plain(name))
         if smooth > 1:
             axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
     axes.axhline(0, color="0.3", linewidth=0.6)
@@ -382,7 +386,7 @@ def _readings(
     doc: "Doc", read: Mapping[str, tuple[Sequence["Span"], Sequence[int], str]]
 ) -> Figure:
     """Draw spans with the token where the reading of each ended, and a note for the title."""
-    figure, panels = _blank(8.0, 2.2 * len(read) + 0.3, len(read), sharex=True)
+    figure, panels = blank(8.0, 2.2 * len(read) + 0.3, len(read), sharex=True)
     for axes, (name, (its_spans, ends, note)) in zip(panels[:, 0], read.items(), strict=True):
         times = np.zeros(len(doc), dtype="int64")
         for i, (span, end) in enumerate(zip(its_spans, ends, strict=True)):
@@ -414,7 +418,8 @@ def _styles(names: Sequence[Any]) -> list[tuple[Any, str, str]]:
     return list(zip(names, cycle(COLOURS), cycle(MARKERS), strict=False))
 
 
-def _plain(text: Any) -> str:
+def plain(text: Any) -> str:
+    """Write a value so that matplotlib reads no formula into it."""
     return str(text).replace("$", r"\$")  # it would begin a formula
 
 

@@ -6,6 +6,7 @@ notebooks said. The page loads nothing from a network.
 
 import io
 import re
+import warnings
 import time
 from collections import Counter
 from pathlib import Path
@@ -144,21 +145,22 @@ class Report:
         """Return the metrics as SVG: one row per setting, one panel per metric."""
         import matplotlib as mpl
 
-        from trfnb.plots import COLOURS, blank, legible
+        from trfnb.plots import COLOURS, blank, plain
 
         keys, metrics = self.means.index[:SETTINGS], self.metrics[:3]
-        names = [legible(self.labels[key]) for key in keys]
+        names = [plain(self.labels[key]) for key in keys]
         width = 0.07 * max(map(len, names)) + 2.6 * len(metrics)
         figure, (panels,) = blank(width, 0.8 + 0.24 * len(keys), 1, len(metrics), sharey=True)
         for panel, metric in zip(panels, metrics, strict=True):
             means, halves = self.means.loc[keys, metric], self.halves.loc[keys, metric].fillna(0)
             panel.errorbar(means, range(len(keys)), xerr=halves, fmt="o", color=COLOURS[0])
-            panel.set_xlabel(legible(short(metric)))
+            panel.set_xlabel(plain(short(metric)))
             panel.locator_params(axis="x", nbins=4)
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
         stream = io.StringIO()
-        with mpl.rc_context({"svg.fonttype": "none"}):
+        with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # letters that matplotlib's font lacks, the page has
             figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
         picture = stream.getvalue()
         return picture[picture.index("<svg") :]

@@ -17,9 +17,8 @@ from typing import Any
 # One thread a body: set before numpy and torch are loaded.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-from trfnb.experiments.configs import build_config
-
 from benchmarks.pretraining import by_spacy
+from trfnb.experiments.configs import build_config
 from trfnb.pretraining import pretraining_config
 from trfnb.pretraining.loop import Run
 from trfnb.pretraining.weights import export

@@ -88,7 +88,7 @@ def _shown(output: NotebookNode) -> bool:
     if output.output_type == "stream":
         return bool(output.name == "stdout")
     data = output.get("data", {})
-    return bool(data) and set(data) - {WIDGET, "text/plain"} != set() or WIDGET not in data
+    return (bool(data) and set(data) - {WIDGET, "text/plain"} != set()) or WIDGET not in data
 
 
 def _small(output: NotebookNode) -> NotebookNode:

@@ -24,12 +24,12 @@ from thinc.types import Floats2d
 from thinc.util import to_numpy
 
 from trfnb import models
+from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.runtime import Runtime
 from trfnb.flow.spans import get_doc_spans
-from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.wordpieces import encode, max_wordpieces
-from trfnb.pipe.model import token_vector_model, transformer_model
 from trfnb.pipe.architectures import registry
+from trfnb.pipe.model import token_vector_model, transformer_model
 from trfnb.pretraining.heads import (
     DISTANCES,
     Loss,

@@ -19,8 +19,8 @@ from spacy.vocab import Vocab
 from thinc.api import Model, NumpyOps
 from thinc.types import Floats2d
 
-from trfnb.flow.listener import TransformerListener
 from trfnb.flow.encoder import EncoderShim
+from trfnb.flow.listener import TransformerListener
 from trfnb.pretraining.text import PretrainingError
 
 Rows = NDArray[np.int64]

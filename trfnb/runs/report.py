@@ -6,8 +6,8 @@ notebooks said. The page loads nothing from a network.
 
 import io
 import re
-import warnings
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any

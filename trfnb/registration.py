@@ -14,7 +14,7 @@ from thinc.api import Config, Model
 from thinc.types import Floats2d
 
 from .experiments.weights import EncoderAdam  # noqa: F401
-from .flow.balancing import Policy
+from .flow.grad_factor import Policy
 from .pipe import architectures, legacy  # noqa: F401  configs name what these hold
 from .pipe.annotations import AnnotationSetter, Storage
 from .pipe.component import Transformer

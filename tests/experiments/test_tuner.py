@@ -11,7 +11,7 @@ from trfnb.experiments.configs import build_config
 from trfnb.experiments.training import train
 from trfnb.experiments.tuner import Move, Tuner, listener_blocks, schedules_of, tuned_config
 from trfnb.experiments.weights import fingerprint
-from trfnb.flow.gradient_log import GradientLog
+from trfnb.flow.gradients import GradientLog
 
 SMALL = {"width": 24, "depth": 2, "embed_rows": 100, "batch_words": 60, "eval_frequency": 5}
 TASKS = ("tagger", "ner")

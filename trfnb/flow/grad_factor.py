@@ -46,11 +46,9 @@ class GradFactor:
     def __init__(self, value: float | str | Iterable[float]) -> None:
         self.auto = isinstance(value, str) and value == AUTO
         self._rest: Iterator[float] = iter(())
-        first: Any = value
         if isinstance(value, Iterable) and not isinstance(value, str):
             self._rest = iter(value)
-            first = next(self._rest, value)
-        self.now = 1.0 if self.auto else _checked(first)
+        self.now = 1.0 if self.auto else _checked(next(self._rest, value))
 
     def step(self) -> None:
         """Move on to the next training step."""
@@ -192,8 +190,7 @@ class EqualNorms:
         """Return one factor a listener."""
         for name, norm in zip(gradients.listeners, np.sqrt(gradients.gram.diagonal()), strict=True):
             if norm > 0:
-                before = self.norms.get(name, norm)
-                self.norms[name] = self.smoothing * before + (1 - self.smoothing) * norm
+                self.norms[name] = norm + self.smoothing * (self.norms.get(name, norm) - norm)
         known = [self.norms[name] for name in gradients.listeners if name in self.norms]
         mean = float(np.mean(known or [1.0]))
         return np.array([mean / self.norms.get(name, mean) for name in gradients.listeners])

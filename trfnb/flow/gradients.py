@@ -239,16 +239,17 @@ class SharedGradients:
         auto = [name for name in names if _factor(self._listeners[name]).auto]
         if auto:
             places = [names.index(name) for name in auto]
-            between = products[np.ix_(places, places)]
-            factors |= chosen_factors(self._shared.balance, auto, between, self._losses_per_word)
+            factors |= chosen_factors(
+                self._shared.balance, auto, products[np.ix_(places, places)], self._losses_per_word
+            )
         if came and backprop is not None:
             total: Parts = {}
             for name, parts in came.items():
                 total = _sum(total, parts, factors[name])
             backprop(total)
             self._has_gradient = True
-        squares = products.diagonal() * np.square([factors[name] for name in names])
-        self._losses[self._shared.name] += float(squares.sum())
+        squares = np.square([factors[name] for name in names])
+        self._losses[self._shared.name] += float(products.diagonal() @ squares)
         self.log.add(list(factors), factors, names, products)
 
 

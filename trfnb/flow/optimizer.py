@@ -38,9 +38,14 @@ def step(optimizer: Optimizer, owner: int, parameters: Named) -> None:
 
 def _is_plain_adam(optimizer: Optimizer) -> bool:
     thincs = type(optimizer).__call__ is Optimizer.__call__ or hasattr(optimizer, "scale_of")
-    adam = not optimizer.use_radam and optimizer.b1 > 0.0 and optimizer.b2 > 0.0
-    decays = optimizer.L2 == 0 or optimizer.L2_is_weight_decay
-    return thincs and adam and decays and optimizer.averages is None
+    return (
+        thincs
+        and not optimizer.use_radam
+        and optimizer.b1 > 0.0
+        and optimizer.b2 > 0.0
+        and (optimizer.L2 == 0 or optimizer.L2_is_weight_decay)
+        and optimizer.averages is None
+    )
 
 
 def _fused(optimizer: Optimizer, owner: int, taken: Named) -> None:

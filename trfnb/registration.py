@@ -14,7 +14,7 @@ from thinc.api import Config, Model
 from thinc.types import Floats2d
 
 from .experiments.weights import EncoderAdam  # noqa: F401
-from .flow.balancing import Policy
+from .flow.grad_factor import Policy
 from .pipe import legacy
 from .pipe.annotations import AnnotationSetter, Storage
 from .pipe.architectures import registry as registry

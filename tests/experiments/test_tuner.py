@@ -17,7 +17,7 @@ from trfnb.experiments.tuner import (
     tuned_config,
 )
 from trfnb.experiments.weights import fingerprint
-from trfnb.flow.gradient_log import GradientLog
+from trfnb.flow.gradients import GradientLog
 
 SMALL = {"width": 24, "depth": 2, "embed_rows": 100, "batch_words": 60, "eval_frequency": 5}
 TASKS = ("tagger", "ner")

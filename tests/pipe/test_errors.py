@@ -116,9 +116,11 @@ def test_encoders_saved_alone_load(tmp_path, tiny, kind):
 
 
 def test_settings_made_at_run_time_are_checked_and_taken(tiny):
-    transformer = transformer_pipeline(tiny).get_pipe("transformer")
-    with pytest.raises(ValueError, match="storage"):
-        transformer.storage = "nope"
+    nlp = transformer_pipeline(tiny)
+    transformer = nlp.get_pipe("transformer")
+    transformer.storage = "nope"
+    with pytest.raises(ValueError, match="storage expected one of keep"):
+        nlp("the river")
     with pytest.raises(ValueError, match="max_batch_items"):
         transformer.max_batch_items = 0
     transformer.max_batch_items = 8

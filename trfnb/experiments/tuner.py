@@ -17,7 +17,7 @@ from thinc.api import Config
 
 from trfnb.experiments.training import HasExamples, Trained, train
 from trfnb.flow.grad_factor import GradFactor
-from trfnb.flow.gradient_log import GradientLog
+from trfnb.flow.gradients import GradientLog
 
 BALANCE = "balance"
 FROZEN_THEN_WARMUP = "trfnb.frozen_then_warmup.v1"

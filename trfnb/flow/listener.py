@@ -6,15 +6,17 @@ from weakref import ref
 
 from spacy.tokens import Doc
 from thinc.api import Model
-from thinc.types import Floats2d, Ragged
+from thinc.backends import get_array_ops
+from thinc.types import Floats2d, Ints1d, Ragged
 
 from .alignment import Pooling, pool, scalar_mix
 from .encoder import Layer
 from .grad_factor import GradFactor
-from .gradient_log import Parts
-from .gradients import Reading
+from .gradients import Parts
 
 Backprop = Callable[[list[Floats2d]], list[Doc]]
+# A transformer's output for a batch or a doc, and the rows of each of its tokens.
+Aligned = tuple[Any, Ragged]
 
 
 class Upstream:
@@ -45,12 +47,12 @@ class SharedListener(Model):
     Attributes:
         upstream_name: Name of the component to listen to, or ``"*"`` for any.
         upstream: The component that it is connected to.
-        sample: The docs that shapes are inferred by, before the shared layer has run on them.
+        sample: The docs that the model above is being initialised with.
     """
 
     upstream_name: str
     upstream: Upstream
-    sample: list[Doc]
+    sample: Sequence[Doc] | None = None
 
     @property
     def grad_factor(self) -> float:
@@ -61,49 +63,64 @@ class SharedListener(Model):
     def grad_factor(self, value: float | str | Iterable[float]) -> None:
         self.attrs["factor"] = GradFactor(value)
 
-    def step(self) -> None:
-        """Move the factor's schedule on by a training step."""
-        self.attrs["factor"].step()
+    def stored(self, doc: Doc, is_train: bool) -> Any:
+        """Return what lies on a doc for this listener; None where it carries nothing."""
+        raise NotImplementedError
 
-    def read(self, docs: Sequence[Doc]) -> Reading | None:
-        """Return what the batch under way holds for docs; None where they belong to no step."""
-        self.sample, upstream = [], self.upstream()
-        return None if upstream is None else upstream.read(self, docs)
-
-    def compute(self, docs: Sequence[Doc], is_train: bool) -> list[Any] | None:
-        """Ask the upstream for its output of docs that carry none: copies, parts, changed docs.
-
-        Returns:
-            One output a doc; None where only a shape is asked for, while the model is initialised.
-
-        Raises:
-            ValueError: there is no upstream, or it should have run on these docs but did not.
-        """
-        sample, self.sample = self.sample, []
-        if self.has_dim("nO") and docs and all(any(doc is x for x in sample) for doc in docs):
-            self.sample = sample
-            return None
-        upstream = self.upstream()
-        if upstream is None:
-            raise ValueError(
-                f"A listener expected a component named {self.upstream_name!r} before it in the "
-                "pipeline, but is connected to none. Set its upstream to the name of a transformer "
-                "or tok2vec, or to '*' for any, and see that this component comes first."
-            )
-        if not self.has_dim("nO"):
-            raise ValueError(
-                f"A listener expected vectors of {upstream.name!r}, but that component has no "
-                "weights yet. Call nlp.initialize(), and see that it comes before its listeners."
-            )
-        if not is_train:
-            upstream.check_may_compute(docs)
-        computed: list[Any] = upstream.compute(docs)
-        return computed
+    def vectors(
+        self, outputs: Sequence[Any], is_train: bool
+    ) -> tuple[Floats2d, Callable[[Floats2d], Parts]]:
+        """Turn outputs, of a batch or doc by doc, into one vector a token, and learn on the way."""
+        raise NotImplementedError
 
 
 def remember_sample(model: SharedListener, X: Any = None, Y: Any = None) -> None:
-    """Initialise a listener: its shape is inferred before the shared layer has run on the docs."""
-    model.sample = [] if X is None else list(X)
+    """Initialise a listener: shapes are inferred before the shared layer has run on the docs."""
+    model.sample = X
+
+
+def forward(
+    model: SharedListener, docs: Sequence[Doc], is_train: bool
+) -> tuple[list[Floats2d], Backprop]:
+    """Hand on the shared vectors of a batch: of the step under way, or what lies on the docs."""
+    lengths = [len(doc) for doc in docs]
+    sampled = docs is model.sample and model.has_dim("nO")
+    if sampled or not any(lengths):
+        zeros = [model.ops.alloc2f(length, model.get_dim("nO")) for length in lengths]
+        return zeros, lambda d_vectors: []
+    model.sample, upstream = None, model.upstream()
+    reading = upstream.gradients.read(model, docs) if is_train and upstream is not None else None
+    batch, add = reading or (None, None)
+    outputs = [batch] if reading else _outputs(model, docs, is_train)
+    vectors, backprop_vectors = model.vectors(outputs, is_train)
+
+    def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
+        parts = backprop_vectors(model.ops.flatten(d_vectors))
+        if add is not None:
+            add(parts)
+        return []
+
+    return split(vectors, lengths), backprop
+
+
+def _outputs(model: SharedListener, docs: Sequence[Doc], is_train: bool) -> list[Any]:
+    # Copies, parts and changed docs carry no output, nor does any where the upstream is frozen.
+    filled = [doc for doc in docs if len(doc)]
+    found = [model.stored(doc, is_train) for doc in filled]
+    missing = [doc for doc, one in zip(filled, found, strict=True) if one is None]
+    if missing:
+        upstream = model.upstream()
+        if upstream is None:
+            raise ValueError(
+                f"A listener expected a component named {model.upstream_name!r} before it in the "
+                "pipeline, but is connected to none. Set its upstream to the name of a transformer "
+                "or tok2vec, or to '*' for any, and see that this component comes first."
+            )
+        if not is_train:
+            upstream.check_enabled()
+        computed = iter(upstream.compute(missing))
+        found = [next(computed) if one is None else one for one in found]
+    return found
 
 
 class TransformerListener(SharedListener):
@@ -147,7 +164,6 @@ class TransformerListener(SharedListener):
         self.pooling = pooling
         self.upstream_name = upstream
         self.upstream = Upstream()
-        self.sample = []
 
     def listen_to(self, width: int, n_layers: int) -> None:
         """Learn the upstream's width and number of layers.
@@ -173,112 +189,50 @@ class TransformerListener(SharedListener):
             self.set_param("mix", self.ops.alloc1f(n_layers + 1))
             self.set_param("gamma", self.ops.alloc1f(1) + 1.0)
 
+    def stored(self, doc: Doc, is_train: bool) -> Aligned | None:
+        """Return what a component left on a doc, and the rows of the tokens that the doc has now.
 
-def forward(
-    model: TransformerListener, docs: Sequence[Doc], is_train: bool
-) -> tuple[list[Floats2d], Backprop]:
-    """Hand on the shared vectors of a batch: of the step under way, or what lies on the docs."""
-    reading = model.read(docs) if is_train else None
-    if reading is not None:
-        batch = reading.outputs
-        return _vectors(model, docs, [batch], batch.align, is_train, reading)
-    filled = [doc for doc in docs if len(doc)]
-    found = [_stored(doc, model.upstream_name) for doc in filled]
-    missing = [i for i, one in enumerate(found) if one is None]
-    if missing or not model.has_dim("nO"):
-        computed = model.compute([filled[i] for i in missing], is_train)
-        if computed is None:
-            return [model.ops.alloc2f(len(doc), model.get_dim("nO")) for doc in docs], _nothing
-        for i, data in zip(missing, computed, strict=True):
-            found[i] = data, data.row_align
-    read = [one for one in found if one is not None]
-    if not read:
-        return [model.ops.alloc2f(0, model.get_dim("nO")) for _ in docs], _nothing
-    if not is_train:
-        for doc, (data, _) in zip(filled, read, strict=True):
-            _count_reader(doc, data)
-    outputs = [data for data, _ in read]
-    return _vectors(model, docs, outputs, _joined(model, read), is_train, None)
+        A reader is counted, and an output dropped once its last has come.
+        """
+        kept: Any = doc._.get("trf_data") if doc._.has("trf_data") else None
+        # spacy-transformers, where it is installed too, leaves a record of its own there.
+        data: Any = kept.of(self.upstream_name) if hasattr(kept, "of") else None
+        alignment = None if data is None else data.align_for(doc)
+        if alignment is None:
+            return None
+        if data.readers is not None and not is_train:
+            data.readers -= 1
+            if data.readers <= 0:
+                doc._.trf_data = kept.without(data)
+        return data, alignment
 
+    def vectors(
+        self, outputs: Sequence[Aligned], is_train: bool
+    ) -> tuple[Floats2d, Callable[[Floats2d], Parts]]:
+        """Choose the rows of the layer, or mix all layers, and pool each token's."""
+        layer = self.attrs["layer"]
+        if layer == "mix":
+            n_layers = len(self.get_param("mix"))
+            rows, parts = scalar_mix(self, {i: self._rows(outputs, i) for i in range(n_layers)})
+        else:
+            index = outputs[0][0].layer_index(layer)
+            rows, parts = self._rows(outputs, layer), lambda d_rows: {index: d_rows}
+        vectors, backprop_pool = pool(self.pooling, rows, self._alignment(outputs), is_train)
+        return vectors, lambda d_vectors: parts(backprop_pool(d_vectors))
 
-def _vectors(
-    model: TransformerListener,
-    docs: Sequence[Doc],
-    outputs: Sequence[Any],
-    alignment: Ragged,
-    is_train: bool,
-    reading: Reading | None,
-) -> tuple[list[Floats2d], Backprop]:
-    """Choose the rows of a layer, pool them, and send the gradient where there is a way for it."""
-    rows, backprop_rows = _chosen(model, outputs)
-    vectors, backprop_pool = pool(model.pooling, rows, alignment, is_train)
-    sends = reading is not None and reading.factor != 0
-    learns = model.attrs["layer"] == "mix" or any(x.param_names for x in model.pooling.walk())
+    def _rows(self, outputs: Sequence[Aligned], layer: int) -> Floats2d:
+        found = [self.ops.asarray(output.layer(layer)) for output, _ in outputs]
+        return cast(Floats2d, found[0] if len(found) == 1 else self.ops.xp.concatenate(found))
 
-    def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
-        if sends or learns:
-            parts = backprop_rows(backprop_pool(model.ops.flatten(d_vectors)))
-            if reading is not None and sends:
-                reading.add(parts)
-        return []
-
-    return split(vectors, [len(doc) for doc in docs]), backprop
-
-
-def _chosen(
-    model: TransformerListener, outputs: Sequence[Any]
-) -> tuple[Floats2d, Callable[[Floats2d], Parts]]:
-    """Return the rows of the listener's layer, or of its mix of layers, and their backprop."""
-
-    def rows(layer: int) -> Floats2d:
-        found = [model.ops.asarray(output.layer(layer)) for output in outputs]
-        return cast(Floats2d, found[0] if len(found) == 1 else model.ops.xp.concatenate(found))
-
-    layer = model.attrs["layer"]
-    if layer == "mix":
-        return scalar_mix(model, {i: rows(i) for i in range(len(model.get_param("mix")))})
-    index = outputs[0].layer_index(layer)
-    return rows(layer), lambda d_rows: {index: d_rows}
-
-
-def _joined(model: TransformerListener, read: Sequence[tuple[Any, Ragged]]) -> Ragged:
-    """Return the alignment of several docs' rows, laid one after another."""
-    indices, lengths, n_rows = [], [], 0
-    for data, alignment in read:
-        indices.append(model.ops.asarray(alignment.dataXd) + n_rows)
-        lengths.append(model.ops.asarray(alignment.lengths))
-        n_rows += int(data.wordpieces.lengths.sum())
-    return Ragged(model.ops.xp.concatenate(indices), model.ops.xp.concatenate(lengths))
-
-
-def _stored(doc: Doc, upstream: str) -> tuple[Any, Ragged] | None:
-    """Return what a component left on a doc, and the rows of the tokens that the doc has now."""
-    data = doc._.get("trf_data") if doc._.has("trf_data") else None
-    # spacy-transformers, where it is installed too, leaves a record of its own there.
-    of = getattr(data, "of", None)
-    one = None if of is None else of(upstream)
-    alignment = None if one is None else one.align_for(doc)
-    return None if alignment is None else (one, alignment)
-
-
-def _count_reader(doc: Doc, data: Any) -> None:
-    """Drop an output that the last of its readers has read."""
-    if data.readers is None:
-        return
-    data.readers -= 1
-    if data.readers <= 0 and doc._.trf_data is not None:
-        doc._.trf_data = doc._.trf_data.without(data)
+    def _alignment(self, outputs: Sequence[Aligned]) -> Ragged:
+        indices, lengths, n_rows = [], [], 0
+        for output, alignment in outputs:
+            indices.append(self.ops.asarray(alignment.dataXd) + n_rows)
+            lengths.append(self.ops.asarray(alignment.lengths))
+            n_rows += int(output.wordpieces.lengths.sum())
+        return Ragged(self.ops.xp.concatenate(indices), self.ops.xp.concatenate(lengths))
 
 
 def split(vectors: Floats2d, lengths: Iterable[int]) -> list[Floats2d]:
     """Cut a batch's vectors into views, one a doc."""
-    views, start = [], 0
-    for length in lengths:
-        views.append(vectors[start : start + length])
-        start += length
-    return views
-
-
-def _nothing(d_vectors: list[Floats2d]) -> list[Doc]:
-    """Send no gradient: there is none to compute."""
-    return []
+    return get_array_ops(vectors).unflatten(vectors, cast(Ints1d, lengths))

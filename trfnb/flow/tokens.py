@@ -12,8 +12,8 @@ from spacy.tokens import Doc
 from thinc.api import get_array_module, to_numpy
 from thinc.types import Ragged
 
+# (tokens, 2): each token's text, as the hash in the string store, and whether a space follows.
 Tokens = NDArray[np.uint64]
-"""(tokens, 2): each token's text, as the hash in the string store, and whether a space follows."""
 
 
 def tokens_of(doc: Doc) -> Tokens:

@@ -8,19 +8,18 @@ from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from spacy.language import Language
-from spacy.pipeline.trainable_pipe import TrainablePipe
 from spacy.tokens import Doc
 from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model
 
 from ..flow.encoder import EncoderShim, Layer
-from ..flow.gradients import Backprop, SharedGradients
-from ..flow.listener import TransformerListener
+from ..flow.gradients import Backprop
+from ..flow.listener import Aligned, TransformerListener
 from ..flow.runtime import trim_memory
 from ..flow.tokens import tokens_of
 from .annotations import (
@@ -31,7 +30,7 @@ from .annotations import (
     null_annotation_setter,
     store,
 )
-from .data import FullTransformerBatch, TransformerData
+from .data import FullTransformerBatch
 from .model import Tokenised, encode_docs, set_width, tokenise
 from .shared import PipelineRef, SharedComponent
 
@@ -45,7 +44,7 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-class Transformer(SharedComponent, TrainablePipe):
+class Transformer(SharedComponent):
     """Encode docs once, for every component that listens.
 
     The output is stored on each doc as `doc._.trf_data`.
@@ -59,11 +58,16 @@ class Transformer(SharedComponent, TrainablePipe):
         storage: What stays on docs as `trf_data`: ``"keep"`` everything where it was computed,
             ``"cpu"`` everything in main memory, ``"last"`` the last layer alone, ``"none"``
             nothing once all listeners have read it, so that memory stays flat (a listener that
-            is disabled never does).
+            is disabled never does; one that reads again has it computed again). May be set at
+            any time.
         set_extra_annotations: The annotation setter under its later name; it counts where given.
+
+    Attributes:
+        truncated: Docs that were cut because the model reads no more, and their lost wordpieces.
     """
 
-    listener_type = TransformerListener
+    listener_type: Any = TransformerListener
+    listeners: Any = SharedComponent.listeners
 
     def __init__(
         self,
@@ -76,16 +80,11 @@ class Transformer(SharedComponent, TrainablePipe):
         storage: Storage = "keep",
         set_extra_annotations: AnnotationSetter | None = None,
     ) -> None:
-        self.vocab = vocab
-        self.model = model
-        self.name = name
+        super().__init__(vocab, model, name)
         self.annotation_setter = set_extra_annotations or annotation_setter
-        self.listener_map = {}
-        self.cfg: dict[str, Any] = {}
         self.max_batch_items = max_batch_items
-        self.storage = storage
-        self.gradients = SharedGradients()
-        self._cut_docs = self._cut_wordpieces = 0
+        self.storage: Storage = checked_storage(storage)
+        self.truncated = 0, 0
         install_extension()
 
     @property
@@ -98,15 +97,6 @@ class Transformer(SharedComponent, TrainablePipe):
         for node in self._encoder_layers():
             node.attrs["runtime"] = replace(node.attrs["runtime"], max_batch_items=items)
         self._max_batch_items = items
-
-    @property
-    def storage(self) -> Storage:
-        """What stays on docs; may be set at any time."""
-        return self._storage
-
-    @storage.setter
-    def storage(self, storage: Storage) -> None:
-        self._storage: Storage = checked_storage(storage)
 
     @property
     def set_extra_annotations(self) -> AnnotationSetter:
@@ -162,7 +152,7 @@ class Transformer(SharedComponent, TrainablePipe):
             docs: The batch.
             tokenised: Its wordpieces, if they are there already.
         """
-        self.take_overdue_step()
+        self.gradients.take_overdue_step()
         docs = list(docs)
         # A setter, storage "last" and a model of another make may read the last layer.
         quiet = self.annotation_setter is null_annotation_setter and self.storage != "last"
@@ -191,63 +181,40 @@ class Transformer(SharedComponent, TrainablePipe):
         """Store each doc's share on `doc._.trf_data` and call the annotation setter."""
         docs = list(docs)
         self.annotation_setter(docs, predictions)
-        store(docs, predictions.doc_data, self.storage, len(self.listeners), self.name)
+        storage, readers = checked_storage(self.storage), len(self.listeners)
+        store(docs, predictions.doc_data, storage, readers, self.name)
         self._report_truncation(predictions)
-
-    @property
-    def truncated(self) -> tuple[int, int]:
-        """Docs that were cut because the model reads no more, and their lost wordpieces."""
-        return self._cut_docs, self._cut_wordpieces
 
     def _report_truncation(self, predictions: FullTransformerBatch) -> None:
         """Count what was cut, and warn the first time."""
         if not predictions.wordpieces.truncated.any():
             return
-        first_time = not self._cut_docs
         lost = [int(data.wordpieces.truncated.sum()) for data in predictions.doc_data]
-        self._cut_docs += sum(n > 0 for n in lost)
-        self._cut_wordpieces += sum(lost)
-        if first_time:
-            docs, pieces = self.truncated
+        n_docs, n_pieces = sum(n > 0 for n in lost), sum(lost)
+        if not self.truncated[0]:
             warnings.warn(
                 f"The transformer {self.name!r} reads fewer wordpieces at once than some texts "
-                f"have: {pieces} wordpieces of {docs} docs were cut in this batch, and their "
+                f"have: {n_pieces} wordpieces of {n_docs} docs were cut in this batch, and their "
                 "tokens get zero vectors. Use the span getter trfnb.wordpiece_spans.v1; "
                 "`component.truncated` keeps the totals, "
                 "`doc._.trf_data.wordpieces.truncated` a doc's.",
                 stacklevel=3,
             )
+        self.truncated = self.truncated[0] + n_docs, self.truncated[1] + n_pieces
 
     # What listeners ask for
 
     def encode_for_update(
         self, docs: Sequence[Doc], is_train: bool
-    ) -> tuple[FullTransformerBatch, Backprop | None]:
+    ) -> tuple[Aligned, Backprop | None]:
         """Return outputs for the listeners, and a callback that takes their summed gradient."""
         batch, backprop = self._encode(docs, is_train, self._layers_read())
-        return batch, backprop if is_train else None
+        return (batch, batch.align), backprop if is_train else None
 
-    def compute(self, docs: Sequence[Doc]) -> list[TransformerData]:
+    def compute(self, docs: Sequence[Doc]) -> list[Aligned]:
         """Return one output a doc, by the weights as they are; nothing is left on the docs."""
-        return self._encode(docs, False, self._layers_read())[0].doc_data
-
-    def check_may_compute(self, docs: Sequence[Doc]) -> None:
-        """Make sure that it is no mistake that docs come to a listener without an output.
-
-        Raises:
-            ValueError: the component is disabled or removed, or `storage` dropped the output.
-        """
-        super().check_may_compute(docs)
-        # An attribute that was set to nothing is there; one that was never set is not.
-        key: Any = ("._.", "trf_data", None, None)
-        was_here = [doc for doc in docs if key in doc.user_data]
-        if self.storage == "none" and was_here:
-            raise ValueError(
-                f"A listener expected output of {self.name!r} on the doc "
-                f'{was_here[0].text[:40]!r}, but with storage = "none" it was dropped once '
-                f"all {len(self.listeners)} listeners had read it. To read it again, run "
-                f"{self.name!r} on the doc again, or set its storage to 'keep', 'cpu' or 'last'."
-            )
+        batch, _ = self._encode(docs, False, self._layers_read())
+        return [(data, data.row_align) for data in batch.doc_data]
 
     # Connection and weights
 
@@ -305,7 +272,6 @@ class Transformer(SharedComponent, TrainablePipe):
 
     def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
         """Save the component; each encoder becomes a directory that HuggingFace opens too."""
-        self.send_back()
         encoders = [shim for shim in self._encoders() if shim.tokenizer is not None]
         with ExitStack() as stack:
             for i, shim in enumerate(encoders if "model" not in exclude else ()):
@@ -322,11 +288,6 @@ class Transformer(SharedComponent, TrainablePipe):
                 shim.restore(directory)
         self._restored()
         return self
-
-    def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
-        """Save the component and its encoders in bytes."""
-        self.send_back()
-        return cast(bytes, super().to_bytes(exclude=exclude))
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Sequence[str] = ()) -> "Transformer":
         """Load what `to_bytes` returned."""

@@ -2,17 +2,17 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from spacy.language import Language
 from spacy.pipeline.tok2vec import Tok2Vec as SpacyTok2Vec
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
+from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
-from ..flow.balancing import Policy
-from ..flow.gradient_log import GradientLog
-from ..flow.gradients import Backprop, Junction, Reading, SharedGradients
+from ..flow.grad_factor import Policy
+from ..flow.gradients import Backprop, GradientLog, Junction, SharedGradients
 from ..flow.listener import SharedListener, Upstream
 
 
@@ -23,8 +23,13 @@ class PipelineRef(Upstream):
         return PipelineRef, ()
 
 
-class SharedComponent:
-    """A mixin for components that others listen to.
+class SharedComponent(SpacyTok2Vec):
+    """A component that others listen to; it keeps to the protocol of spaCy's own.
+
+    Args:
+        vocab: The pipeline's vocabulary.
+        model: The shared layer.
+        name: The component's name.
 
     Attributes:
         balance: The policy that chooses the factor of every listener set to ``"auto"``.
@@ -32,41 +37,30 @@ class SharedComponent:
         pipeline: The pipeline, where it is known.
     """
 
-    name: str
-    model: Model
-    listener_map: dict[str, list[Any]]
     listener_type: Any
     balance: Policy | None = None
-    gradients: SharedGradients
     pipeline: PipelineRef = PipelineRef()
 
-    # spaCy's own protocol for components that are listened to.
-    listeners: Any = SpacyTok2Vec.listeners
-    listening_components: Any = SpacyTok2Vec.listening_components
-    remove_listener: Any = SpacyTok2Vec.remove_listener
+    def __init__(self, vocab: Vocab, model: Model, name: str) -> None:
+        super().__init__(vocab, model, name)
+        self.gradients = SharedGradients()
 
     def find_listeners(self, component: Any) -> None:
         """Connect every listener in a component's model that names this one, or any."""
-        if not isinstance(getattr(component, "model", None), Model):
-            return
-        for node in component.model.walk():
+        model = getattr(component, "model", None)
+        for node in model.walk() if isinstance(model, Model) else ():
             if isinstance(node, self.listener_type) and node.upstream_name in ("*", self.name):
                 self.add_listener(node, component.name)
 
     def add_listener(self, listener: Any, component_name: str) -> None:
         """Connect a listener layer of a component; another that it listened to lets go of it."""
-        if isinstance(listener, SharedListener):
-            self._take_over(listener, component_name)
-            listener.upstream = Upstream(self)
-        layers = self.listener_map.setdefault(component_name, [])
-        if listener not in layers:
-            layers.append(listener)
-
-    def _take_over(self, listener: SharedListener, component_name: str) -> None:
-        other, nlp = listener.upstream(), self.pipeline()
-        if other is None or other is self or listener not in other.listeners:
+        super().add_listener(listener, component_name)
+        if not isinstance(listener, SharedListener):
             return
-        other.remove_listener(listener, component_name)
+        other, nlp = listener.upstream(), self.pipeline()
+        listener.upstream = Upstream(self)
+        if other is None or other is self or not other.remove_listener(listener, component_name):
+            return
         if listener.upstream_name == "*" and (nlp is None or nlp.has_pipe(other.name)):
             first, second = sorted((self.name, other.name))
             warnings.warn(
@@ -115,19 +109,11 @@ class SharedComponent:
         validate_examples(examples, f"{type(self).__name__}.update")
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
-        if not self.listeners:
-            return losses
-        set_dropout_rate(self.model, drop)
-        self.gradients.begin(
-            [example.predicted for example in examples],
-            self.encode_for_update,
-            self.named_listeners(),
-            name=self.name,
-            policy=self.balance,
-            losses=losses,
-        )
-        if sgd is not None:
-            self.finish_update(sgd)
+        if self.listeners:
+            set_dropout_rate(self.model, drop)
+            self.gradients.begin([example.predicted for example in examples], self, losses)
+            if sgd is not None:
+                self.finish_update(sgd)
         return losses
 
     def finish_update(self, sgd: Optimizer) -> None:
@@ -135,49 +121,41 @@ class SharedComponent:
 
         ``nlp.update(sgd=…)`` calls this before any listener ran; the step then waits for them.
         """
-        self.gradients.finish(sgd, self.model)
+        self.gradients.finish(sgd)
 
     def send_back(self) -> None:
-        """Send back the gradients that wait, and take the step that waits for them, if one does.
-
-        Without a step, the gradients stay on the weights and add up with those of later batches.
-        """
+        """Send back the gradients that wait (see `SharedGradients.send_back`)."""
         self.gradients.send_back()
 
-    def take_overdue_step(self) -> None:
-        """Take the step that waits for listeners that were left out of an update."""
-        if self.gradients.overdue:
-            self.send_back()
-
-    def read(self, listener: SharedListener, docs: Sequence[Doc]) -> Reading | None:
-        """Return what a listener reads of the batch under way (see `SharedGradients.read`)."""
-        return self.gradients.read(listener, docs, self.encode_for_update)
-
-    def check_may_compute(self, docs: Sequence[Doc]) -> None:
+    def check_enabled(self) -> None:
         """Make sure that it is no mistake that docs come to a listener without an output.
 
         Raises:
             ValueError: this component is disabled, or was removed from its pipeline.
         """
-        nlp: Language | None = self.pipeline()
-        if nlp is None:
-            return
-        components: list[tuple[str, Any]] = nlp.components
-        names = [name for name, component in components if component is self]
-        if names and names[0] not in nlp.disabled:
-            return
-        state = "is disabled" if names else "was removed from the pipeline"
-        remedy = f"Enable it (nlp.enable_pipe({self.name!r}))" if names else "Add it again"
-        raise ValueError(
-            f"A listener expected output of {self.name!r} on every doc, but {docs[0].text[:40]!r} "
-            f"has none: {self.name!r} {state}. {remedy}, or give each component a copy of its own "
-            "before that: nlp.replace_listeners."
-        )
+        nlp = self.pipeline()
+        if nlp is not None and self not in [component for _, component in nlp.pipeline]:
+            raise ValueError(
+                f"A listener expected output of {self.name!r} on every doc, but {self.name!r} is "
+                f"disabled or was removed from the pipeline. Enable it (nlp.enable_pipe("
+                f"{self.name!r})), add it again, or give each component a copy of its own before "
+                "that: nlp.replace_listeners."
+            )
+
+    def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
+        """Save the component after the latest step."""
+        self.send_back()
+        super().to_disk(path, exclude=exclude)
+
+    def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
+        """Save the component, after the latest step, in bytes."""
+        self.send_back()
+        return cast(bytes, super().to_bytes(exclude=exclude))
 
     def encode_for_update(self, docs: Sequence[Doc], is_train: bool) -> tuple[Any, Backprop | None]:
-        """Return outputs for the listeners, and a callback that takes their summed gradient."""
+        """Return what listeners read of a batch, and a callback that takes its summed gradient."""
         raise NotImplementedError
 
     def compute(self, docs: Sequence[Doc]) -> list[Any]:
-        """Return one output a doc, by the weights as they are; nothing is left on the docs."""
+        """Return what listeners read of each doc, by the weights as they are; docs stay as is."""
         raise NotImplementedError

@@ -1,10 +1,9 @@
 """spaCy's Tok2Vec component and its listener, with a grad_factor and one backward pass for all."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, cast
 
-from spacy.pipeline.tok2vec import Tok2Vec as SpacyTok2Vec
 from spacy.pipeline.tok2vec import Tok2VecListener as SpacyListener
 from spacy.pipeline.tok2vec import forward as spacy_forward
 from spacy.tokens import Doc
@@ -14,14 +13,13 @@ from thinc.api import Model, Optimizer
 from thinc.types import Floats2d
 
 from ..flow.grad_factor import GradFactor
-from ..flow.gradient_log import Parts
-from ..flow.gradients import Backprop, Junction, SharedGradients
+from ..flow.gradients import Backprop, Junction, Parts
 from ..flow.listener import Backprop as ListenerBackprop
-from ..flow.listener import SharedListener, Upstream, remember_sample, split
+from ..flow.listener import SharedListener, Upstream, forward, remember_sample, split
 from .shared import SharedComponent
 
 
-class Tok2Vec(SharedComponent, SpacyTok2Vec):
+class Tok2Vec(SharedComponent):
     """A small shared encoder that needs no transformer.
 
     It is saved and loaded as spaCy's component is. spaCy's own listeners work with it, at a
@@ -39,11 +37,10 @@ class Tok2Vec(SharedComponent, SpacyTok2Vec):
         self, vocab: Vocab, model: Model[list[Doc], list[Floats2d]], name: str = "tok2vec"
     ) -> None:
         super().__init__(vocab, model, name)
-        self.gradients = SharedGradients()
 
     def predict(self, docs: Iterable[Doc]) -> list[Floats2d]:
         """Return each doc's vectors, by the weights after the latest step."""
-        self.take_overdue_step()
+        self.gradients.take_overdue_step()
         return cast(list[Floats2d], super().predict(docs))
 
     def update(
@@ -57,20 +54,19 @@ class Tok2Vec(SharedComponent, SpacyTok2Vec):
         """Encode a batch for the listeners; see `SharedComponent.update`."""
         examples = list(examples)
         losses = super().update(examples, drop=drop, sgd=sgd, losses=losses)
+        docs = [example.predicted for example in examples]
         for name, layer in self.named_listeners().items():
             if not isinstance(layer, SharedListener):
-                self._hand_out(name, layer, [example.predicted for example in examples])
+                junction = cast(Junction, self.junction)
+                vectors = split(junction.outputs, [len(doc) for doc in docs])
+                backprop = partial(self._add, junction, name)
+                layer.receive(SpacyListener.get_batch_id(docs), vectors, backprop)
         return losses
 
-    def finish_update(self, sgd: Optimizer) -> None:
-        """Step the weights, once this batch's gradients are there."""
-        super().finish_update(sgd)
-        self._disconnect()
-
-    def send_back(self) -> None:
-        """Send back the gradients that wait, and take the step that waits for them."""
-        super().send_back()
-        self._disconnect()
+    def _add(self, junction: Junction, name: str, d_vectors: list[Floats2d]) -> list[Doc]:
+        """Take the gradient of a listener of spaCy's own."""
+        self.gradients.add(junction, name, {0: self.model.ops.flatten(d_vectors)})
+        return []
 
     def encode_for_update(
         self, docs: Sequence[Doc], is_train: bool
@@ -87,33 +83,6 @@ class Tok2Vec(SharedComponent, SpacyTok2Vec):
     def compute(self, docs: Sequence[Doc]) -> list[Floats2d]:
         """Return one array a doc, by the weights as they are; nothing is left on the docs."""
         return cast(list[Floats2d], super().predict(docs))
-
-    def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
-        """Save the component after the latest step."""
-        self.send_back()
-        super().to_disk(path, exclude=exclude)
-
-    def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
-        """Save the component, after the latest step, in bytes."""
-        self.send_back()
-        return cast(bytes, super().to_bytes(exclude=exclude))
-
-    def _hand_out(self, name: str, layer: SpacyListener, docs: Sequence[Doc]) -> None:
-        """Give the batch under way to a listener of spaCy's own, in its own way."""
-        junction = cast(Junction, self.junction)
-
-        def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
-            self.gradients.add(junction, name, {0: self.model.ops.flatten(d_vectors)})
-            return []
-
-        vectors = split(junction.outputs, [len(doc) for doc in docs])
-        layer.receive(SpacyListener.get_batch_id(docs), vectors, backprop)
-
-    def _disconnect(self) -> None:
-        """Let spaCy's own listeners forget a batch that is over."""
-        if self.junction is None:
-            for layer in self.named_listeners().values():
-                layer.receive(None, None, None)
 
 
 class Tok2VecListener(SharedListener, SpacyListener):
@@ -132,49 +101,29 @@ class Tok2VecListener(SharedListener, SpacyListener):
         self, upstream: str, width: int, grad_factor: float | str | Iterable[float] = 1.0
     ) -> None:
         SpacyListener.__init__(self, upstream, width)
-        self._func = forward
+        self._func = _forward
         self.init = remember_sample
         self.attrs["factor"] = GradFactor(grad_factor)
         self.upstream = Upstream()
-        self.sample = []
+
+    def stored(self, doc: Doc, is_train: bool) -> Floats2d | None:
+        """Return a doc's tensor; one of another shape is another component's."""
+        tensor = cast(Floats2d, doc.tensor)
+        return tensor if tensor.shape == (len(doc), self.get_dim("nO")) else None
+
+    def vectors(
+        self, outputs: Sequence[Floats2d], is_train: bool
+    ) -> tuple[Floats2d, Callable[[Floats2d], Parts]]:
+        """Lay the vectors of several docs one after another."""
+        return self.ops.flatten(list(outputs)), lambda d_vectors: {0: d_vectors}
 
 
-def forward(
+def _forward(
     model: Tok2VecListener, docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], ListenerBackprop]:
-    """Hand on the shared vectors of a batch: of the step under way, or what lies on the docs."""
-    if model.upstream() is None:
-        return _as_in_spacy(model, docs, is_train)
-    reading = model.read(docs) if is_train else None
-    if reading is None:
-        return _from_docs(model, docs, is_train), lambda d_vectors: []
-
-    def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
-        if reading.factor != 0:
-            reading.add({0: model.ops.flatten(d_vectors)})
-        return []
-
-    return split(reading.outputs, [len(doc) for doc in docs]), backprop
-
-
-def _from_docs(model: Tok2VecListener, docs: Sequence[Doc], is_train: bool) -> list[Floats2d]:
-    width = model.get_dim("nO")
-    # A tensor of another shape is another component's.
-    missing = [doc for doc in docs if len(doc) and doc.tensor.shape != (len(doc), width)]
-    computed = model.compute(missing, is_train) if missing else []
-    if computed is None:
-        return [model.ops.alloc2f(len(doc), width) for doc in docs]
-    vectors = {id(doc): one for doc, one in zip(missing, computed, strict=True)}
-    return [
-        vectors.get(id(doc), doc.tensor if len(doc) else model.ops.alloc2f(0, width))
-        for doc in docs
-    ]
-
-
-def _as_in_spacy(
-    model: Tok2VecListener, docs: Sequence[Doc], is_train: bool
-) -> tuple[list[Floats2d], ListenerBackprop]:
-    """Listen to spaCy's own component: on the docs, or by its batch id."""
+    """Listen to trfnb's component, or to spaCy's own: on the docs, or by its batch id."""
+    if model.upstream() is not None:
+        return forward(model, docs, is_train)
     vectors, spacy_backprop = spacy_forward(model, docs, is_train)
     factor = model.grad_factor
     lengths = [len(doc) for doc in docs]
@@ -188,7 +137,7 @@ def _as_in_spacy(
     def backprop(d_vectors: list[Floats2d]) -> Any:
         # spaCy's component waits for a call from its last listener, so 0 must be sent too.
         found = spacy_backprop([d * factor for d in d_vectors])
-        model.step()
+        model.attrs["factor"].step()
         return found
 
     return vectors, backprop

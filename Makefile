@@ -2,13 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 CORPUS ?= newsroom
-BODY ?= minilm
+ENCODER ?= minilm
 JOBS ?= 2
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo lab test lint format bench bench-quick clean
+.PHONY: help setup demo lab test lint format docs notebooks bench bench-quick clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY)  ## make .venv and install
 
 demo: $(READY)  ## share one encoder or train one per task? (CORPUS=path for your own)
-	$(BIN)/trfnb sweep notebooks/sweeps/demo.yml --jobs $(JOBS) --set corpus=$(CORPUS) --set body=$(BODY)
+	$(BIN)/trfnb sweep notebooks/sweeps/demo.yml --jobs $(JOBS) --set corpus=$(CORPUS) --set encoder=$(ENCODER)
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
@@ -43,6 +43,12 @@ format: $(READY)  ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout notebooks/*.ipynb
 
+docs: $(READY)  ## build the site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+notebooks: $(READY)  ## execute the notebooks that changed; the site shows the copies
+	$(BIN)/python docs/execute.py
+
 bench: $(READY)  ## measure beside the peers (builds a virtual environment for each)
 	$(BIN)/python -m benchmarks
 
@@ -50,4 +56,4 @@ bench-quick: $(READY)  ## check in a minute that nothing became much slower, as 
 	$(BIN)/python -m benchmarks --quick
 
 clean:  ## remove what can be made again
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache

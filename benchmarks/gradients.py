@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from trfnb import corpora, gradient_plots
+from trfnb import corpora, plots
 from trfnb.experiments import weights
 from trfnb.experiments.configs import build_config
 from trfnb.experiments.forgetting import log_of
 from trfnb.experiments.training import initialize, settings_of, updates
-from trfnb.flow import gradients, measurement
+from trfnb.flow import gradient_log, gradients
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("tagger", "parser", "ner")
@@ -77,7 +77,7 @@ def step_costs(corpus, encoder, rounds, words):
 def measured_run(corpus, encoder, steps, words):
     """A run with the time that its measurements take inside each step."""
     spent = [0.0]
-    gram, add, close = measurement.gram, measurement.GradientLog.add, measurement.GradientLog.close
+    gram, add, close = gradient_log.gram, gradient_log.GradientLog.add, gradient_log.GradientLog.close
 
     def timed(function):
         def call(*args, **settings):
@@ -90,7 +90,7 @@ def measured_run(corpus, encoder, steps, words):
         return call
 
     gradients.gram = timed(gram)
-    measurement.GradientLog.add, measurement.GradientLog.close = timed(add), timed(close)
+    gradient_log.GradientLog.add, gradient_log.GradientLog.close = timed(add), timed(close)
     nlp, settings = pipeline(corpus, encoder, batch_words=words)
     stream, total, shares = batches(corpus, nlp, settings), 0.0, []
     for _ in range(steps):
@@ -99,7 +99,7 @@ def measured_run(corpus, encoder, steps, words):
         total += seconds
         shares.append(spent[0] / seconds)
     gradients.gram = gram
-    measurement.GradientLog.add, measurement.GradientLog.close = add, close
+    gradient_log.GradientLog.add, gradient_log.GradientLog.close = add, close
     log = log_of(nlp)
     return log, {
         "steps": steps,
@@ -141,7 +141,7 @@ def main():
             }
             table.to_csv(RESULTS / f"steps_{name}_{encoder}.csv", index=False, float_format="%.5g")
             pairs.to_csv(RESULTS / f"pairs_{name}_{encoder}.csv", index=False, float_format="%.5g")
-            gradient_plots.overview(log).savefig(RESULTS / f"steps_{name}_{encoder}.png", dpi=80)
+            plots.overview(log).savefig(RESULTS / f"steps_{name}_{encoder}.png", dpi=80)
         path.write_text(json.dumps(found, indent=1) + "\n")
 
 

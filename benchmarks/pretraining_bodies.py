@@ -18,7 +18,7 @@ from typing import Any
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 from benchmarks.pretraining import by_spacy
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.configs import build_config
 from trfnb.pretraining import pretraining_config
 from trfnb.pretraining.config import set_up
 from trfnb.pretraining.loop import Run

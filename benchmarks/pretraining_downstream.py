@@ -18,8 +18,8 @@ from spacy.language import DEFAULT_CONFIG_PRETRAIN_PATH
 from spacy.util import load_config
 
 from trfnb import corpora
-from trfnb.experiments.intervals import differences, intervals
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.statistics import differences, intervals
+from trfnb.experiments.configs import build_config
 from trfnb.experiments.training import train
 
 COLUMNS = ("weights", "seed", "sentences", "tag_acc", "ents_f", "best_step", "seconds")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trfnb import corpora
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.configs import build_config
 from trfnb.experiments.training import train
 from trfnb.vectors.embed import with_embedding
 

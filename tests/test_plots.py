@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from thinc.types import Ragged
 
 from trfnb import drawings, plots
-from trfnb.experiments.intervals import intervals
+from trfnb.experiments.statistics import intervals
 from trfnb.flow.measurement import GradientLog, gram
 from trfnb.flow.spans import strided_spans
 from trfnb.flow.wordpieces import Wordpieces

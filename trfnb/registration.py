@@ -51,7 +51,7 @@ lora = null
 attentions = false
 keep_end = true
 gradient_checkpointing = false
-cache = null
+engine = "auto"
 [transformer.model.get_spans]
 @span_getters = "trfnb.doc_spans.v1"
 """

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from trfnb.flow.batching import (
     distinct,
     grouped,
-    grouped_for_bf16,
     length_sorted,
     micro_batches,
     packs,
@@ -76,16 +75,6 @@ def test_equal_texts_are_found():
     assert texts.tolist() == [0, 1, 2]
     assert copies.tolist() == [[3, 0]]
     assert [text_rows(pieces, one)[0].tolist() for one in copies.T] == [[5, 6, 7], [0, 1, 2]]
-
-
-def test_groups_for_bf16_fill_registers():
-    runs = [(1, 70), (3, 64), (2, 50), (2, 48), (2, 32), (1, 31), (3, 15), (4, 1)]
-    groups = grouped_for_bf16(runs)
-    assert [(one.size, one.rows, one.places is None) for one in groups] == [
-        ((1, 80), slice(0, 70), False), ((5, 64), slice(70, 362), False),
-        ((2, 48), slice(362, 458), True), ((3, 32), slice(458, 553), False),
-        ((3, 15), slice(553, 598), True), ((4, 1), slice(598, 602), True),
-    ]  # fmt: skip
 
 
 def test_groups_hold_texts_of_about_one_length():

@@ -8,7 +8,7 @@ import torch
 from thinc.api import torch2xp
 
 from trfnb.flow.encoder import EncoderInput, EncoderShim, encoder
-from trfnb.flow.engines import Runtime
+from trfnb.flow.runtime import Runtime
 from trfnb.flow.wordpieces import encode
 
 TEXTS = ["paris meets april", "the bank", "", "unable in the river of plans, paris", "x y z"]

@@ -1,39 +1,41 @@
 """Precision, budget, threads, and encoders whose output depends on padding."""
 
+import copy
 import os
-import threading
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from transformers import CanineConfig, CanineModel, FNetConfig, FNetModel, FunnelConfig, FunnelModel
-
-from trfnb.flow.engines import (
-    PaddedEngine,
-    Runtime,
-    even_size,
-    keep_freed_memory,
-    native_bf16,
-    parallel_map,
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    CanineConfig,
+    CanineModel,
+    FNetConfig,
+    FNetModel,
+    FunnelConfig,
+    FunnelModel,
 )
-from trfnb.flow.wordpieces import Wordpieces
 
+from trfnb.flow import engines as engines_module
+from trfnb.flow.encoder import EncoderInput, EncoderShim, encoder
+from trfnb.flow.engines import EngineError, Engines, PaddedEngine
+from trfnb.flow.runtime import Runtime, keep_freed_memory, native_bf16
+from trfnb.flow.wordpieces import Wordpieces, encode
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield 2
-    torch.set_num_threads(before)
+CPU = torch.device("cpu")
 
 
 def test_auto_is_native_or_exact():
-    cpu = torch.device("cpu")
-    assert Runtime("auto").precision_on(cpu) == ("bf16" if native_bf16(cpu) else "fp32")
-    assert Runtime("fp16").precision_on(cpu) == "fp16"
+    assert Runtime("auto").precision_on(CPU) == ("bf16" if native_bf16(CPU) else "fp32")
+    assert Runtime("fp16").precision_on(CPU) == "fp16"
     assert isinstance(keep_freed_memory(), bool)
     with pytest.raises(ValueError, match="precision expected one of fp32, bf16, fp16, auto, got"):
         Runtime(precision="int4")
+    with pytest.raises(ValueError, match="engine expected one of torch, openvino, auto, got"):
+        Runtime(engine="onnx")
     with pytest.raises(ValueError, match="at least 1 wordpiece"):
         Runtime(max_batch_items=0)
 
@@ -73,8 +75,6 @@ def test_a_text_alone_and_beside_a_longer_one(make):
 
 
 def test_padding_counts_is_found_by_a_trial(tiny):
-    from transformers import AutoModel
-
     assert PaddedEngine(fnet().train(), 0, attentions=False).padding_counts
     assert not PaddedEngine(AutoModel.from_pretrained(tiny), 0, attentions=False).padding_counts
 
@@ -87,57 +87,99 @@ def test_layers_of_several_lengths_are_refused():
         list(PaddedEngine(body, 0, False).run(pieces([8]), np.arange(1), [1, 4], Runtime(), False))
 
 
-def test_results_come_in_order_from_threads_that_use_one_thread_each(threads):
-    def work(item):
-        return item, torch.get_num_threads(), threading.current_thread().name
-
-    found = list(parallel_map(work, range(6)))
-    assert [item for item, *_ in found] == list(range(6))
-    assert {n for _, n, _ in found} == {1}
-    assert all(name.startswith("trfnb-pass") for *_, name in found)
-    seen = []
-    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    later.start()
-    later.join()
-    assert [*seen, torch.get_num_threads()] == [2, 2]
-    names = parallel_map(lambda item: threading.current_thread(), [1])
-    assert list(names) == [threading.current_thread()], "few items are computed here"
-
-
-def test_after_an_error_nothing_runs_on(threads):
-    running, released, ended = threading.Semaphore(0), threading.Event(), []
-
-    def work(item):
-        if item == 0:
-            assert running.acquire(timeout=30)
-            released.set()
-            raise MemoryError
-        running.release()
-        assert released.wait(30)
-        ended.append(item)
-
-    with pytest.raises(MemoryError):
-        list(parallel_map(work, [0, 1]))
-    assert ended == [1]
-    assert list(parallel_map(lambda item: item, [1, 2])) == [1, 2]
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_computes_in_one_thread(threads):
-    list(parallel_map(lambda item: item, range(4)))
+def test_a_forked_process_computes_in_one_thread():
     child = os.fork()
     if child == 0:
-        one = torch.get_num_threads() == 1
-        os._exit(0 if one and list(parallel_map(lambda i: i, range(4))) == [0, 1, 2, 3] else 1)
+        os._exit(0 if torch.get_num_threads() == 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
-@pytest.mark.parametrize(("total", "size"), [(500, 1000), (1001, 501), (2000, 1000), (4500, 750)])
-def test_parts_are_even(threads, total, size):
-    assert even_size(total, 1000) == size
+def states_of(engine, flat, layers, runtime, width):
+    found = {layer: torch.zeros(len(flat.ids), width) for layer in layers}
+    for part in engine.run(flat, np.arange(len(flat.lengths)), layers, runtime, False):
+        for layer, rows in part.states.items():
+            found[layer][part.rows] = rows
+    return found
 
 
-def test_parts_are_large_where_there_is_little_for_many_threads(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    assert even_size(1001, 1000) == 1000
-    assert even_size(64 * 300, 1000) == 300
+@pytest.fixture(scope="module")
+def bert(minilm):
+    pytest.importorskip("openvino")
+    texts = ["The bank by the river was flooded in April.", "Unbelievable!", "", "A b c d. " * 20]
+    flat = encode(AutoTokenizer.from_pretrained(minilm), texts, 256)
+    return AutoModel.from_pretrained(minilm).eval(), flat
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_openvino_computes_what_torch_does(bert, precision):
+    body, flat = bert
+    own = Engines(body, 0, attentions=False)
+    torch_states = states_of(own.packed, flat, [0, 3, 6], Runtime(), 384)
+    found = states_of(own.openvino, flat, [0, 3, 6], Runtime(precision), 384)
+    for layer, expected in torch_states.items():
+        if precision == "fp32":
+            torch.testing.assert_close(found[layer], expected, atol=3e-5, rtol=1e-4)
+        cosine = torch.nn.functional.cosine_similarity(found[layer], expected, dim=-1)
+        assert cosine.min() > 0.998
+
+
+def test_a_changed_weight_is_compiled_again(bert):
+    body, flat = copy.deepcopy(bert[0]), bert[1]
+    engine = Engines(body, 0, attentions=False).openvino
+    before = states_of(engine, flat, [6], Runtime(), 384)[6]
+    assert engine.prepare((6,), "fp32") is engine.prepare((6,), "fp32")
+    body.encoder.layer[5].output.dense.weight.data[7, 11] += 40.0
+    after = states_of(engine, flat, [6], Runtime(), 384)[6]
+    assert (after - before).abs().max() > 0.1
+    expected = states_of(Engines(body, 0, attentions=False).packed, flat, [6], Runtime(), 384)[6]
+    torch.testing.assert_close(after, expected, atol=3e-5, rtol=1e-4)
+
+
+def test_two_threads_run_one_compiled_model(bert):
+    body, flat = bert
+    engine = Engines(body, 0, attentions=False).openvino
+    alone = states_of(engine, flat, [6], Runtime(), 384)[6]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: states_of(engine, flat, [6], Runtime(), 384)[6], range(8)))
+    assert all(torch.equal(one, alone) for one in found)
+
+
+def test_auto_waits_until_compiling_is_worth_it_and_training_starts_anew(bert, monkeypatch):
+    own, flat = Engines(bert[0], 0, attentions=False), bert[1]
+    auto, n = Runtime(), len(flat.ids)
+    assert own.choose(auto, CPU, n, [6], False) is own.packed
+    assert "too little to encode" in own.report
+    monkeypatch.setattr(engines_module, "_WORTH_A_CALL", 1)
+    monkeypatch.setattr(engines_module, "_WORTH_COMPILING", 2 * n)
+    assert own.choose(auto, CPU, n, [6], False) is own.openvino
+    assert own.report == "openvino, fp32"
+    assert own.choose(auto, CPU, n, [6], True) is own.packed
+    assert own.report == "torch over packs (training)"
+    assert own.choose(auto, CPU, n, [6], False) is own.packed
+    assert own.choose(Runtime(engine="torch"), CPU, n, [6], False) is own.packed
+    assert own.choose(Runtime("fp16"), CPU, n, [6], False) is own.packed
+    assert own.choose(Runtime(engine="openvino"), CPU, 1, [6], False) is own.openvino
+
+
+def test_an_encoder_that_ran_is_pickled_and_copied(minilm):
+    shim = EncoderShim(minilm)
+    shim.load()
+    pieces = encode(shim.tokenizer, ["the bank"], 256)
+    layer = encoder(shim, Runtime(engine="openvino"))
+    before = layer.predict(EncoderInput(pieces, [2]))
+    for other in (pickle.loads(pickle.dumps(shim)), shim.copy()):
+        found = encoder(other, Runtime(engine="torch")).predict(EncoderInput(pieces, [2])).rows[2]
+        np.testing.assert_allclose(found, before.rows[2], atol=3e-5)
+
+
+def test_what_openvino_cannot_run_stays_with_torch_and_is_told(monkeypatch):
+    pytest.importorskip("openvino")
+    own = Engines(canine().eval(), 0, attentions=False)
+    monkeypatch.setattr(engines_module, "_WORTH_A_CALL", 0)
+    monkeypatch.setattr(engines_module, "_WORTH_COMPILING", 0)
+    monkeypatch.setattr(own.padded, "layer", lambda output, layer, ids: output.no_such_thing)
+    assert own.choose(Runtime(), CPU, 1, [1], False) is own.padded
+    assert "OpenVINO cannot convert this model (AttributeError" in own.report
+    with pytest.raises(EngineError, match="cannot convert"):
+        own.choose(Runtime(engine="openvino"), CPU, 1, [1], False)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from thinc.api import Adam, Optimizer, RAdam, warmup_linear
 
-from trfnb.experiments.optimizers import configure_adam
+from trfnb.experiments.weights import EncoderAdam
 from trfnb.flow import optimizer as optimizer_module
 
 SHAPES = {"layer.weight": (7, 5), "layer.bias": (5,), "embeddings": (11, 3)}
@@ -57,9 +57,9 @@ def test_equals_thinc_over_a_hundred_steps(name, skip, monkeypatch):
 
 
 def test_the_encoder_has_a_rate_of_its_own(monkeypatch):
-    found = steps(configure_adam(0.01, encoder_factor=0.5))
-    expected = by_thinc(configure_adam(0.01, encoder_factor=0.5), monkeypatch)
-    whole = steps(configure_adam(0.01, encoder_factor=1.0))
+    found = steps(EncoderAdam(0.01, encoder_factor=0.5))
+    expected = by_thinc(EncoderAdam(0.01, encoder_factor=0.5), monkeypatch)
+    whole = steps(EncoderAdam(0.01, encoder_factor=1.0))
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value, atol=1e-5, err_msg=key)
     assert np.abs(found["layer.weight"] - whole["layer.weight"]).max() > 0.01

@@ -5,7 +5,7 @@ import pytest
 import spacy
 from spacy.tokens import Doc
 
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.wordpieces import encode
 from trfnb.pretraining.masking import (
     MASK,

@@ -37,7 +37,7 @@ pytestmark = [
 
 TUNER = """
 from trfnb import corpora
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.configs import build_config
 from trfnb.widgets import GradFactorTuner
 data = corpora.load("newsroom", limit=100, dev_limit=20)
 config = build_config(("tagger", "ner", "textcat"), width=24, depth=1, embed_rows=200,

@@ -15,7 +15,7 @@ import yaml
 from thinc.api import Config
 
 from trfnb import corpora
-from trfnb.experiments.pipelines import build_config
+from trfnb.experiments.configs import build_config
 from trfnb.experiments.training import train
 from trfnb.experiments.tuner import Move
 from trfnb.experiments.weights import fingerprint

@@ -16,7 +16,7 @@ from trfnb.experiments.configs import HEADS, build_config
 from trfnb.experiments.measures import task_scores
 from trfnb.experiments.training import HasExamples, initialize, settings_of, train, updates
 from trfnb.experiments.weights import restore, snapshot
-from trfnb.flow.measurement import GradientLog
+from trfnb.flow.gradient_log import GradientLog
 
 Setting = Mapping[str, Any]
 POLICIES = ("equal_norms", "uncertainty", "loss_ratio", "upgrad", "pcgrad", "mgda", "cagrad")
@@ -31,7 +31,7 @@ def factor_settings(
     that change in a run of some steps; and the policies that choose factors themselves.
     """
     quarter = max(1, steps // 4)
-    up = {"@schedules": "trfnb.thaw.v1", "frozen": quarter, "warmup": quarter}
+    up = {"@schedules": "trfnb.frozen_then_warmup.v1", "frozen": quarter, "warmup": quarter}
     down = {
         "@schedules": "warmup_linear.v1",
         "initial_rate": 1.0,

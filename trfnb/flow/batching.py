@@ -4,7 +4,7 @@ An encoder of BERT's family reads packs: texts laid end to end, where only atten
 where a text ends (`Group`). Every other encoder reads padded blocks of texts of about one length.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,7 @@ from .wordpieces import Ints, Wordpieces
 Runs = Sequence[tuple[int, int]]
 # Scores (queries times keys, a head) that a run may waste by joining a group: what its own
 # operations cost instead.
-_WASTE, _WASTE_IN_BF16 = 2048, 512
-# Rows of scores that fill vector registers: torch's fused attention takes 1,440 ns a wordpiece and
-# layer over texts of 48 wordpieces (12 heads, 32 wide, bf16), 2,660 over texts of 50.
-_REGISTER = 16
-# Up to here texts attend by exponentials alone in bf16, where any length will do.
-SHORT = 32
+_WASTE = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,30 +202,6 @@ def grouped(runs: Runs, waste: int = _WASTE) -> list[Group]:
         waste: The most padded scores that a run may cost by joining the group before it; 0 pads
             nothing.
     """
-    return _groups(_joined(runs, waste))
-
-
-def grouped_for_bf16(runs: Runs) -> list[Group]:
-    """Join runs for inference in bf16: long texts by registers to fill, short ones as `grouped`.
-
-    Args:
-        runs: (texts, length) of each run, the longest first.
-    """
-    long: dict[int, list[tuple[int, int]]] = {}
-    for count, length in runs:
-        if length > SHORT:
-            long.setdefault(-(-length // _REGISTER) * _REGISTER, []).append((count, length))
-    short = [run for run in runs if run[1] <= SHORT]
-    return _groups([*long.items(), *_joined(short, _WASTE_IN_BF16)])
-
-
-def _longest_first(lengths: Ints) -> Ints:
-    order = np.argsort(-lengths, kind="stable")
-    return order[lengths[order] > 0]
-
-
-def _joined(runs: Runs, waste: int) -> list[tuple[int, Runs]]:
-    """Return the runs of each group, with the length of its longest."""
     joined: list[list[tuple[int, int]]] = []
     for count, length in runs:
         longest = joined[-1][0][1] if joined else 0
@@ -238,22 +209,27 @@ def _joined(runs: Runs, waste: int) -> list[tuple[int, Runs]]:
             joined[-1].append((count, length))
         else:
             joined.append([(count, length)])
-    return [(one[0][1], one) for one in joined]
+    groups, first = [], 0
+    for group in joined:
+        groups.append(_group(group, first))
+        first = groups[-1].rows.stop
+    return groups
 
 
-def _groups(joined: Iterable[tuple[int, Runs]]) -> list[Group]:
-    found, first = [], 0
-    for longest, runs in joined:
-        lengths = np.repeat([length for _, length in runs], [count for count, _ in runs])
-        size, rows = (len(lengths), longest), slice(first, first + int(lengths.sum()))
-        columns = np.arange(longest)
-        real = columns < lengths[:, None]
-        if real.all():
-            found.append(Group(size, rows))
-        else:
-            starts = (np.cumsum(lengths) - lengths)[:, None]
-            arrays = (np.flatnonzero(real), (starts + np.where(real, columns, 0)).ravel(), real)
-            places, sources, mask = (torch.from_numpy(one) for one in arrays)
-            found.append(Group(size, rows, places, sources, mask[:, None, None]))
-        first = rows.stop
-    return found
+def _group(runs: Runs, first: int) -> Group:
+    """Return the group of some runs whose rows begin at a place of their pack."""
+    counts, sizes = np.array(runs).T
+    lengths, columns = np.repeat(sizes, counts), np.arange(sizes[0])
+    size, rows = (len(lengths), len(columns)), slice(first, first + int(lengths.sum()))
+    real = columns < lengths[:, None]
+    if real.all():
+        return Group(size, rows)
+    starts = (np.cumsum(lengths) - lengths)[:, None]
+    arrays = (np.flatnonzero(real), (starts + np.where(real, columns, 0)).ravel(), real)
+    places, sources, mask = (torch.from_numpy(one) for one in arrays)
+    return Group(size, rows, places, sources, mask[:, None, None])
+
+
+def _longest_first(lengths: Ints) -> Ints:
+    order = np.argsort(-lengths, kind="stable")
+    return order[lengths[order] > 0]

@@ -23,10 +23,10 @@ from thinc.api import (
 from thinc.types import Floats2d, Floats3d
 
 from .batching import distinct, text_rows
-from .engines import Engine, Engines, Runtime
+from .engines import Engines
 from .optimizer import step
+from .runtime import Runtime
 from .saving import (
-    StateCache,
     check_saved,
     encoder_from_bytes,
     encoder_to_bytes,
@@ -34,7 +34,7 @@ from .saving import (
     load_encoder,
     save_encoder,
 )
-from .wordpieces import Ints, Wordpieces
+from .wordpieces import Wordpieces
 
 # A layer's number, 0 for the embeddings' output and -1 for the last, or a learned mix of all.
 Layer = int | Literal["mix"]
@@ -112,26 +112,21 @@ def forward(
 def _run(
     shim: "EncoderShim", runtime: Runtime, X: EncoderInput, is_train: bool
 ) -> tuple[Hidden, Backprop]:
-    engine, device, wordpieces = shim.begin(is_train), shim.device, X.wordpieces
+    engines, device, wordpieces = shim.begin(is_train), shim.device, X.wordpieces
     layers, shape = shim.wanted_layers(X.layers), (len(wordpieces.ids), shim.width)
+    engine = engines.choose(runtime, device, len(wordpieces.ids), layers, is_train)
     out = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
     attentions: dict[int, Floats3d] = {}
     graph = []
     texts, copies = np.arange(len(wordpieces.lengths)), None
-    keys: dict[int, bytes] = {}
     if not is_train and not shim.attentions:  # with dropout, texts that come twice differ
         texts, copies = distinct(wordpieces)
-        if runtime.cache is not None:
-            keys = _read_cache(shim, runtime, wordpieces, texts, out)
-            texts = np.asarray(list(keys), dtype="int64")
     for part in engine.run(wordpieces, texts, layers, runtime, is_train):
         for layer, rows in part.states.items():
             out[layer][part.rows] = rows.detach()
         attentions |= part.attentions
         if is_train:
             graph.append(part)
-    if keys:
-        _write_cache(runtime, wordpieces, keys, out)
     if copies is not None and len(copies):
         to, source = (torch.from_numpy(text_rows(wordpieces, one)[0]) for one in copies.T)
         for rows in out.values():
@@ -155,41 +150,6 @@ def _run(
     nothing = torch.zeros((shim.n_layers, int(shim.config.num_attention_heads), 0, 0))
     empty = cast(Floats3d, torch2xp(nothing.to(device)))
     return Hidden(found, [attentions.get(i, empty) for i in range(len(texts))]), backprop
-
-
-def _read_cache(
-    shim: "EncoderShim",
-    runtime: Runtime,
-    wordpieces: Wordpieces,
-    texts: Ints,
-    out: Mapping[int, torch.Tensor],
-) -> dict[int, bytes]:
-    """Fill in the states that are on disk; return the other texts, with their keys."""
-    cache, precision = StateCache(str(runtime.cache)), runtime.precision_on(shim.device)
-    keys = cache.keys(shim.loaded(), wordpieces, texts, precision)
-    known, starts, missing = cache.read(keys, sorted(out)), wordpieces.starts, {}
-    for text, key in zip(texts.tolist(), keys, strict=True):
-        if key not in known:
-            missing[text] = key
-            continue
-        for layer, rows in zip(sorted(out), known[key], strict=True):
-            out[layer][starts[text] : starts[text] + len(rows)] = torch.from_numpy(rows)
-    return missing
-
-
-def _write_cache(
-    runtime: Runtime,
-    wordpieces: Wordpieces,
-    keys: Mapping[int, bytes],
-    out: Mapping[int, torch.Tensor],
-) -> None:
-    """Add the states of texts that were just computed."""
-    arrays = {layer: rows.cpu().numpy() for layer, rows in out.items()}
-    starts, ends = wordpieces.starts, np.cumsum(wordpieces.lengths)
-    StateCache(str(runtime.cache)).write(
-        (key, {layer: rows[starts[text] : ends[text]] for layer, rows in arrays.items()})
-        for text, key in keys.items()
-    )
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -250,8 +210,8 @@ class EncoderShim(PyTorchShim):
         self.has_gradient = self.saved_apart = self._aside = False
         self._engines: Engines | None = None
 
-    def begin(self, is_train: bool) -> Engine:
-        """Set the model for a forward pass and return the engine that runs it."""
+    def begin(self, is_train: bool) -> Engines:
+        """Set the model for a forward pass and return the engines that can run it."""
         body = self.loaded()
         body.train(is_train)
         if is_train and self.lora is None:
@@ -261,7 +221,12 @@ class EncoderShim(PyTorchShim):
             pad_id = self.tokenizer.pad_token_id
             engines = Engines(body, 0 if pad_id is None else int(pad_id), self.attentions)
             self._engines = engines
-        return engines.choose(self.device)
+        return engines
+
+    @property
+    def engine_report(self) -> str:
+        """Which engine ran last, and why not OpenVINO where it did not."""
+        return "nothing has run yet" if self._engines is None else self._engines.report
 
     def loaded(self) -> torch.nn.Module:
         """Return the torch module.
@@ -375,6 +340,15 @@ class EncoderShim(PyTorchShim):
         if self.attentions:
             body.set_attn_implementation("eager")
         self.tokenizer, self._model = tokenizer, body.to(get_torch_default_device())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # HuggingFace hangs hooks on a model that has run, which cannot be pickled or copied.
+        return {**self.__dict__, "_model": None, "_engines": None, "saved": self.to_bytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        saved = state.pop("saved")
+        self.__dict__.update(state)
+        self.from_bytes(saved)
 
     def finish_update(self, optimizer: Optimizer) -> None:
         """Step each parameter that got a gradient; without one, nothing moves."""

@@ -1,118 +1,40 @@
-"""How an encoder runs: its precision and budget, and the engines that run a batch.
+"""The engines that run a batch of wordpieces through an encoder.
 
-An `Engine` takes wordpieces and returns hidden states, part by part. There are two, both on torch:
-one runs packs (BERT's family on a CPU), one runs padded blocks (every other encoder, and GPUs).
+An `Engine` takes wordpieces and returns hidden states, part by part. There are three: torch over
+packs (BERT's family on a CPU), torch over padded blocks (every other encoder, and GPUs), and
+OpenVINO over padded blocks (inference on a CPU, where it is installed).
 """
 
-import ctypes
-import os
-import platform
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
-from typing import Any, Literal, Protocol, TypeVar, cast, get_args
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from thinc.api import torch2xp
 from thinc.types import Floats3d
+from torch.nn import functional
 
-from .batching import MicroBatch, Pack, micro_batches, packs
+from .batching import MicroBatch, micro_batches, packs
 from .packed import PackedBert
+from .runtime import Precision, Runtime, keep_freed_memory
+from .saving import weights_digest
 from .wordpieces import Ints, Wordpieces
 
-Precision = Literal["fp32", "bf16", "fp16", "auto"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-# On a CPU larger forward passes run out of cache: 4,096 wordpieces took 10-20 % longer a word.
-# One more pass costs about as much as 30 positions there (60 in training), measured on MiniLM.
-_CPU_ITEMS = 1024
-# Training pays for the gradient of all embeddings once a pass, and bf16 lays every matrix out anew
-# for the processor: larger passes are worth their cache.
-_CPU_LARGE_ITEMS = 2048
+# One more forward pass costs about as much as 30 positions of MiniLM on a CPU (60 in training).
 _CPU_PADDING = 64
-# The smallest part worth a thread of its own; each costs as much as 30 wordpieces.
-_LEAST = 256
-# mallopt's options, the largest that it takes, and how much free memory it may keep.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGEST, _KEPT = 32 * 2**20, 256 * 2**20
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-if hasattr(os, "register_at_fork"):
-    # A forked process waits for ever for the threads of its parent's torch, which it does not have.
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+# Compiling a model takes as long as torch needs for some 10,000 wordpieces; and before each call
+# all weights are read, to see whether one has changed.
+_WORTH_COMPILING, _WORTH_A_CALL = 16_384, 256
+# The least cosine between a token's vector by OpenVINO and by torch in fp32, on a trial.
+_LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.998}
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """How to run the encoder; none of this is saved with its weights.
-
-    Attributes:
-        precision: ``"fp32"`` is exact; ``"bf16"`` and ``"fp16"`` run matrix products in half
-            precision over weights that stay in fp32; ``"auto"`` is bf16 where the device
-            multiplies it natively, and fp32 elsewhere.
-        max_batch_items: The most wordpieces of one forward pass, padding included.
-        checkpointing: While training, keep the states between layers alone and compute the rest
-            again on the way back: less memory for a second forward pass.
-        cache: A file to keep hidden states in and read them from, by content, where nothing is
-            trained: for a frozen encoder.
-
-    Raises:
-        ValueError: there is no such precision, or the budget is not a positive whole number.
-    """
-
-    precision: Precision = "fp32"
-    max_batch_items: int = 4096
-    checkpointing: bool = False
-    cache: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            known = ", ".join(get_args(Precision))
-            raise ValueError(f"precision expected one of {known}, got {self.precision!r}.")
-        if not isinstance(self.max_batch_items, int) or self.max_batch_items < 1:
-            raise ValueError(
-                "max_batch_items expected a whole number, at least 1 wordpiece, got "
-                f"{self.max_batch_items!r}."
-            )
-
-    def items(self, device: torch.device, is_train: bool = False) -> int:
-        """Return the budget of one forward pass on a device."""
-        if device.type != "cpu":
-            return self.max_batch_items
-        large = is_train or self.precision_on(device) != "fp32"
-        return min(self.max_batch_items, _CPU_LARGE_ITEMS if large else _CPU_ITEMS)
-
-    def precision_on(self, device: torch.device) -> Precision:
-        """Return what ``"auto"`` stands for on a device; other precisions stand for themselves.
-
-        bf16 where its matrix products run natively, as token vectors keep a cosine above 0.999
-        there; elsewhere it is emulated, and slower than fp32.
-        """
-        if self.precision != "auto":
-            return self.precision
-        return "bf16" if native_bf16(device) else "fp32"
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """Return the context that forward passes run in."""
-        precision = self.precision_on(device)
-        if precision == "fp32":
-            return nullcontext()
-        return torch.autocast(device.type, dtype=_DTYPES[precision])
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Return whether a device multiplies matrices of bf16 natively."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type != "cpu":
-        return False
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    # Private, and not in every version: without them nothing is known, and fp32 is always right.
-    return any(getattr(torch.cpu, name, bool)() for name in asked)
+class EngineError(RuntimeError):
+    """An engine that was asked for cannot run this model here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +82,9 @@ class Engines:
         body: The HuggingFace model.
         pad_id: The id that fills up a batch.
         attentions: Whether to return attentions, which the model itself must compute.
+
+    Attributes:
+        report: Which engine ran last, and why not OpenVINO where it did not.
     """
 
     def __init__(self, body: torch.nn.Module, pad_id: int, attentions: bool) -> None:
@@ -167,10 +92,61 @@ class Engines:
         self.padded = PaddedEngine(body, pad_id, attentions)
         packed = None if attentions else PackedBert.of(body)
         self.packed = None if packed is None else PackedEngine(packed)
+        self.openvino = OpenVinoEngine(self.padded)
+        self.report = "nothing has run yet"
+        self._seen = 0
 
-    def choose(self, device: torch.device) -> Engine:
-        """Return the fastest engine on a device; on a GPU packs are not measured yet."""
-        return self.packed if self.packed and device.type == "cpu" else self.padded
+    def choose(
+        self,
+        runtime: Runtime,
+        device: torch.device,
+        pieces: int,
+        layers: Sequence[int],
+        train: bool,
+    ) -> Engine:
+        """Return the fastest engine for a batch; on a GPU packs are not measured yet.
+
+        Args:
+            runtime: What was asked for.
+            device: Where the weights are.
+            pieces: How many wordpieces there are to encode.
+            layers: Numbers of the layers to return.
+            train: Whether torch needs a graph of it; weights will then change.
+
+        Raises:
+            EngineError: OpenVINO was asked for by name and cannot run this model.
+        """
+        self._seen = 0 if train else self._seen + pieces
+        reason = "training" if train else self._against_openvino(runtime, device, pieces, layers)
+        if not reason:
+            self.report = f"openvino, {runtime.precision_on(device)}"
+            return self.openvino
+        packed = self.packed is not None and device.type == "cpu"
+        self.report = f"torch over {'packs' if packed else 'padded blocks'} ({reason})"
+        return self.packed if packed and self.packed is not None else self.padded
+
+    def _against_openvino(
+        self, runtime: Runtime, device: torch.device, pieces: int, layers: Sequence[int]
+    ) -> str:
+        """Return what speaks against OpenVINO; nothing where it has the model ready."""
+        if runtime.engine == "torch":
+            return 'engine = "torch"'
+        if device.type != "cpu" or self.padded.attentions or runtime.precision_on(device) == "fp16":
+            return "OpenVINO runs in fp32 and bf16 on a CPU, without attentions"
+        if runtime.engine == "auto":
+            if self.openvino.failure:
+                return self.openvino.failure
+            if find_spec("openvino") is None:
+                return "OpenVINO is not installed: pip install 'trfnb[fast]'"
+            if pieces < _WORTH_A_CALL or self._seen < _WORTH_COMPILING:
+                return "too little to encode to be worth compiling the model"
+        try:
+            self.openvino.prepare(tuple(layers), runtime.precision_on(device))
+        except EngineError as error:
+            if runtime.engine == "openvino":
+                raise
+            self.openvino.failure = str(error)
+        return self.openvino.failure
 
 
 class PackedEngine:
@@ -187,30 +163,17 @@ class PackedEngine:
         runtime: Runtime,
         is_train: bool,
     ) -> Iterator[Part]:
-        """Run packs, in bf16 several at a time, each in one thread."""
+        """Run packs one by one."""
         keep_freed_memory()
         device = next(self.packed.embeddings.parameters()).device
-        items = runtime.items(device, is_train)
-        bf16 = None
-        if is_train:
-            self.packed.forget_bf16()
-        elif runtime.precision_on(device) == "bf16":
-            bf16 = self.packed.bf16_layers()
-            items = even_size(int(wordpieces.lengths[texts].sum()), items)
-
-        def compute(pack: Pack) -> Part:
+        for pack in packs(wordpieces, runtime.items(device, is_train), texts):
             with (
                 torch.enable_grad() if is_train else torch.inference_mode(),
-                nullcontext() if bf16 else runtime.autocast(device),
+                runtime.autocast(device),
             ):
-                states = self.packed.states(pack, layers, bf16, checkpointing=runtime.checkpointing)
+                states = self.packed.states(pack, layers, checkpointing=runtime.checkpointing)
                 found = {layer: rows.float() for layer, rows in states.items()}
-            return Part(torch.from_numpy(pack.rows).to(device), found)
-
-        parts = packs(wordpieces, items, texts)
-        # In fp32 products are large enough to be shared by all threads, which takes less memory.
-        # In training dropout is drawn, and gradients are added up, in a fixed order.
-        yield from parallel_map(compute, parts) if bf16 else map(compute, parts)
+            yield Part(torch.from_numpy(pack.rows).to(device), found)
 
 
 class PaddedEngine:
@@ -247,10 +210,10 @@ class PaddedEngine:
             ids = torch.from_numpy(batch.ids).to(device)
             mask = None if batch.is_full else torch.from_numpy(batch.mask).to(device)
             with torch.set_grad_enabled(is_train), runtime.autocast(device):
-                output = self._output(ids, mask, layers)
+                output = self.output(ids, mask, layers)
                 found = {}
                 for layer in layers:
-                    states = self._layer(output, layer, ids)
+                    states = self.layer(output, layer, ids)
                     found[layer] = (states.flatten(0, 1) if mask is None else states[mask]).float()
             attentions = _attentions(output, batch) if self.attentions else {}
             yield Part(torch.from_numpy(batch.rows).to(device), found, attentions)
@@ -259,27 +222,33 @@ class PaddedEngine:
     def padding_counts(self) -> bool:
         """Whether a text's states depend on padding beside it, as FNet's, Funnel's and CANINE's do.
 
-        Found by a trial on random ids: a text alone and beside a longer one.
+        Found by a trial: a text alone and beside a longer one.
         """
-        was, device = self.body.training, next(self.body.parameters()).device
-        size = int(getattr(self.body.config, "vocab_size", None) or 100)
-        ids = torch.from_numpy(np.random.default_rng(0).integers(0, size, (2, 19))).to(device)
-        mask = torch.ones_like(ids, dtype=torch.bool)
-        short = ids[1:, :7].clone()
-        ids[1, 7:], mask[1, 7:] = self.pad_id, False
+        ids, mask = self.trial()
+        was = self.body.training
         self.body.eval()
         try:
             with torch.no_grad():
-                alone = self._output(short, None).last_hidden_state[0]
-                beside = self._output(ids, mask).last_hidden_state[1, : len(alone)]
+                alone = self.output(ids[1:, : int(mask[1].sum())], None).last_hidden_state[0]
+                beside = self.output(ids, mask).last_hidden_state[1, : len(alone)]
         finally:
             self.body.train(was)
         largest = max(float(alone.abs().max()), 1.0)
         return not torch.allclose(alone, beside, atol=1e-3 * largest, rtol=0, equal_nan=True)
 
-    def _output(
+    def trial(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return random ids of two texts, (2, 19), the second one shorter, and their mask."""
+        size = int(getattr(self.body.config, "vocab_size", None) or 100)
+        ids = torch.from_numpy(np.random.default_rng(0).integers(0, size, (2, 19)))
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        ids[1, 7:], mask[1, 7:] = self.pad_id, False
+        device = next(self.body.parameters()).device
+        return ids.to(device), mask.to(device)
+
+    def output(
         self, ids: torch.Tensor, mask: torch.Tensor | None, layers: Sequence[int] = ()
     ) -> Any:
+        """Return what the model returns for (texts, longest) ids."""
         return self.body(
             input_ids=ids,
             attention_mask=None if mask is None else mask.long(),
@@ -292,8 +261,12 @@ class PaddedEngine:
     def _n_layers(self) -> int:
         return int(self.body.config.num_hidden_layers)
 
-    def _layer(self, output: Any, layer: int, ids: torch.Tensor) -> torch.Tensor:
-        """Return a layer's states, (texts, longest, width)."""
+    def layer(self, output: Any, layer: int, ids: torch.Tensor) -> torch.Tensor:
+        """Return a layer's states, (texts, longest, width).
+
+        Raises:
+            ValueError: the layer has not one state for each wordpiece.
+        """
         states, n_layers = output.last_hidden_state, self._n_layers
         if layer != n_layers:
             known = len(output.hidden_states) == n_layers + 1
@@ -317,66 +290,102 @@ def _attentions(output: Any, batch: MicroBatch) -> dict[int, Floats3d]:
     return found
 
 
-# -- threads and memory ---------------------------------------------------------------------
+class OpenVinoEngine:
+    """Runs what OpenVINO compiled of an encoder, for inference on a CPU.
 
-
-def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Apply a function to items in several threads and return the results in order.
-
-    With torch's threads on one item after another, much time goes into handing out work and
-    waiting for the last thread; one item for each thread has no such cost. Fewer items than
-    threads are computed one by one, by all threads.
+    A compiled model is a copy of the weights: it is made again when one of them has changed.
 
     Args:
-        work: Computes with torch on a CPU; it must not depend on which thread it runs in.
-        items: What to compute.
+        padded: Runs the model itself, which is compiled, and which a trial is compared with.
+
+    Attributes:
+        failure: Why OpenVINO cannot run this model; empty where nothing is known against it.
     """
-    threads = torch.get_num_threads()
-    if threads == 1 or len(items) < threads:
-        yield from map(work, items)
-        return
-    try:
-        # At its end the pool waits: after an error a caller tries again with smaller parts, and
-        # what runs yet holds memory.
-        with ThreadPoolExecutor(threads, "trfnb-pass", torch.set_num_threads, (1,)) as pool:
-            yield from pool.map(work, items)
-    finally:
-        # A new thread of the pool also sets what later threads of this process begin with.
-        torch.set_num_threads(threads)
+
+    def __init__(self, padded: PaddedEngine) -> None:
+        self.padded = padded
+        self.failure = ""
+        self._digest = b""
+        self._compiled: dict[tuple[Any, ...], Any] = {}
+
+    def prepare(self, layers: tuple[int, ...], precision: Precision) -> Any:
+        """Return the model, compiled for these layers with the weights as they are.
+
+        Raises:
+            EngineError: OpenVINO is not installed, cannot convert the model, or computes
+                something else.
+        """
+        digest = weights_digest(self.padded.body.state_dict().values())
+        if digest != self._digest:
+            self._digest, self._compiled = digest, {}
+        key = layers, precision, torch.get_num_threads()
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(layers, precision)
+        return self._compiled[key]
+
+    def run(
+        self,
+        wordpieces: Wordpieces,
+        texts: Ints,
+        layers: Sequence[int],
+        runtime: Runtime,
+        is_train: bool,
+    ) -> Iterator[Part]:
+        """Run padded blocks one by one."""
+        device = torch.device("cpu")
+        model = self.prepare(tuple(layers), runtime.precision_on(device))
+        request = model.create_infer_request()  # two threads may run one model
+        padding = 0 if self.padded.padding_counts else _CPU_PADDING
+        items, pad_id = runtime.items(device), self.padded.pad_id
+        for batch in micro_batches(wordpieces, items, pad_id, padding, texts):
+            found = request.infer([batch.ids, batch.mask.astype("int64")])
+            states = {
+                layer: torch.from_numpy(found[place][batch.mask])
+                for place, layer in enumerate(layers)
+            }
+            yield Part(torch.from_numpy(batch.rows), states)
+
+    def _compile(self, layers: tuple[int, ...], precision: Precision) -> Any:
+        try:
+            import openvino
+        except ImportError:
+            raise EngineError("OpenVINO is not installed: pip install 'trfnb[fast]'") from None
+        ids, mask = self.padded.trial()
+        module = _LayersOf(self.padded, layers)
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # a busy core must not hold up the others
+        }
+        self.padded.body.eval()
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")  # the tracer warns of every branch in Python
+                expected = module(ids, mask.long())
+                graph = openvino.convert_model(module, example_input=(ids, mask.long()))
+            compiled = openvino.Core().compile_model(graph, "CPU", settings)
+            found = compiled([ids.numpy(), mask.long().numpy()])
+        except Exception as error:  # torch runs what a converter fails at, in whatever way
+            cause = str(error).strip().partition("\n")[0]
+            raise EngineError(
+                f"OpenVINO cannot convert this model ({type(error).__name__}: {cause})"
+            ) from error
+        for place, states in enumerate(expected):
+            ours = torch.from_numpy(found[place])[mask]
+            cosine = float(functional.cosine_similarity(ours, states[mask], dim=-1).min())
+            if not cosine >= _LEAST_COSINE[precision]:
+                raise EngineError(f"OpenVINO computes something else here (cosine {cosine:.4f})")
+        return compiled
 
 
-def even_size(total: int, most: int) -> int:
-    """Return the size of parts that all threads finish at about the same time.
+class _LayersOf(torch.nn.Module):
+    """A model that takes (ids, mask) and returns the states of some layers."""
 
-    Where there is too little for all threads, parts are as large as they may be.
+    def __init__(self, padded: PaddedEngine, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.body, self.padded, self.layers = padded.body, padded, layers
 
-    Args:
-        total: What is to be shared out.
-        most: The largest size of a part.
-    """
-    threads = torch.get_num_threads()
-    if total <= most:
-        return most
-    rounds = -(-total // (most * threads))
-    size = -(-total // (rounds * threads))
-    return most if size < min(_LEAST, most // 2) else size
-
-
-@cache
-def keep_freed_memory() -> bool:
-    """Ask glibc to serve arrays of up to 32 MB from its heap; return whether it agreed.
-
-    Such an array otherwise comes fresh from the system at every pass, and each of its pages costs
-    a fault when it is first written: up to a fifth of a training step in half precision.
-    Other C libraries are left as they are.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(_MMAP_THRESHOLD, _LARGEST) and libc.mallopt(_TRIM_THRESHOLD, _KEPT))
-
-
-def trim_memory() -> None:
-    """Return freed memory to the system: batches of many shapes leave holes in glibc's heap."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        output = self.padded.output(ids, mask, self.layers)
+        return tuple(self.padded.layer(output, layer, ids) for layer in self.layers)

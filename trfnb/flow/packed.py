@@ -7,7 +7,6 @@ nothing above the highest layer asked for.
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, cast
 
@@ -16,8 +15,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from .batching import SHORT, Group, Pack, grouped, grouped_for_bf16
-from .saving import weights_digest
+from .batching import Group, Pack, grouped
 
 # Position of a text's first wordpiece: RoBERTa's family counts from the padding id on.
 _FIRST_POSITION: dict[str, Callable[[Any], int]] = {
@@ -27,13 +25,8 @@ _FIRST_POSITION: dict[str, Callable[[Any], int]] = {
     "CamembertModel": lambda config: int(config.pad_token_id) + 1,
 }
 _SAME = 1e-4
-# A bf16 product adds no bias: torch writes it into the result first and reads it back, which takes
-# a third of the product's time. Columns of the input that hold 1 add it instead; a tile is 32 wide.
-_ONES, _TILE = 2, 32
 # Rows of scores of this many numbers: torch's softmax of bf16 is faster in fp32 and back.
 _IN_FP32 = range(16, 48)
-# Sums of exponentials between this and its inverse lost nothing to under- or overflow.
-_TINY = 1e-25
 # Dropout decides by sixteen random bits for each number.
 _STEPS = 2**16
 
@@ -48,7 +41,6 @@ class PackedBert:
         self.layers = list(whole.encoder.layer)
         self.heads = int(whole.config.num_attention_heads)
         self._d_table: torch.Tensor | None = None
-        self._bf16: tuple[bytes, list[Bf16Layer]] | None = None
 
     @classmethod
     def of(cls, body: torch.nn.Module) -> Self | None:
@@ -69,7 +61,6 @@ class PackedBert:
         self,
         pack: Pack,
         layers: Collection[int],
-        bf16: "Sequence[Bf16Layer] | None" = None,
         *,
         checkpointing: bool = False,
     ) -> dict[int, torch.Tensor]:
@@ -78,41 +69,21 @@ class PackedBert:
         Args:
             pack: Texts laid end to end.
             layers: Layer numbers; 0 is the embeddings' output.
-            bf16: From `bf16_layers`: multiply these copies of the weights, without gradients.
             checkpointing: Keep no states between layers, and compute them again on the way back.
         """
         x = self._embedded(pack)
         training = torch.is_grad_enabled()
-        if bf16 is not None:
-            groups = grouped_for_bf16(pack.runs)
-        else:
-            by_hand = training or torch.is_autocast_enabled(x.device.type)
-            groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
+        by_hand = training or torch.is_autocast_enabled(x.device.type)
+        groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
         found = {0: x} if 0 in layers else {}
         for number, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
-            if bf16 is not None:
-                x = bf16[number - 1].forward(layer, x, groups, self.heads)
-            elif checkpointing and training:
+            if checkpointing and training:
                 x = checkpoint(self._layer, layer, x, groups, use_reentrant=False)
             else:
                 x = self._layer(layer, x, groups)
             if number in layers:
                 found[number] = x
         return found
-
-    def bf16_layers(self) -> "list[Bf16Layer]":
-        """Return copies of the layers' weights in bf16, as the weights are now."""
-        modules = [module for layer in self.layers for module in _linears(layer)]
-        digest = weights_digest(one for m in modules for one in (m.weight, m.bias))
-        kept = self._bf16
-        if kept is None or kept[0] != digest:
-            kept = digest, [Bf16Layer.of(layer, self.heads) for layer in self.layers]
-            self._bf16 = kept
-        return kept[1]
-
-    def forget_bf16(self) -> None:
-        """Drop the copies of weights that are about to change."""
-        self._bf16 = None
 
     def _embedded(self, pack: Pack) -> torch.Tensor:
         device = next(self.embeddings.parameters()).device
@@ -188,85 +159,11 @@ class PackedBert:
             body.train(was)
 
 
-@dataclass(frozen=True, eq=False)
-class Bf16Layer:
-    """One layer's matrices in bf16, (in, out) in memory; queries, keys and values as one.
-
-    Queries are divided by the root of a head's width here, once, instead of at every pass.
-
-    Attributes:
-        qkv: (width + 32, 3 * width), the biases in rows of their own.
-        mixed: (width, width).
-        inner: (width + 32, inner width), the bias in rows of its own.
-        outer: (inner width, width).
-        mixed_bias: (width,).
-        outer_bias: (width,).
-    """
-
-    qkv: torch.Tensor
-    mixed: torch.Tensor
-    inner: torch.Tensor
-    outer: torch.Tensor
-    mixed_bias: torch.Tensor
-    outer_bias: torch.Tensor
-
-    @classmethod
-    def of(cls, layer: Any, heads: int) -> "Bf16Layer":
-        """Copy the matrices of a HuggingFace layer."""
-        query, key, value, mixed, inner, outer = _linears(layer)
-        scales = {query: 1.0 / math.sqrt(query.out_features // heads), key: 1.0, value: 1.0}
-        weight, bias = (
-            torch.cat([getattr(one, name).detach() * by for one, by in scales.items()])
-            for name in ("weight", "bias")
-        )
-        return cls(
-            _with_bias(weight, bias),
-            _in_bf16(mixed.weight),
-            _with_bias(inner.weight, inner.bias),
-            _in_bf16(outer.weight),
-            mixed.bias.detach().bfloat16(),
-            outer.bias.detach().bfloat16(),
-        )
-
-    def forward(
-        self, layer: Any, x: torch.Tensor, groups: Sequence[Group], heads: int
-    ) -> torch.Tensor:
-        """Return the layer's (n, width) output for (n, width) input, both in fp32."""
-        mixed = attend_bf16(torch.mm(_widened(x), self.qkv), groups, heads)
-        # Converted first: torch adds numbers of two kinds more slowly.
-        mixed = torch.addmm(self.mixed_bias, mixed, self.mixed).float()
-        x = layer.attention.output.LayerNorm(mixed.add_(x))
-        inner = layer.intermediate.intermediate_act_fn(torch.mm(_widened(x), self.inner))
-        outer = torch.addmm(self.outer_bias, inner, self.outer).float()
-        return cast(torch.Tensor, layer.output.LayerNorm(outer.add_(x)))
-
-
 def _linears(layer: Any) -> tuple[torch.nn.Linear, ...]:
     """Return query, key, value, mixing, inner and outer module of a HuggingFace layer."""
     own = layer.attention.self
     attention = (own.query, own.key, own.value, layer.attention.output.dense)
     return (*attention, layer.intermediate.dense, layer.output.dense)
-
-
-def _in_bf16(weight: torch.Tensor) -> torch.Tensor:
-    return weight.detach().bfloat16().t().contiguous()
-
-
-def _with_bias(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Return an (out, in) matrix as (in + 32, out) in bf16; two numbers make up for the bias."""
-    rows = weight.new_zeros((_TILE, len(bias)))
-    rows[0] = bias.detach().bfloat16()
-    rows[1] = bias.detach() - rows[0]
-    return torch.cat([weight.detach().t(), rows]).bfloat16()
-
-
-def _widened(x: torch.Tensor) -> torch.Tensor:
-    """Return (n, width) in bf16 with the columns that multiply the rows of a bias."""
-    wide = torch.empty((len(x), x.shape[1] + _TILE), dtype=torch.bfloat16, device=x.device)
-    wide[:, :-_TILE] = x
-    wide[:, -_TILE:] = 0
-    wide[:, -_TILE : -_TILE + _ONES] = 1
-    return wide
 
 
 def attend(
@@ -306,49 +203,6 @@ def attend(
                 found = torch.matmul(dropout(_softmax(scores), rate), three)
             mixed.append(group.unpad(found))
         return torch.cat(mixed)
-
-
-def attend_bf16(qkv: torch.Tensor, groups: Sequence[Group], heads: int) -> torch.Tensor:
-    """Let each wordpiece attend to those of its own text in bf16, without gradients.
-
-    Args:
-        qkv: (n, 3 * width) queries, divided by the root of a head's width; keys; values.
-        groups: The texts, from `grouped_for_bf16`.
-        heads: Parts that the width is cut into.
-
-    Returns:
-        (n, width) bf16, the mixed values.
-    """
-    mixed = []
-    for group in groups:
-        q, k, v = group.pad(qkv[group.rows], 3 * heads).chunk(3, dim=1)
-        found = _attend_short(q, k, v, group.real) if group.size[1] <= SHORT else None
-        if found is None:
-            mask = None
-            if group.real is not None:
-                mask = torch.zeros_like(group.real, dtype=q.dtype)
-                mask.masked_fill_(~group.real, -torch.inf)
-            found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        mixed.append(group.unpad(found))
-    return torch.cat(mixed)
-
-
-def _attend_short(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, real: torch.Tensor | None
-) -> torch.Tensor | None:
-    """Attend over short texts, or return None where a score is too large or too small for it.
-
-    So short a row fills no vector register, which makes finding its maximum as slow as all the
-    rest; without maxima a block is exponentiated as one. The sums tell whether that went well.
-    """
-    weights = torch.matmul(q, k.transpose(-1, -2)).exp_()
-    if real is not None:
-        weights *= real.to(weights.dtype)
-    sums = torch.matmul(weights, weights.new_ones(weights.shape[-1], 1))
-    least, most = torch.aminmax(sums)
-    if not (least > _TINY and most < 1.0 / _TINY):
-        return None
-    return torch.matmul(weights, v) / sums
 
 
 def _softmax(scores: torch.Tensor) -> torch.Tensor:

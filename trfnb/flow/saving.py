@@ -1,9 +1,8 @@
 """Weights and hidden states on disk and in bytes: safetensors and tokenizer files, no pickle."""
 
-import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
 from hashlib import sha256
@@ -17,8 +16,6 @@ import srsly
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
-
-from .wordpieces import Ints, Wordpieces
 
 _ADAPTER, _WEIGHTS = "adapter", "model.safetensors"
 # The part of an encoder that makes a vector of a whole text: nothing here reads it, and many
@@ -299,61 +296,3 @@ def weights_digest(tensors: Iterable[torch.Tensor]) -> bytes:
             sums.append(int(np.dot(block, _MULTIPLIERS[: len(block)])))
         sums.append(int.from_bytes(raw[8 * len(words) :].tobytes(), "little"))
     return sha256(np.asarray(sums, dtype="int64").tobytes()).digest()
-
-
-class StateCache:
-    """Hidden states of texts in one SQLite file, which several processes may share.
-
-    A key holds a hash of config and weights, so that other weights, or those of a later step,
-    never meet.
-
-    Args:
-        path: The file; its folder is made.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
-
-    def keys(self, body: Any, wordpieces: Wordpieces, texts: Ints, precision: str) -> list[bytes]:
-        """Return each text's key: config, weights, precision, wordpieces."""
-        config = {k: v for k, v in body.config.to_dict().items() if not k.startswith("_")}
-        prefix = sha256(f"{type(body).__name__} {precision} {sorted(config.items())}".encode())
-        prefix.update(weights_digest(body.state_dict().values()))
-        found = []
-        for start, length in zip(wordpieces.starts[texts], wordpieces.lengths[texts], strict=True):
-            key = prefix.copy()
-            key.update(wordpieces.ids[start : start + length].tobytes())
-            found.append(key.digest())
-        return found
-
-    def read(self, keys: Iterable[bytes], layers: Sequence[int]) -> dict[bytes, NDArray[Any]]:
-        """Return the states, (layers, n, width), of the texts of which every layer is there."""
-        query = "SELECT width, states FROM states WHERE key = ? AND layer = ?"
-        found = {}
-        with closing(self._open()) as file:
-            for key in keys:
-                rows = [file.execute(query, (key, layer)).fetchone() for layer in layers]
-                if all(rows):
-                    states = np.frombuffer(b"".join(one for _, one in rows), dtype="float32")
-                    # A copy, because what SQLite returns cannot be written to.
-                    found[key] = states.reshape(len(rows), -1, rows[0][0]).copy()
-        return found
-
-    def write(self, states: Iterable[tuple[bytes, Mapping[int, NDArray[Any]]]]) -> None:
-        """Add texts' states by layer; those that are there already stay."""
-        rows = (
-            (key, layer, one.shape[1], np.ascontiguousarray(one, dtype="float32").tobytes())
-            for key, layers in states
-            for layer, one in layers.items()
-        )
-        with closing(self._open()) as file, file:
-            file.executemany("INSERT OR IGNORE INTO states VALUES (?, ?, ?, ?)", rows)
-
-    def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = sqlite3.connect(self.path, timeout=_PATIENCE)
-        file.execute(
-            "CREATE TABLE IF NOT EXISTS states (key BLOB, layer INTEGER, width INTEGER, "
-            "states BLOB, PRIMARY KEY (key, layer)) WITHOUT ROWID"
-        )
-        return file

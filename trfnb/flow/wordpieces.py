@@ -86,8 +86,13 @@ class Wordpieces:
 
     def copy(self) -> "Wordpieces":
         """Return the same in memory of its own, where this is part of a larger batch."""
-        arrays = (self.ids, self.offsets, self.lengths, self.truncated)
-        return Wordpieces(*(one.copy() for one in arrays), self.write)
+        return Wordpieces(
+            self.ids.copy(),
+            self.offsets.copy(),
+            self.lengths.copy(),
+            self.truncated.copy(),
+            self.write,
+        )
 
 
 def encode(

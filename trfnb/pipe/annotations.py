@@ -36,8 +36,9 @@ def checked_storage(storage: str) -> Storage:
     if storage not in get_args(Storage):
         raise ValueError(
             f"storage expected one of {', '.join(get_args(Storage))}, got {storage!r}: 'keep' "
-            "leaves trf_data on its device, where one kept doc holds its whole batch, 'cpu' copies it to main memory, 'last' copies the last layer alone, 'none' "
-            "drops it once the listeners have read it."
+            "leaves trf_data on its device, where one kept doc holds its whole batch, 'cpu' copies "
+            "it to main memory, 'last' copies the last layer alone, 'none' drops it once the "
+            "listeners have read it."
         )
     return cast(Storage, storage)
 

@@ -8,8 +8,8 @@ from thinc.api import Model, reduce_mean
 from thinc.types import Floats2d, Ragged
 
 from ..flow.encoder import EncoderShim, Layer
-from ..flow.engines import Precision, Runtime
 from ..flow.listener import TransformerListener
+from ..flow.runtime import EngineName, Precision, Runtime
 from ..flow.spans import (
     SpanGetter,
     StridedSpans,
@@ -39,7 +39,7 @@ def TransformerModel(  # noqa: N802
     attentions: bool = False,
     keep_end: bool = True,
     gradient_checkpointing: bool = False,
-    cache: str | None = None,
+    engine: EngineName = "auto",
 ) -> Model[list[Doc], FullTransformerBatch]:
     """Build the model of a shared transformer.
 
@@ -75,7 +75,7 @@ def TransformerModel(  # noqa: N802
         lora,
         attentions,
     )
-    runtime = Runtime(precision, checkpointing=gradient_checkpointing, cache=cache)
+    runtime = Runtime(precision, checkpointing=gradient_checkpointing, engine=engine)
     return transformer_model(shim, get_spans or get_doc_spans, runtime, layers, keep_end)
 
 

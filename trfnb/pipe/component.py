@@ -19,9 +19,9 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from ..flow.encoder import EncoderShim, Layer
-from ..flow.engines import trim_memory
 from ..flow.gradients import Backprop, SharedGradients
 from ..flow.listener import TransformerListener
+from ..flow.runtime import trim_memory
 from ..flow.tokens import tokens_of
 from .annotations import (
     AnnotationSetter,

@@ -11,8 +11,8 @@ from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
 from ..flow.encoder import EncoderShim
-from ..flow.engines import Runtime
 from ..flow.listener import TransformerListener
+from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter
 from .data import FullTransformerBatch
 from .model import independent_copy, token_vector_model, transformer_model

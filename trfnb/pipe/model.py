@@ -11,15 +11,15 @@ from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..flow.alignment import Pooling, align, pool
 from ..flow.encoder import EncoderInput, EncoderShim, Layer, encoder
-from ..flow.engines import Runtime
 from ..flow.grad_factor import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
+from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, WordpieceSpans, checked_spans
 from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
 from .data import FullTransformerBatch
 
 # Settings of a shared model that a task of its own has no use for.
-_ONLY_SHARED = ("layers", "attentions", "cache")
+_ONLY_SHARED = ("layers", "attentions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +221,7 @@ def token_vector_model(
         layer: The layer to read.
         layers: The sublayers, where the two are nested in others; the two alone by default.
     """
-    parts = [transformer, pooling] if layers is None else layers
+    parts: Sequence[Model] = [transformer, pooling] if layers is None else layers
     return TokenVectors(transformer, pooling, grad_factor, layer, parts)
 
 

@@ -23,7 +23,7 @@ from spacy.util import dict_to_dot
 from thinc.api import Config, Model, Optimizer
 
 from trfnb.files import atomic_write
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
 from trfnb.pretraining.config import SECTION
 from trfnb.pretraining.text import PretrainingError, text_files
 

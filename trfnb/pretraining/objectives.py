@@ -23,7 +23,7 @@ from thinc.api import Gelu, LayerNorm, Linear, Model, chain
 from thinc.types import Floats2d
 from thinc.util import to_numpy
 
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.wordpieces import encode, max_wordpieces
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.heads import (

@@ -23,10 +23,10 @@ from thinc.api import Linear, Model, reduce_mean
 from thinc.util import to_numpy
 
 from trfnb import models
-from trfnb.flow.precision import Precision
+from trfnb.flow.runtime import Precision
 from trfnb.flow.runtime import Runtime
 from trfnb.flow.spans import get_doc_spans
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
 from trfnb.pipe.model import token_vector_model, transformer_model
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.heads import DISTANCES, objective_model

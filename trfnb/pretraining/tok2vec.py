@@ -22,8 +22,8 @@ from thinc.api import Model, NumpyOps, reduce_mean
 from thinc.types import Floats2d
 
 from trfnb.flow.listener import TransformerListener
-from trfnb.flow.precision import native_bf16
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.runtime import native_bf16
+from trfnb.flow.encoder import EncoderShim
 from trfnb.pipe.model import token_vector_model
 from trfnb.pretraining.text import PretrainingError
 

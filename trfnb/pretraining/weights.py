@@ -15,7 +15,7 @@ from spacy.language import Language
 from thinc.api import Model, Optimizer
 
 from trfnb.files import atomic_folder, atomic_write
-from trfnb.flow.weights import EncoderShim
+from trfnb.flow.encoder import EncoderShim
 from trfnb.pipe.registries import registry
 from trfnb.pretraining.text import PretrainingError
 from trfnb.pretraining.tok2vec import encoder_shim, pretrained_layer

@@ -33,6 +33,6 @@ def vectors(doc):
 
 def optimizer(rate):
     """Return what it trains with."""
-    from trfnb.experiments.optimizers import configure_adam
+    from trfnb.experiments.weights import EncoderAdam
 
-    return configure_adam(rate, encoder_factor=1.0)
+    return EncoderAdam(rate, encoder_factor=1.0)

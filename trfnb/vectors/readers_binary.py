@@ -113,8 +113,8 @@ def read_word2vec(path: Path, report: Report, name: str) -> Source:
                 if space < 0 or at > len(data) or not is_utf8(key) or min(key, default=" ") < " ":
                     raise VectorsError(
                         f"{name}: expected {rows:,} rows, found {key[:20]!a} at row {row + 1:,}, "
-                        "or the file ends there. It is damaged or cut off, or a word before holds a "
-                        "space, which this format cannot keep: save the table as text."
+                        "or the file ends there. It is damaged, or a word before holds a space, "
+                        "which this format cannot keep: save the table as text."
                     )
                 keys.append(key)
                 values.append(data[space + 1 : at])
@@ -273,9 +273,7 @@ def load_keys(keys: Keys | None, table: str) -> list[str]:
             vocab = Tokenizer.from_str(text).get_vocab()
             found = sorted(vocab, key=vocab.__getitem__)
     except Exception as problem:  # the tokenizer's are of no class of their own
-        raise VectorsError(
-            f"{keys}: expected keys in UTF-8, as JSON or lines, got {problem}."
-        ) from problem
+        raise VectorsError(f"{keys}: expected words in UTF-8, got {problem}.") from problem
     return found if isinstance(found, list) else [k.removesuffix("\r") for k in found.split("\n")]
 
 

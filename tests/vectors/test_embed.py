@@ -177,7 +177,7 @@ def test_no_table_is_a_clear_error():
 def test_unknown_words(nlp):
     doc = Doc(nlp.vocab, words=["cat", "Cat", "dogsx"])
     layer = build("learned").initialize(X=[doc])
-    (unknown,) = [node for node in layer.walk() if node.name == "unknown"]
+    (unknown,) = [node for node in layer.walk() if node.name == "static"]
     assert not layer.predict([doc])[0][1:].any()
     before = layer.predict([doc])[0][0]
     unknown.set_param("E", np.arange(WIDTH, dtype="f4"))

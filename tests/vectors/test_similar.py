@@ -108,6 +108,7 @@ def test_pruned_as_by_spacy():
 def test_pruning_priority_aliases_and_limits():
     vectors, _, _ = _vectors(rows=6)
     vectors.add("alias", row=5)
+    vectors.strings.add("other")
     vectors.add("other", row=4)
     pruned = prune(vectors, 2, priority=["w5", "nothing"])
     assert pruned.vectors.shape == (2, 20)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from spacy.ml.featureextractor import FeatureExtractor
 from spacy.ml.models.tok2vec import MultiHashEmbed
 from spacy.ml.staticvectors import StaticVectors
@@ -121,10 +122,11 @@ def static_vectors(width: int, unknown: Unknown = "zeros") -> Embedding:
             all of them.
     """
     embed = _sized(width, StaticVectors(nO=width), ragged2list())
-    if unknown == "learned":
-        embed = added(embed, Model("unknown", _unknown, init=_init_unknown, params={"E": None},
-                                   dims={"nO": width}))  # fmt: skip
-    return checked_vectors(embed)
+    params = {"E": None} if unknown == "learned" else {}
+    static: Embedding = Model(
+        "static", _static, init=_init_static, layers=[embed], params=params, dims={"nO": width}
+    )
+    return checked_vectors(static)
 
 
 def _sized(width: int, *layers: Any) -> Embedding:
@@ -133,26 +135,33 @@ def _sized(width: int, *layers: Any) -> Embedding:
     return layer
 
 
-def _unknown(model: Embedding, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Backprop]:
-    E: Any = model.get_param("E")
+def _static(model: Embedding, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Backprop]:
+    outputs, backprop_known = model.layers[0](docs, is_train)
     absent = []
     for doc in docs:
         vectors: Any = doc.vocab.vectors
-        keys = doc.to_array(vectors.attr).reshape(-1)
+        keys = doc.to_array(vectors.attr).reshape(-1).tolist()
         # A floret table knows every word.
-        known = vectors.mode != "default"
-        absent.append(model.ops.asarray([known or k in vectors.key2row for k in keys]) == 0)
+        known = [vectors.mode != "default" or key in vectors.key2row for key in keys]
+        absent.append(model.ops.asarray(np.logical_not(known)).reshape((-1, 1)))
+    if model.has_param("E"):
+        E: Any = model.get_param("E")
+        outputs = [Y + rows * E for Y, rows in zip(outputs, absent, strict=True)]
 
     def backprop(d_outputs: list[Floats2d]) -> list[Doc]:
         for dY, rows in zip(d_outputs, absent, strict=True):
-            model.inc_grad("E", dY[rows].sum(axis=0))
-        return []
+            if model.has_param("E"):
+                model.inc_grad("E", (dY * rows).sum(axis=0))
+        # spaCy's layer takes the table's last row for a word without one.
+        return backprop_known([dY * ~rows for dY, rows in zip(d_outputs, absent, strict=True)])
 
-    return [rows.reshape((-1, 1)) * E for rows in absent], backprop
+    return outputs, backprop
 
 
-def _init_unknown(model: Embedding, X: Any = None, Y: Any = None) -> None:
-    model.set_param("E", model.ops.alloc1f(model.get_dim("nO")))
+def _init_static(model: Embedding, X: Any = None, Y: Any = None) -> None:
+    model.layers[0].initialize(X=X)
+    if "E" in model.param_names:
+        model.set_param("E", model.ops.alloc1f(model.get_dim("nO")))
 
 
 @registry.architectures("trfnb.AddedVectors.v1")

@@ -15,7 +15,7 @@ Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
 FLORET = ("minn", "maxn", "hash_count", "hash_seed", "bow", "eow")
-_KEPT_LINES = 20
+_SHOWN = 20
 _M, _R = np.uint64(0xC6A4A7935BD1E995), np.uint64(47)
 _LONG_KEY = 64
 _KEYS_AT_ONCE = 1 << 12
@@ -23,14 +23,6 @@ _KEYS_AT_ONCE = 1 << 12
 
 class VectorsError(ValueError):
     """A vector table that cannot be read, written or used as asked."""
-
-
-@dataclass
-class Skipped:
-    """Rows left out for one reason: how many, and the first few by line (or row) number."""
-
-    count: int = 0
-    lines: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -45,7 +37,7 @@ class Report:
         keys: keys written (several keys may share a row).
         width: values per row.
         dtype: how a value is stored.
-        skipped: reason -> rows left out for it.
+        skipped: reason -> the lines (or rows) left out for it, by number.
         missing: words asked for that the source does not have.
         measures: seconds, error of rounding, what else was measured.
         fingerprint: the table's content hash, see `trfnb.vectors.fingerprint`.
@@ -59,7 +51,7 @@ class Report:
     keys: int = 0
     width: int = 0
     dtype: str = "float32"
-    skipped: dict[str, Skipped] = field(default_factory=dict)
+    skipped: dict[str, list[int]] = field(default_factory=dict)
     missing: int = 0
     measures: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""
@@ -72,10 +64,7 @@ class Report:
                 f"{self.source}: line {line}: {reason} ({example}). Mend the file, or convert "
                 "without strict to skip such rows and have them listed."
             )
-        skipped = self.skipped.setdefault(reason, Skipped())
-        skipped.count += 1
-        if len(skipped.lines) < _KEPT_LINES:
-            skipped.lines.append(line)
+        self.skipped.setdefault(reason, []).append(line)
 
     def save(self, directory: Path) -> None:
         """Write the report beside its table, as ``conversion.json``."""
@@ -89,9 +78,9 @@ class Report:
             f"words asked for and not found: {self.missing:,}",
         ]
         lines += [f"{name}: {value:.6g}" for name, value in self.measures.items()]
-        for reason, entry in self.skipped.items():
-            where = ", ".join(map(str, entry.lines))
-            lines.append(f"skipped {entry.count:,}: {reason} (first at line {where})")
+        for reason, places in self.skipped.items():
+            where = ", ".join(map(str, places[:_SHOWN]))
+            lines.append(f"skipped {len(places):,}: {reason} (first at line {where})")
         return "\n".join(lines)
 
 

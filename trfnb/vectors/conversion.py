@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fsspec.utils import infer_compression  # type: ignore[import-untyped]
+from fsspec.utils import infer_compression
 
 from trfnb.files import atomic_folder
 from trfnb.vectors.blocks import Block, Hashes, Report, Source, VectorsError, murmur64, unit
@@ -36,9 +36,11 @@ from trfnb.vectors.readers_text import (
 )
 from trfnb.vectors.writer import TableFiles, content_hash, empty_pipeline
 
-DTYPES = ("float32", "float16")
-FORMATS = ("auto", "text", "word2vec", "fasttext", "gensim", "npy", "safetensors")
-_ATTRS = ("ORTH", "LOWER", "NORM", "LEMMA", "SHAPE", "PREFIX", "SUFFIX")
+_KNOWN = {
+    "dtype": ("float32", "float16"),
+    "form": ("auto", "text", "word2vec", "fasttext", "gensim", "npy", "safetensors"),
+    "attr": ("ORTH", "LOWER", "NORM", "LEMMA", "SHAPE", "PREFIX", "SUFFIX"),
+}
 _ROWS = 4096
 _MERGE = 1 << 16
 
@@ -73,7 +75,8 @@ def convert(
             by gzip, zip, xz, bzip2 or zstd, or be a URL that fsspec opens;
             ``zip://table.txt::archive.zip`` names one of several.
         path: the directory to make.
-        form: the source's format where its first bytes mislead, one of `FORMATS`.
+        form: the source's format where its first bytes mislead: ``"text"``, ``"word2vec"``,
+            ``"fasttext"``, ``"gensim"``, ``"npy"`` or ``"safetensors"``.
         keys: keys of an ``.npy`` or safetensors table, a file or a list.
         limit: keep the first rows, this many.
         words: keep these words (a list, or a file with one per line); a table with subwords gives
@@ -97,11 +100,9 @@ def convert(
     """
     begun, path, attr = time.perf_counter(), Path(path), attr.upper()
     wrong = []
-    for option, value, known in (
-        ("dtype", dtype, DTYPES), ("form", form, FORMATS), ("attr", attr, _ATTRS)
-    ):  # fmt: skip
-        if value not in known:
-            wrong.append(f"{option}: expected one of {', '.join(known)}, got {value!r}")
+    for option, value in {"dtype": dtype, "form": form, "attr": attr}.items():
+        if value not in _KNOWN[option]:
+            wrong.append(f"{option}: expected one of {', '.join(_KNOWN[option])}, got {value!r}")
     if limit is not None and limit < 1:
         wrong.append(f"limit: expected at least 1, got {limit}")
     if wrong:
@@ -193,7 +194,7 @@ def open_source(
         source: see `convert`.
         report: takes note of what does not fit.
         scratch: a file that may be written, to unpack a format that is mapped.
-        form: one of `FORMATS`; ``"auto"`` looks at the first bytes.
+        form: see `convert`; ``"auto"`` looks at the first bytes.
         keys: the rows' keys, for formats that keep numbers only.
 
     Raises:
@@ -257,7 +258,7 @@ def _blocks(opened: Source, asked: list[str]) -> Iterator[Block]:
 
 
 def _in_order(blocks: Iterator[Block]) -> Iterator[tuple[Block, Hashes]]:
-    """Yield a floret table's rows, each of which must be in its place."""
+    # Yield a floret table's rows, each of which must be in its place.
     done = 0
     for block in blocks:
         if block.keys != [str(done + i) for i in range(len(block.keys))]:
@@ -302,7 +303,7 @@ def asked_words(words: Keys | None, corpus: Any) -> list[str]:
 def _chosen(
     blocks: Iterator[Block], report: Report, asked: list[str], lower: bool, limit: int | None
 ) -> Iterator[tuple[Block, Hashes]]:
-    """Yield the first rows, of the words asked for, of the first of each key; with keys' hashes."""
+    # Yield the first rows, of the words asked for, of the first of each key; with keys' hashes.
     wanted = {word.lower() if lower else word for word in asked}
     left, room = len(wanted), limit
     # A set takes a hundred bytes per key, a sorted array eight.

@@ -278,7 +278,7 @@ def load_keys(keys: Keys | None, table: str) -> list[str]:
 
 
 class _Plain:
-    """Stands in for a gensim object: takes its attributes, does nothing."""
+    # Stands in for a gensim object: takes its attributes, does nothing.
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -286,11 +286,6 @@ class _Plain:
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):
             self.__dict__.update(state)
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Do what older pickles of bytes ask of `_codecs.encode`, and nothing else."""
-    return text.encode("latin1")
 
 
 _SAFE = {
@@ -305,7 +300,7 @@ _SAFE = {
 
 
 class _SafeUnpickler(pickle.Unpickler):
-    """Builds arrays and plain containers only, so that a file cannot run code."""
+    # Builds arrays and plain containers only, so that a file cannot run code.
 
     def find_class(self, module: str, name: str) -> Any:
         # As Python 2 called them.
@@ -313,7 +308,8 @@ class _SafeUnpickler(pickle.Unpickler):
         if (module, name) in _SAFE:
             return super().find_class(module.replace("numpy.core", "numpy._core"), name)
         if (module, name) == ("_codecs", "encode"):
-            return _latin1
+            # What older pickles of bytes ask for, and nothing else.
+            return lambda text, encoding: text.encode("latin1")
         inert = module.split(".")[0] == "gensim" or module.startswith("numpy.random")
         if inert or (module, name) == ("builtins", "hash"):
             return _Plain
@@ -340,7 +336,7 @@ def read_gensim(path: Path, report: Report, name: str) -> Source:
 
 
 def _fetch_arrays(found: Any, prefix: str) -> None:
-    """Fetch arrays that gensim put into files of their own beside the pickle."""
+    # Fetch arrays that gensim put into files of their own beside the pickle.
     state = vars(found)
     for name in state.get("__numpys", []):
         path, packed = Path(f"{prefix}.{name}.npy"), Path(f"{prefix}.{name}.npz")

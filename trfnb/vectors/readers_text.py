@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-from fsspec.utils import infer_compression  # type: ignore[import-untyped]
+from fsspec.utils import infer_compression
 
 from trfnb.vectors.blocks import (
     FLORET,
@@ -94,6 +94,7 @@ class Layout:
         declared: rows the header promises, None without a header.
         replaced: bytes to replace before lines are read.
         begin: bytes before the first row: a byte order mark, a header.
+        floret: its settings, see `Source`.
     """
 
     width: int
@@ -101,20 +102,16 @@ class Layout:
     declared: int | None = None
     replaced: tuple[tuple[bytes, bytes], ...] = ()
     begin: int = 0
+    floret: dict[str, Any] | None = None
 
 
 def read_text(source: str, head: bytes, report: Report) -> Source:
     """Read a text table; rows that do not fit are skipped and reported by line number."""
     layout = find_layout(head, source)
-    first = head.removeprefix(_BOM).split(b"\n")[0].decode("utf8", "replace").split()
+    kind = "text (GloVe)" if layout.declared is None else "text with header"
+    kind = "floret" if layout.floret else kind
     blocks = _text_blocks(source, layout, report)
-    if layout.declared is None or len(first) != 8:
-        kind = "text (GloVe)" if layout.declared is None else "text with header"
-        return Source(kind, layout.width, blocks)
-    floret = dict(zip(FLORET, [*map(int, first[2:6]), *first[6:]], strict=True))
-    if not 1 <= int(first[4]) <= 4 or int(first[3]) < int(first[2]):
-        raise VectorsError(f"{source}: expected floret's settings, got {first[2:]}.")
-    return Source("floret", layout.width, blocks, floret=floret)
+    return Source(kind, layout.width, blocks, floret=layout.floret)
 
 
 def find_layout(head: bytes, name: str) -> Layout:
@@ -146,14 +143,19 @@ def find_layout(head: bytes, name: str) -> Layout:
         replaced.append((b"\t", b" "))
         delimiter, rows = b" ", [row.replace(b"\t", b" ") for row in rows]
     counts = Counter(row.count(delimiter) for row in rows)
-    width, declared, begin = (
-        counts.most_common(1)[0][0],
-        None,
-        len(head) - len(head.removeprefix(_BOM)),
-    )
+    width, declared = counts.most_common(1)[0][0], None
+    begin, floret = len(head) - len(head.removeprefix(_BOM)), None
     if header:
         width, declared, begin = int(first[1]), int(first[0]), begin + len(lines[0]) + 1
-    layout = Layout(width, delimiter, declared, tuple(replaced), begin)
+    if header and len(first) == 8:
+        values: list[Any] = [
+            *map(int, first[2:6]),
+            *(part.decode("utf8", "replace") for part in first[6:]),
+        ]
+        floret = dict(zip(FLORET, values, strict=True))
+        if not 1 <= values[2] <= 4 or values[1] < values[0]:
+            raise VectorsError(f"{name}: expected floret's settings, got {values}.")
+    layout = Layout(width, delimiter, declared, tuple(replaced), begin, floret)
     # One value is enough only where a header says so.
     found = [_line(row, layout) if width > (not header) else "too few values" for row in rows]
     problems = {i: problem for i, problem in enumerate(found) if isinstance(problem, str)}
@@ -190,7 +192,6 @@ def _text_blocks(source: str, layout: Layout, report: Report) -> Iterator[Block]
 
 
 def _stretches(file: IO[bytes], name: str) -> Iterator[bytes]:
-    """Yield what is left of a file as stretches of whole lines."""
     rest = b""
     while data := file.read(_BYTES):
         cut = data.rfind(b"\n") + 1
@@ -266,7 +267,6 @@ def _line_by_line(data: bytes, layout: Layout) -> Parsed:
 
 
 def _line(text: bytes, layout: Layout) -> tuple[bytes, list[float]] | str:
-    """Return a line's key and values, or what is wrong with it."""
     key, *values = text.rstrip(b" \t\r").rsplit(layout.delimiter, layout.width)
     if not text.strip():
         return "empty line"

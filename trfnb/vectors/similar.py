@@ -27,7 +27,7 @@ def _fetch(vectors: Any, rows: Any) -> Floats:
 
 
 def _cosines(queries: Floats, table: Floats) -> Iterator[tuple[int, Floats]]:
-    """Yield the cosines of some queries to all rows, and the first query's number."""
+    # Yield the cosines of some queries to all rows, and the first query's number.
     table = unit(table)
     step = max(1, _COSINES // len(table))
     for start in range(0, len(queries), step):

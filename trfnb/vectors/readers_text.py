@@ -57,7 +57,7 @@ def open_table(source: str) -> Iterator[IO[bytes]]:
     Raises:
         VectorsError: it cannot be read, or a zip archive holds not one table but several.
     """
-    place, kind = source, infer_compression(source)
+    place, kind = source, infer_compression(source.partition("::")[0])
     try:
         if kind == "zip":
             kind, place = None, f"zip://{_only_member(source)}::{source}"

@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import json
 import lzma
 import struct
 import zipfile
@@ -89,9 +88,8 @@ def write_npy(path: Path, words=WORDS, data=None) -> Path:
 def write_safetensors(path: Path, words=WORDS, data=None) -> Path:
     from safetensors.numpy import save_file
 
-    save_file(
-        {"vectors": table() if data is None else data}, path, {"keys": json.dumps(list(words))}
-    )
+    save_file({"vectors": table() if data is None else data}, path)
+    path.with_suffix(".keys").write_text("\n".join(words) + "\n", "utf8")
     return path
 
 

@@ -1,10 +1,9 @@
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.strings import hash_string
 from spacy.symbols import IDS
 
-from trfnb.vectors.blocks import add_rows, fasttext_ngram_rows, murmur64
+from trfnb.vectors.blocks import fasttext_ngram_rows, murmur64
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=90)
 
@@ -26,9 +25,3 @@ def test_ngrams_by_hand():
     expected = {0: [b"a", b"b", b"<a", b"ab", b"b>"], 1: [b"q", b"<q", b"q>"]}
     for number, ngrams in expected.items():
         assert sorted(row[word == number].tolist()) == sorted(map(bucket, ngrams))
-
-
-def test_rows_are_added_to_their_owners():
-    sums = np.ones((3, 2), dtype="f4")
-    add_rows(sums, np.array([2, 0, 2]), np.arange(8, dtype="f4").reshape(4, 2), np.array([1, 3, 1]))
-    assert sums.tolist() == [[7, 8], [1, 1], [5, 7]]

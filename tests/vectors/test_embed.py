@@ -10,10 +10,10 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import registry
 from spacy.vectors import Vectors
-from thinc.api import Config, fix_random_seed
+from thinc.api import Config, ConfigValidationError, fix_random_seed
 
 from trfnb.vectors import VectorsError, convert
-from trfnb.vectors.embed import EMBEDDINGS, key_map, static_rows, with_embedding
+from trfnb.vectors.embed import EMBEDDINGS, key_map, with_embedding
 
 from .tables import write_text
 
@@ -23,13 +23,9 @@ KNOWN = ["the", "cat", "sat", "on", "mat", ".", "dogs", "dog", "thing"]
 
 LAYERS = {
     "static": {"@architectures": "trfnb.StaticVectors.v1"},
-    "mean": {"@architectures": "trfnb.StaticVectors.v1", "unknown": "mean"},
-    "lower": {"@architectures": "trfnb.StaticVectors.v1", "unknown": "lower"},
     "learned": {"@architectures": "trfnb.StaticVectors.v1", "unknown": "learned"},
     "added": {"@architectures": "trfnb.AddedVectors.v1", "rows": 5},
     "concatenated": {"@architectures": "trfnb.ConcatenatedVectors.v1"},
-    "tuned": {"@architectures": "trfnb.TunedVectors.v1", "rows": 4, "unknown": "learned"},
-    "subword": {"@architectures": "trfnb.SubwordVectors.v1", "buckets": 50},
     "multi hash": {
         "@architectures": "trfnb.MultiHashEmbed.v1",
         "rows": 50,
@@ -106,7 +102,7 @@ def test_gradients_by_finite_differences(name, docs):
     rng = np.random.default_rng(0)
     for node in layer.walk():
         for param in node.param_names:
-            if node.has_param(param) and not (node.name == "static_rows" and param == "buckets"):
+            if node.has_param(param):
                 values = node.get_param(param)
                 node.set_param(param, rng.normal(0, 0.3, values.shape).astype("f4"))
     weights = [rng.normal(size=Y.shape).astype("f4") for Y in layer.predict(docs)]
@@ -149,21 +145,13 @@ def test_gradients_by_finite_differences(name, docs):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_survives_bytes(name, docs):
-    layer = build(name).initialize(X=docs)
-    again = build(name).from_bytes(layer.to_bytes())
-    for Y, Z in zip(layer.predict(docs), again.predict(docs), strict=True):
-        assert Y.tobytes() == Z.tobytes()
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_pickles_once_it_predicted(name, docs):
+def test_survives_bytes_and_pickles_once_it_predicted(name, docs):
     """As `nlp.pipe(n_process=2)` does where processes are spawned."""
     layer = build(name).initialize(X=docs)
     before = layer.predict(docs)
-    again = pickle.loads(pickle.dumps(layer))
-    for Y, Z in zip(before, again.predict(docs), strict=True):
-        assert Y.tobytes() == Z.tobytes()
+    for again in (build(name).from_bytes(layer.to_bytes()), pickle.loads(pickle.dumps(layer))):
+        for Y, Z in zip(before, again.predict(docs), strict=True):
+            assert Y.tobytes() == Z.tobytes()
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "multi hash"])
@@ -181,32 +169,19 @@ def test_no_table_is_a_clear_error():
     doc = Doc(spacy.blank("en").vocab, words=["the"])
     with pytest.raises(VectorsError, match=r"\[initialize\] vectors"):
         build("static").initialize(X=[doc])
-    with pytest.raises(VectorsError, match="zeros, mean"):
-        registry.architectures.get("trfnb.StaticVectors.v1")(8, unknown="nothing")
+    layer = {"@architectures": "trfnb.StaticVectors.v1", "width": 8, "unknown": "nothing"}
+    with pytest.raises(ConfigValidationError, match="zeros"):
+        registry.resolve({"layer": layer})
 
 
-def test_unknown_word_policies(nlp):
+def test_unknown_words(nlp):
     doc = Doc(nlp.vocab, words=["cat", "Cat", "dogsx"])
-    table = nlp.vocab.vectors
-    mean = np.asarray(table.data).mean(0)
-
-    def rows(policy):
-        return (
-            static_rows(policy, minn=3, maxn=3, buckets=100_003)
-            .initialize(X=[doc])
-            .predict([doc])[0]
-        )
-
-    for policy in ("zeros", "mean", "lower", "learned", "subwords"):
-        assert np.array_equal(rows(policy)[0], table["cat"])
-    assert not rows("zeros")[1:].any()
-    np.testing.assert_allclose(rows("mean")[1:], [mean, mean], rtol=1e-5)
-    assert np.array_equal(rows("lower")[1], table["cat"])
-    assert not rows("lower")[2].any()
-    # `<dogsx>` shares `<do`, `dog` with dog and dogs, `ogs` with dogs; the other two with none.
-    both = (table["dog"] + table["dogs"]) / 2
-    expected = (2 * both + table["dogs"]) / 5
-    np.testing.assert_allclose(rows("subwords")[2], expected, atol=1e-5)
+    layer = build("learned").initialize(X=[doc])
+    (unknown,) = [node for node in layer.walk() if node.name == "static"]
+    assert not layer.predict([doc])[0][1:].any()
+    before = layer.predict([doc])[0][0]
+    unknown.set_param("E", np.arange(WIDTH, dtype="f4"))
+    assert layer.predict([doc])[0].tolist() == [before.tolist(), *[list(range(WIDTH))] * 2]
 
 
 def test_static_vectors_match_spacys(nlp, docs):
@@ -227,25 +202,6 @@ def test_key_map_counts_words(nlp):
     assert key_map(counts, nlp.vocab, 3) == {nlp.vocab.strings[w]: i for w, i in
                                              [("cat", 1), ("Mat", 2)]}  # fmt: skip
     assert key_map(counts, nlp.vocab, 2, attr="LOWER") == {nlp.vocab.strings["mat"]: 1}
-
-
-def test_tuned_starts_static_and_moves_only_mapped_words(docs):
-    layer = build("tuned").initialize(X=docs)
-    static = build("static").initialize(X=docs)
-    (a,), (b,) = ([n for n in m.walk() if n.name == "project"] for m in (layer, static))
-    b.set_param("W", a.get_param("W"))
-    for Y, Z in zip(layer.predict(docs), static.predict(docs), strict=True):
-        np.testing.assert_allclose(Y, Z, atol=1e-6)
-    (tuned,) = [n for n in layer.walk() if n.name == "tuned_rows"]
-    mapped = {docs[0].vocab.strings[key] for key in tuned.attrs["key2row"]}
-    assert mapped >= {"the", "sat"}
-    tuned.set_param("E", tuned.get_param("E") + 1)
-    changed = [
-        not np.allclose(y, z)
-        for Y, Z in zip(layer.predict(docs), static.predict(docs), strict=True)
-        for y, z in zip(Y, Z, strict=True)
-    ]
-    assert changed == [token.text in mapped for doc in docs for token in doc]
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -286,15 +242,15 @@ def test_in_a_component_by_config(name, tmp_path):
     assert again("the dogs")[1].has_vector
 
 
-@pytest.mark.parametrize("name", EMBEDDINGS)
-def test_in_a_config_by_name(name):
+def test_in_a_config_by_name():
     components = {"tok2vec": {"factory": "tok2vec", "model": {"width": 64}}}
     base = Config({"nlp": {"lang": "en"}, "components": components})
-    config = with_embedding(base, name, "somewhere", corpus="newsroom", depth=1)
-    assert base["components"]["tok2vec"] == components["tok2vec"]
-    model = registry.resolve(config["components"]["tok2vec"])["model"]
-    assert model.get_dim("nO") == 64
-    assert config["initialize"]["vectors"] == (None if name == "none" else "somewhere")
+    for name in EMBEDDINGS:
+        config = with_embedding(base, name, "somewhere", corpus="newsroom", depth=1)
+        assert base["components"]["tok2vec"] == components["tok2vec"]
+        model = registry.resolve(config["components"]["tok2vec"])["model"]
+        assert model.get_dim("nO") == 64
+        assert config["initialize"]["vectors"] == (None if name == "none" else "somewhere")
 
 
 def test_a_config_that_does_not_fit():

@@ -1,7 +1,6 @@
 """Text and word2vec: numbers as Python reads them, odd lines, and layouts that may mislead."""
 
-import io
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -21,15 +20,13 @@ def read(path, **options):
     """Return a source's words with their rows, and the report."""
     report = Report(str(path), strict=options.pop("strict", False))
     found = {}
-    with ExitStack() as stack:
-        source = open_source(path, report, path.with_name(".scratch"), stack, **options)
-        for block in source.blocks:
-            assert not set(block.keys) & set(found)
-            found.update(zip(block.keys, block.vectors[block.rows], strict=True))
+    for block in open_source(path, report, path.with_name(".scratch"), **options).blocks:
+        assert not set(block.keys) & set(found)
+        found.update(zip(block.keys, block.vectors[block.rows], strict=True))
     return found, report
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.one_of(
@@ -46,8 +43,7 @@ def read(path, **options):
 def test_numbers_are_read_as_python_reads_them(texts):
     with np.errstate(over="ignore"):
         expected = np.array([float(text) for text in texts]).astype(np.float32)
-    parsed = parse(f"key {' '.join(texts)}\n".encode(), Layout(len(texts)))
-    ((keys, vectors, _),) = parsed.parts
+    keys, vectors, _, _ = parse(f"key {' '.join(texts)}\n".encode(), Layout(len(texts)))
     assert keys == ["key"]
     assert vectors[0].tobytes() == expected.tobytes()
 
@@ -71,7 +67,7 @@ def test_a_broken_row_is_skipped_by_line(form, tmp_path):
     path = tmp_path / "v.vec"
     path.write_text(f"5 3\na 1 2 3\nb 4 5 6\n{line}c d 7 8 9\n\u00a0e 1 1 1\n", "utf8")
     report = convert(path, tmp_path / "out")
-    assert {k: (v.count, v.lines) for k, v in report.skipped.items()} == {reason: (1, [4])}
+    assert report.skipped == {reason: [4]}
     got = np.load(tmp_path / "out" / "vocab" / "vectors")
     assert got.tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 1, 1]]
     assert "c d" in load(tmp_path / "out").strings
@@ -86,8 +82,8 @@ def test_empty_lines_and_broken_utf8(tmp_path):
     path.write_bytes(b"4 2\na 1 2\n\n\xc3 3 4\n\xa9 5 6\nb 7 8\n\n")
     found, report = read(path)
     assert {key: row.tolist() for key, row in found.items()} == {"a": [1, 2], "b": [7, 8]}
-    assert report.skipped["key is not UTF-8"].lines == [4, 5]
-    assert report.skipped["empty line"].lines == [3, 7]
+    assert report.skipped["key is not UTF-8"] == [4, 5]
+    assert report.skipped["empty line"] == [3, 7]
 
 
 LAYOUTS = {
@@ -146,7 +142,7 @@ def test_lines_are_numbered_through_all_stretches(tmp_path, monkeypatch):
         rows[broken] = "w 1 x\n"
     (tmp_path / "v.vec").write_text("200 2\n" + "".join(rows))
     found, report = read(tmp_path / "v.vec")
-    assert report.skipped["a value is not a number"].lines == [5, 79, 152]
+    assert report.skipped["a value is not a number"] == [5, 79, 152]
     assert len(found) == 197
 
 
@@ -185,23 +181,19 @@ def test_one_of_several_tables_in_a_zip_archive(tmp_path):
         convert(f"zip://nothing.txt::{tmp_path / 'glove.zip'}", tmp_path / "none")
 
 
-def test_a_source_that_cannot_be_read_is_not_blamed_on_the_target(tmp_path):
-    class Failing(io.RawIOBase):
-        def read(self, size=-1):
-            raise OSError(5, "Input/output error")
-
-    with pytest.raises(VectorsError, match="could not be read"):
-        convert(Failing(), tmp_path / "out")
-    with pytest.raises(VectorsError, match="Open it 'rb'"):
-        convert(io.StringIO("a 1 2\n"), tmp_path / "out")
+def test_a_source_that_is_not_there(tmp_path):
+    for source in (tmp_path / "none.vec.gz", "nothing://here/v.vec"):
+        with pytest.raises(VectorsError, match=r"could not be read|expected a file with vectors"):
+            convert(source, tmp_path / "out")
+    with pytest.raises(VectorsError, match="Expected a path"):
+        convert(3, tmp_path / "out")
 
 
-@pytest.mark.parametrize("end", [b"", b"\n"])
 @pytest.mark.parametrize("count", [b"3 ", b"13 "])
-def test_a_word2vec_header_that_does_not_fit(count, end, tmp_path):
-    path = tables.write_word2vec(tmp_path / "v.bin", end=end)
+def test_a_word2vec_header_that_does_not_fit(count, tmp_path):
+    path = tables.write_word2vec(tmp_path / "v.bin", end=b"\n")
     path.write_bytes(path.read_bytes().replace(f"{len(WORDS)} ".encode(), count, 1))
-    with pytest.raises(VectorsError, match=r"goes on after them|ends after 12"):
+    with pytest.raises(VectorsError, match=r"goes on after them|row 13, or the file ends"):
         read(path)
 
 
@@ -221,7 +213,7 @@ def damaged(data, content):
     return bytes(content[: data.draw(st.one_of(st.none(), st.integers(0, len(content))))])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data(), header=st.booleans(), space=st.sampled_from(" \t"))
 def test_damaged_text_is_read_right_or_refused(data, header, space, tmp_path_factory):
     """Every word's row is what Python reads at the end of a line that begins with the word."""
@@ -246,7 +238,7 @@ def test_damaged_text_is_read_right_or_refused(data, header, space, tmp_path_fac
         )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_damaged_word2vec_is_read_as_by_gensim_or_refused(data, tmp_path_factory):
     keyed = pytest.importorskip("gensim.models").KeyedVectors
@@ -259,4 +251,4 @@ def test_damaged_word2vec_is_read_as_by_gensim_or_refused(data, tmp_path_factory
     expected = keyed.load_word2vec_format(str(path), binary=True)
     for word, row in found.items():
         assert row.tobytes() == expected[word].tobytes()
-    assert len(found) + sum(entry.count for entry in report.skipped.values()) >= len(expected)
+    assert len(found) + sum(map(len, report.skipped.values())) >= len(expected)

@@ -1,16 +1,11 @@
-from collections import Counter
-
 import numpy as np
 import pytest
 import spacy
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from spacy.strings import StringStore
 from spacy.vectors import Vectors
 
 from trfnb.vectors import VectorsError, convert, fingerprint, inspect, load, most_similar, prune
 from trfnb.vectors.blocks import unit
-from trfnb.vectors.similar import coverage, nearest
 
 from .tables import write_floret, write_text
 
@@ -27,41 +22,39 @@ def path(tmp_path):
 def test_facts_coverage_and_neighbours(path):
     docs = [["cat", "cat", "dog", "nil", "zebra", "zebra", "zebra"]]
     found = inspect(path, corpus=docs, words=["cat", "zebra"], n=1)
-    assert (found.rows, found.width, found.keys, found.zero_rows) == (5, 3, 5, 1)
-    assert (found.duplicate_rows, found.unused_rows) == (0, 0)
-    assert found.norms["largest"] == 2
-    assert found.coverage.by_token == pytest.approx(3 / 7)
-    assert found.coverage.by_type == pytest.approx(2 / 4)
-    assert found.coverage.missing == [("zebra", 3), ("nil", 1)]
-    assert found.neighbours["cat"][0][0] == "dog"
-    assert "coverage: 42.9% of 7 tokens" in str(found)
-    assert "zebra: no vector" in str(found)
-    assert str(found).startswith(f"{path} (default): 5 rows")
-    assert found.fingerprint == fingerprint(load(path))
-
-
-def test_duplicates_and_unused_rows():
+    assert (found["rows"], found["width"], found["keys"], found["zero_rows"]) == (5, 3, 5, 1)
+    assert (found["name"], found["unused_rows"], found["norms"]["max"]) == (str(path), 0, 2)
+    assert found["coverage"] == {
+        "tokens": 7, "types": 4, "tokens_covered": pytest.approx(3 / 7),
+        "types_covered": pytest.approx(2 / 4), "missing": [("zebra", 3), ("nil", 1)],
+    }  # fmt: skip
+    assert found["neighbours"]["cat"][0][0] == "dog"
+    assert found["neighbours"]["zebra"] == []
+    assert found["fingerprint"] == fingerprint(load(path))
     vectors = Vectors(data=np.ones((3, 2), dtype="f4"))
     vectors.add("a", row=0)
-    found = inspect(vectors)
-    assert (found.duplicate_rows, found.unused_rows) == (2, 2)
+    assert inspect(vectors)["unused_rows"] == 2
 
 
 def test_a_lower_table_is_asked_in_lower_case(tmp_path):
     convert(write_text(tmp_path / "v.vec", WORDS, DATA), tmp_path / "out", attr="LOWER")
     vectors = load(tmp_path / "out")
-    assert coverage(vectors, Counter({"CAT": 2})).by_token == 1
+    assert inspect(vectors, corpus=[["CAT", "CAT"]])["coverage"]["tokens_covered"] == 1
     assert most_similar(vectors, ["CAT"], n=1)[0][0][0] == "dog"
 
 
-def test_neighbours_are_exact():
+def test_neighbours_are_exact(monkeypatch):
+    monkeypatch.setattr("trfnb.vectors.similar._COSINES", 10_000)
     data = np.random.default_rng(0).normal(size=(5000, 8)).astype("f4")
     words = [f"w{i}" for i in range(5000)]
     vectors = Vectors(strings=StringStore(words), data=data, keys=words)
     cosines = unit(data) @ unit(data)[7]
     expected = [words[i] for i in np.argsort(-cosines)[1:6]]
     assert [word for word, _ in most_similar(vectors, ["w7"], n=5)[0]] == expected
-    assert [w for w, _ in most_similar(vectors, data[7:8], n=6)[0]] == ["w7", *expected]
+    rows = np.concatenate([data[:7], data[7:8] * 2])
+    assert [w for w, _ in most_similar(vectors, rows, n=6)[7]] == ["w7", *expected]
+    few = most_similar(vectors, ["w7"], n=9, among=["w1", "w7", "w2"])[0]
+    assert sorted(word for word, _ in few) == ["w1", "w2"]
 
 
 def test_floret_has_neighbours_among_candidates(tmp_path):
@@ -72,7 +65,7 @@ def test_floret_has_neighbours_among_candidates(tmp_path):
     vectors = load(tmp_path / "out")
     near = most_similar(vectors, ["walking"], n=3, among=["walked", "walking", "zq", "talking"])[0]
     assert near[0][0] == "talking"
-    assert inspect(vectors, corpus=[["walked", "zq"]], words=["walking"]).coverage.by_token == 1
+    assert inspect(vectors, corpus=[["walked", "zq"]], words=["walking"])["coverage"]["tokens"] == 2
 
 
 def test_words_that_share_a_row_are_one_neighbour():
@@ -89,25 +82,6 @@ def test_words_that_share_a_row_are_one_neighbour():
     assert [word for word, _ in among] == ["kitty", "hound"]
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    rows=st.integers(1, 130), queries=st.integers(0, 40), width=st.integers(1, 24),
-    n=st.integers(1, 4), seed=st.integers(0, 99),
-)  # fmt: skip
-def test_the_nearest_are_the_nearest(rows, queries, width, n, seed):
-    rng = np.random.default_rng(seed)
-    table = rng.normal(size=(rows, width)).astype("f4")
-    table[rng.random(rows) < 0.1] = 0
-    asked = np.concatenate([rng.normal(size=(queries, width)), table[:3] * 2]).astype("f4")
-    exact = unit(asked) @ unit(table).T
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trfnb.vectors.similar._ROWS", 32)
-        ((part, near, cosines),) = nearest(asked, table, n)
-    assert part == slice(0, len(asked))
-    np.testing.assert_allclose(cosines, -np.sort(-exact, axis=1)[:, :n], atol=1e-5)
-    np.testing.assert_allclose(np.take_along_axis(exact, near, axis=1), cosines, atol=1e-5)
-
-
 def _vectors(rows=300, width=20):
     data = np.random.default_rng(0).normal(size=(rows, width)).astype("f4")
     nlp, words = spacy.blank("en"), [f"w{i}" for i in range(rows)]
@@ -121,29 +95,27 @@ def test_pruned_as_by_spacy():
     pruned = prune(vectors, 60)
     nlp.vocab.vectors = vectors
     theirs = nlp.vocab.prune_vectors(60)
-    assert {w: o for w, o, _ in pruned.harmed(None)} == {w: o for w, (o, _) in theirs.items()}
+    replaced = pruned.replaced.set_index("word")
+    assert replaced.stand_in.to_dict() == {word: other for word, (other, _) in theirs.items()}
     ours = nlp.vocab.vectors
     assert all(np.array_equal(ours[w], pruned.vectors[w]) for w in words)
-    scores = [theirs[w][1] for w, _, _ in pruned.harmed(None)]
-    np.testing.assert_allclose([c for _, _, c in pruned.harmed(None)], scores, atol=6e-5)
-    assert [c for _, _, c in pruned.harmed()] == sorted(pruned.cosines.tolist())[:20]
-    assert pruned.quantiles()["0"] == pytest.approx(pruned.cosines.min())
-    assert pruned.quantiles()["mean"] == pytest.approx(np.mean(pruned.cosines))
+    scores = [theirs[word][1] for word in replaced.index]
+    np.testing.assert_allclose(replaced.cosine, scores, atol=6e-5)
+    assert replaced.cosine.is_monotonic_increasing
     assert vectors.shape == (300, 20)
 
 
 def test_pruning_priority_aliases_and_limits():
     vectors, _, _ = _vectors(rows=6)
     vectors.add("alias", row=5)
+    vectors.strings.add("other")
     vectors.add("other", row=4)
     pruned = prune(vectors, 2, priority=["w5", "nothing"])
     assert pruned.vectors.shape == (2, 20)
     assert np.array_equal(pruned.vectors["alias"], vectors["w5"])
     assert np.array_equal(pruned.vectors["w0"], vectors["w0"])
-    assert len(pruned.cosines) == 5
-    # Of words that shared the row they lost, the first.
-    assert sorted(word for word, _, _ in pruned.harmed()) == ["w1", "w2", "w3", "w4"]
-    assert prune(vectors, 6).quantiles()["mean"] == 1
+    assert sorted(pruned.replaced.word) == ["other", "w1", "w2", "w3", "w4"]
+    assert prune(vectors, 6).replaced.empty
     for rows in (0, 7):
         with pytest.raises(VectorsError, match="from 1 to 6"):
             prune(vectors, rows)

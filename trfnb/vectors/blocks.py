@@ -1,7 +1,6 @@
 """What every reader hands to the conversion: keys and rows in blocks, and a report on the rest."""
 
 import json
-import mmap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,24 +14,15 @@ Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
-_KEPT_LINES = 20
+FLORET = ("minn", "maxn", "hash_count", "hash_seed", "bow", "eow")
+_SHOWN = 20
 _M, _R = np.uint64(0xC6A4A7935BD1E995), np.uint64(47)
 _LONG_KEY = 64
 _KEYS_AT_ONCE = 1 << 12
-_ROWS = 4096
 
 
 class VectorsError(ValueError):
     """A vector table that cannot be read, written or used as asked."""
-
-
-@dataclass
-class Skipped:
-    """Rows left out for one reason: how many, and the first few by line (or row) number."""
-
-    count: int = 0
-    lines: list[int] = field(default_factory=list)
-    example: str = ""
 
 
 @dataclass
@@ -47,10 +37,9 @@ class Report:
         keys: keys written (several keys may share a row).
         width: values per row.
         dtype: how a value is stored.
-        skipped: reason -> rows left out for it.
-        notes: what was assumed.
+        skipped: reason -> the lines (or rows) left out for it, by number.
         missing: words asked for that the source does not have.
-        measures: error of rounding, variance kept by a projection, seconds.
+        measures: seconds, error of rounding, what else was measured.
         fingerprint: the table's content hash, see `trfnb.vectors.fingerprint`.
         path: where the table lies.
     """
@@ -62,8 +51,7 @@ class Report:
     keys: int = 0
     width: int = 0
     dtype: str = "float32"
-    skipped: dict[str, Skipped] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    skipped: dict[str, list[int]] = field(default_factory=dict)
     missing: int = 0
     measures: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""
@@ -76,10 +64,7 @@ class Report:
                 f"{self.source}: line {line}: {reason} ({example}). Mend the file, or convert "
                 "without strict to skip such rows and have them listed."
             )
-        skipped = self.skipped.setdefault(reason, Skipped(example=example))
-        skipped.count += 1
-        if len(skipped.lines) < _KEPT_LINES:
-            skipped.lines.append(line)
+        self.skipped.setdefault(reason, []).append(line)
 
     def save(self, directory: Path) -> None:
         """Write the report beside its table, as ``conversion.json``."""
@@ -90,15 +75,12 @@ class Report:
             f"{self.source} ({self.format}) -> {self.path}",
             f"{self.rows:,} rows x {self.width} ({self.dtype}), {self.keys:,} keys, "
             f"fingerprint {self.fingerprint[:12]}",
+            f"words asked for and not found: {self.missing:,}",
         ]
         lines += [f"{name}: {value:.6g}" for name, value in self.measures.items()]
-        if self.missing:
-            lines.append(f"words asked for and not found: {self.missing:,}")
-        lines += self.notes
-        for reason, entry in self.skipped.items():
-            dots = ", …" if entry.count > len(entry.lines) else ""
-            where = ", ".join(map(str, entry.lines)) + dots
-            lines.append(f"skipped {entry.count:,}: {reason} (line {where})")
+        for reason, places in self.skipped.items():
+            where = ", ".join(map(str, places[:_SHOWN]))
+            lines.append(f"skipped {len(places):,}: {reason} (first at line {where})")
         return "\n".join(lines)
 
 
@@ -143,7 +125,8 @@ def fasttext_ngram_rows(
     either end do not count. Source: `Dictionary::computeSubwords` of fastText.
 
     Returns:
-        ``(word, bucket)``: for each n-gram the word's position in ``words`` and its bucket.
+        ``(word, bucket)``: for each n-gram the word's position in ``words`` and its bucket; word
+        by word.
     """
     encoded = [f"<{word}>".encode("utf8", "surrogateescape") for word in words]
     data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
@@ -168,16 +151,9 @@ def fasttext_ngram_rows(
                 h[live] = (h[live] ^ signed[low[live] + step]) * np.uint32(16777619)
         found_words.append(owner[start])
         found_rows.append((h % np.uint32(buckets)).astype(np.int64))
-    return np.concatenate(found_words), np.concatenate(found_rows)
-
-
-def add_rows(sums: Floats, owner: Ints, table: Any, row: Ints) -> None:
-    """Add each ``table[row]`` to its owner's row of ``sums``."""
-    order = np.argsort(owner, kind="stable")
-    owner, row = owner[order], row[order]
-    if len(owner):
-        begins = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
-        sums[owner[begins]] += np.add.reduceat(table[row], begins, axis=0)
+    word, row = np.concatenate(found_words), np.concatenate(found_rows)
+    order = np.argsort(word, kind="stable")
+    return word[order], row[order]
 
 
 @dataclass(frozen=True)
@@ -205,44 +181,29 @@ class Block:
         return Block(keys, self.vectors[used], self.lines[index], rows.astype(np.int64))
 
 
-def checked_block(keys: list[str], vectors: Floats, first: int, report: Report) -> Iterator[Block]:
-    """Yield the usable rows of a block with one key per row, whose first has number ``first``."""
-    lines = np.arange(first, first + len(keys))
-    return usable(Block(keys, vectors, lines, np.arange(len(keys))), report)
+def usable(
+    keys: list[str], vectors: Floats, lines: Ints, report: Report, rows: Ints | None = None
+) -> Iterator[Block]:
+    """Yield a block of the keys that are not empty, are UTF-8 and have a finite row.
 
-
-def usable(block: Block, report: Report) -> Iterator[Block]:
-    """Yield a block without the keys that are empty, not UTF-8 or have no finite row.
-
-    Those left out are named in the report.
+    The others are named in the report. By default each key has the row at its own place.
     """
-    finite = np.asarray(np.isfinite(block.vectors).all(axis=1))[block.rows]
-    good = np.ones(len(block.keys), dtype=bool)
-    for place, (key, has_row) in enumerate(zip(block.keys, finite.tolist(), strict=True)):
+    rows = np.arange(len(keys)) if rows is None else rows
+    finite = np.asarray(np.isfinite(vectors).all(axis=1))[rows]
+    good = np.ones(len(keys), dtype=bool)
+    for place, (key, has_row) in enumerate(zip(keys, finite.tolist(), strict=True)):
         if not key or not has_row or not is_utf8(key):
             reason = "a value is not a finite float32" if key else "empty key"
             reason = reason if is_utf8(key) else "key is not UTF-8"
-            report.skip(reason, int(block.lines[place]), ascii(key[:40]))
+            report.skip(reason, int(lines[place]), ascii(key[:40]))
             good[place] = False
     if good.any():
-        yield block.take(good)
+        yield Block(keys, vectors, lines, rows).take(good)
 
 
 def is_utf8(key: str) -> bool:
     """Say whether a key's bytes were UTF-8."""
     return key.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in key)
-
-
-@dataclass(frozen=True)
-class FloretSettings:
-    """How a floret table turns a word into rows; see `spacy.vectors.Vectors`."""
-
-    minn: int
-    maxn: int
-    hash_count: int
-    hash_seed: int
-    bow: str
-    eow: str
 
 
 @dataclass
@@ -253,7 +214,8 @@ class Source:
         format: what it is.
         width: values per row.
         blocks: its rows, in the file's order, a block at a time; read once.
-        floret: set when rows are floret's hash buckets, keyed by their numbers.
+        floret: the settings named in `FLORET` when rows are floret's hash buckets, keyed by their
+            numbers.
         compose: for tables with subwords, (words) -> (words, width) float32; rows of zeros where
             a word has no subword either.
     """
@@ -261,7 +223,7 @@ class Source:
     format: str
     width: int
     blocks: Iterator[Block]
-    floret: FloretSettings | None = None
+    floret: dict[str, Any] | None = None
     compose: Callable[[Sequence[str]], Floats] | None = None
 
 
@@ -269,37 +231,3 @@ def unit(vectors: Floats) -> Floats:
     """Return rows of length one; rows of zeros stay."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
-
-
-def principal_components(data: Any, width: int) -> tuple[Floats, Floats, float]:
-    """Return rows' mean, the ``width`` leading directions (columns) and the variance they keep.
-
-    Each direction's sign is set so that its largest entry is positive, to be repeatable.
-
-    Raises:
-        VectorsError: ``width`` is no smaller than the table's.
-    """
-    rows, own = data.shape
-    if not 0 < width < own:
-        raise VectorsError(f"Expected a width from 1 to {own - 1} to reduce to, got {width}.")
-    total, products = np.zeros(own), np.zeros((own, own))
-    for start in range(0, rows, _ROWS):
-        part = np.asarray(data[start : start + _ROWS])
-        total += part.sum(axis=0, dtype=np.float64)
-        products += part.T @ part
-        forget(data)
-    mean = total / rows
-    values, vectors = np.linalg.eigh(products / rows - np.outer(mean, mean))
-    leading = vectors[:, ::-1][:, :width]
-    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(width)])
-    values = np.clip(values[::-1], 0, None)
-    kept = float(values[:width].sum() / values.sum()) if values.sum() else 1.0
-    return mean.astype(np.float32), leading.astype(np.float32), kept
-
-
-def forget(array: Any) -> None:
-    """Let go of a mapped file's pages: read once in order, it would come to fill the memory."""
-    while array is not None and not hasattr(array, "madvise"):
-        array = getattr(array, "_mmap", None) or getattr(array, "base", None)
-    if array is not None:
-        array.madvise(mmap.MADV_DONTNEED)

@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="File, URL, pipeline, package, or - for stdin.")],
+    source: Annotated[str, typer.Argument(help="File, URL, pipeline or package.")],
     path: Annotated[str, typer.Argument(help="The directory to make.")],
     form: Annotated[str, typer.Option("--format", help="Where the file misleads.")] = "auto",
     keys: Annotated[str | None, typer.Option(help="Keys of an .npy or safetensors table.")] = None,
@@ -38,7 +38,6 @@ def convert(
     lower: Annotated[bool, typer.Option("--lower", help="Lower-case the keys.")] = False,
     normalise: Annotated[bool, typer.Option("--normalise", help="Make rows' length one.")] = False,
     dtype: Dtype = "float32",
-    width: Annotated[int | None, typer.Option(help="Reduce to so many dimensions (PCA).")] = None,
     attr: Annotated[str, typer.Option(help="Token attribute of the keys.")] = "ORTH",
     lang: Lang = "en",
     name: Annotated[str, typer.Option(help="The table's name.")] = "trfnb.vectors",
@@ -49,12 +48,7 @@ def convert(
 
     Example: trfnb vectors convert glove.6B.zip table --words words.txt --lower
     """
-    from trfnb import vectors
-
-    options = dict(locals())
-    del options["vectors"]
-    _end_tidily()
-    typer.echo(vectors.convert(**options))
+    _run("convert", locals())
 
 
 def inspect(
@@ -63,16 +57,15 @@ def inspect(
     words: Annotated[list[str] | None, typer.Option(help="Show a word's neighbours.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show size, norms, duplicates, coverage and neighbours.
+    """Show size, norms, coverage and neighbours.
 
     Example: trfnb vectors inspect table --corpus newsroom --words bank --words court
     """
-    from dataclasses import asdict
-
     from trfnb import vectors
 
     found = vectors.inspect(table, corpus=corpus, words=words or ())
-    typer.echo(json.dumps(asdict(found), indent=1) if as_json else str(found))
+    lines = (f"{name}: {value}" for name, value in found.items())
+    typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines))
 
 
 def distill(
@@ -91,14 +84,12 @@ def distill(
 
     Example: trfnb vectors distill minilm table --corpus newsroom --width 192
     """
+    _run("distill", locals())
+
+
+def _run(function: str, options: dict[str, Any]) -> None:
     from trfnb import vectors
 
-    options = dict(locals())
-    del options["vectors"]
-    _end_tidily()
-    typer.echo(vectors.distill(**options))
-
-
-def _end_tidily() -> None:
-    """Make an exception of being terminated, so that what is half written is taken away."""
+    # Make an exception of being terminated, so that what is half written is taken away.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    typer.echo(getattr(vectors, function)(**options))

@@ -16,17 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from trfnb.vectors.blocks import Floats, Report, VectorsError, principal_components, unit
-from trfnb.vectors.conversion import (
-    Words,
-    check_place,
-    convert,
-    corpus_words,
-    load_words,
-)
+from trfnb.vectors.blocks import Floats, Report, VectorsError
+from trfnb.vectors.conversion import asked_words, check_place, convert, corpus_words
+from trfnb.vectors.readers_binary import Keys
 
 _TOKENS = 4096
-_PAIRS = 20_000
 _SMOOTH = 1e-3
 
 
@@ -90,29 +84,18 @@ def frequency_weights(words: Sequence[str], counts: Counter[str] | None) -> Floa
     return (_SMOOTH / (_SMOOTH + share)).astype(np.float32)
 
 
-def agreement(teacher: Floats, student: Floats, *, seed: int = 0) -> dict[str, float]:
-    """Compare the cosines of random pairs of words: what a table lost against its teacher.
+def principal_components(data: Floats, width: int) -> tuple[Floats, float]:
+    """Return centred rows in their ``width`` leading directions, and the variance these keep.
 
-    Returns:
-        ``cosine_correlation`` (Pearson) and ``cosine_mean_error`` over the pairs, and
-        ``neighbours_kept``: the mean share of the ten nearest of 500 words that stay among the ten.
+    Each direction's sign is set so that its largest entry is positive, to be repeatable.
     """
-    from trfnb.vectors.similar import nearest
-
-    rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, len(teacher), size=(2, _PAIRS))
-    wide, slim = unit(teacher), unit(student)
-    before, after = (wide[a] * wide[b]).sum(1), (slim[a] * slim[b]).sum(1)
-    some = rng.permutation(len(teacher))[:500]
-    n = min(11, len(teacher))
-    near = [np.concatenate([w for _, w, _ in nearest(t[some], t, n)]) for t in (teacher, student)]
-    kept = [len(set(x) & set(y) - {i}) / max(n - 1, 1) for x, y, i in zip(*near, some, strict=True)]
-    flat = before.std() == 0 or after.std() == 0
-    return {
-        "cosine_correlation": 1.0 if flat else float(np.corrcoef(before, after)[0, 1]),
-        "cosine_mean_error": float(np.abs(before - after).mean()),
-        "neighbours_kept": float(np.mean(kept)),
-    }
+    centred = data - data.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(centred, rowvar=False, bias=True))
+    leading = vectors[:, ::-1][:, :width]
+    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(width)])
+    values = np.clip(values[::-1], 0, None)
+    kept = float(values[:width].sum() / values.sum()) if values.sum() else 1.0
+    return np.asarray(centred @ leading, dtype=np.float32), kept
 
 
 def distill(
@@ -120,7 +103,7 @@ def distill(
     path: str | PathLike[str],
     *,
     corpus: Any = None,
-    words: Words | None = None,
+    words: Keys | None = None,
     width: int | None = 256,
     weight: bool = True,
     wordpieces: bool = True,
@@ -144,8 +127,7 @@ def distill(
         overwrite: replace what is at ``path``.
 
     Returns:
-        The report; ``measures`` holds `agreement` with the teacher (centred, as the
-        components are), before weighting.
+        The report; ``measures`` holds the share of the variance that the components keep.
 
     Raises:
         VectorsError: ``width`` is larger than the model's, there is no word to embed, or the table
@@ -159,32 +141,25 @@ def distill(
     check_place(Path(path), overwrite=overwrite)
     name = models.path(str(model)) if str(model) == "minilm" else str(model)
     tokenizer = AutoTokenizer.from_pretrained(name)
-    teacher_model = AutoModel.from_pretrained(name).eval()
-    own_width = teacher_model.config.hidden_size
+    teacher = AutoModel.from_pretrained(name).eval()
+    own_width = teacher.config.hidden_size
     if width is not None and not 0 < width <= own_width:
         raise VectorsError(f"Expected a width from 1 to the model's {own_width}, got {width}.")
     counts = corpus_words(corpus) if corpus is not None else None
-    vocabulary = [*(counts or ()), *(load_words(words) if words is not None else ())]
-    vocabulary = list(
-        dict.fromkeys([*(wordpiece_words(tokenizer) if wordpieces else ()), *vocabulary])
-    )
+    own = wordpiece_words(tokenizer) if wordpieces else []
+    vocabulary = list(dict.fromkeys(own + asked_words(words, corpus)))
     if not vocabulary:
         raise VectorsError("Expected words to embed: give words or a corpus, or wordpieces=True.")
     if counts is not None:
         vocabulary.sort(key=lambda word: -counts[word])
-    teacher = embed_words(vocabulary, teacher_model, tokenizer)
-    student = teacher
+    table = embed_words(vocabulary, teacher, tokenizer)
     measures: dict[str, float] = {}
-    if width is not None and width != teacher.shape[1]:
-        mean, components, measures["variance_kept"] = principal_components(teacher, width)
-        student = np.asarray((teacher - mean) @ components, dtype=np.float32)
-        measures |= agreement(teacher - mean, student)
-    else:
-        measures |= agreement(teacher, student)
+    if width is not None and width < own_width:
+        table, measures["variance_kept"] = principal_components(table, width)
     if weight:
-        student = np.multiply(student, frequency_weights(vocabulary, counts)[:, None])
+        table = np.multiply(table, frequency_weights(vocabulary, counts)[:, None])
     report = convert(
-        SimpleNamespace(index_to_key=vocabulary, vectors=student),
+        SimpleNamespace(index_to_key=vocabulary, vectors=table),
         Path(path),
         dtype=dtype,
         lang=lang,

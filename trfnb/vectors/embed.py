@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from spacy.ml.featureextractor import FeatureExtractor
 from spacy.ml.models.tok2vec import MultiHashEmbed
+from spacy.ml.staticvectors import StaticVectors
 from spacy.tokens import Doc
 from spacy.util import registry
 from spacy.vocab import Vocab
@@ -26,7 +27,6 @@ from thinc.api import (
     Model,
     chain,
     concatenate,
-    glorot_uniform_init,
     list2ragged,
     ragged2list,
     remap_ids_v2,
@@ -36,49 +36,97 @@ from thinc.types import Floats2d
 
 from trfnb.vectors.blocks import VectorsError
 from trfnb.vectors.conversion import corpus_words
-from trfnb.vectors.store import (
-    Backprop,
-    Embedding,
-    TableCheck,
-    Unknown,
-    remember_table,
-    static_rows,
-)
+from trfnb.vectors.store import fingerprint
 
+Embedding = Model[list[Doc], list[Floats2d]]
+Backprop = Callable[[list[Floats2d]], list[Doc]]
+Unknown = Literal["zeros", "learned"]
 _ATTRS = ["NORM", "PREFIX", "SUFFIX", "SHAPE"]
-_KEY_ATTRS = {"ORTH": "orth", "LOWER": "lower", "NORM": "norm"}
 
 
-def project(nO: int | None = None, nI: int | None = None) -> Model[Floats2d, Floats2d]:
-    """Multiply by a learned matrix; rows of zeros stay zeros, as there is no bias."""
+class TableCheck:
+    """The forward pass of `checked_vectors`.
+
+    Words that were added since are no difference: spaCy's retokenizer adds one for every entity it
+    merges. A table is hashed when it is first seen and when it changes, not at every batch.
+    """
+
+    _table: Any = None
+    _data: Any = None
+    _state: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy in another process looks for itself.
+        return {}
+
+    def __call__(
+        self, model: Embedding, docs: list[Doc], is_train: bool = False
+    ) -> tuple[list[Floats2d], Backprop]:
+        """Embed; raise `VectorsError` unless the table holds all that it held in training."""
+        if docs and model.attrs["fingerprint"]:
+            self._check(model, docs[0].vocab.vectors)
+        return model.layers[0](docs, is_train)
+
+    def _check(self, model: Embedding, table: Any) -> None:
+        state = (len(table.key2row), getattr(table, "changes", 0))
+        if self._table is table and self._data is table.data and self._state == state:
+            return
+        expected = model.attrs["fingerprint"]
+        got = fingerprint(table, model.attrs["table_keys"])
+        if got != expected:
+            raise VectorsError(
+                f"The layer {model.name!r} was trained with the vector table {expected[:12]}, the "
+                f"vocabulary now has {got[:12]} ({table.shape[0]:,} x {table.shape[1]}, "
+                f"{table.name!r}), or its vectors were changed. Load the table it was trained "
+                "with, or train it again with this one."
+            )
+        self._table, self._data, self._state = table, table.data, state
+
+
+@registry.architectures("trfnb.CheckedVectors.v1")
+def checked_vectors(embed: Embedding) -> Embedding:
+    """Let an embedding raise `VectorsError` when it is used with another table than in training.
+
+    Args:
+        embed: a layer that reads ``doc.vocab.vectors`` and does not check it, as spaCy's own.
+    """
+    dims: dict[str, int | None] = {"nO": embed.get_dim("nO") if embed.has_dim("nO") else None}
+    attrs = {"fingerprint": "", "table_keys": None}
     return Model(
-        "project", _project, init=_init_project, params={"W": None}, dims={"nO": nO, "nI": nI}
+        "checked", TableCheck(), init=_init_checked, layers=[embed], dims=dims, attrs=attrs
     )
 
 
-def _project(
-    model: Model[Floats2d, Floats2d], X: Floats2d, is_train: bool
-) -> tuple[Floats2d, Callable[[Floats2d], Floats2d]]:
-    W: Any = model.get_param("W")
-
-    def backprop(dY: Floats2d) -> Floats2d:
-        model.inc_grad("W", model.ops.gemm(dY, X, trans1=True))
-        return model.ops.gemm(dY, W)
-
-    return model.ops.gemm(X, W, trans2=True), backprop
-
-
-def _init_project(model: Model[Floats2d, Floats2d], X: Any = None, Y: Any = None) -> None:
-    if X is not None:
-        model.set_dim("nI", X.shape[1], force=True)
-    shape = (model.get_dim("nO"), model.get_dim("nI"))
-    model.set_param("W", glorot_uniform_init(model.ops, shape))
+def _init_checked(model: Embedding, X: Any = None, Y: Any = None) -> None:
+    vectors: Any = X[0].vocab.vectors if X else None
+    if vectors is not None and 0 in vectors.shape:
+        raise VectorsError(
+            f"The layer {model.name!r} needs a vector table, the vocabulary has none. Name one in "
+            'the config: [initialize] vectors = "path", see `trfnb vectors convert`.'
+        )
+    model.layers[0].initialize(X=X, Y=Y)
+    if model.layers[0].has_dim("nO"):
+        model.set_dim("nO", model.layers[0].get_dim("nO"), force=True)
+    if vectors is not None:
+        model.attrs["fingerprint"] = fingerprint(vectors)
+        model.attrs["table_keys"] = len(vectors.key2row)
 
 
 @registry.architectures("trfnb.StaticVectors.v1")
 def static_vectors(width: int, unknown: Unknown = "zeros") -> Embedding:
-    """Static vectors alone, projected to ``width``; see `static_rows`."""
-    return _sized(width, static_rows(unknown), with_array(project(nO=width)))
+    """Static vectors alone, projected to ``width`` by spaCy's own layer, and checked.
+
+    Args:
+        width: of the output.
+        unknown: what a word without a vector gets: ``"zeros"``, or one vector ``"learned"`` for
+            all of them.
+    """
+    embed = _sized(width, StaticVectors(nO=width), ragged2list())
+    params = {"E": None} if unknown == "learned" else {}
+    static: Embedding = Model(
+        "static", _static, init=_init_static, layers=[embed], params=params, dims={"nO": width}
+    )
+    return checked_vectors(static)
 
 
 def _sized(width: int, *layers: Any) -> Embedding:
@@ -87,11 +135,33 @@ def _sized(width: int, *layers: Any) -> Embedding:
     return layer
 
 
-@registry.architectures("trfnb.SubwordVectors.v1")
-def subword_vectors(width: int, buckets: int = 5000, minn: int = 3, maxn: int = 5) -> Embedding:
-    """Static vectors; a word without one is composed of its character n-grams."""
-    rows = static_rows("subwords", buckets=buckets, minn=minn, maxn=maxn)
-    return _sized(width, rows, with_array(project(nO=width)))
+def _static(model: Embedding, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Backprop]:
+    outputs, backprop_known = model.layers[0](docs, is_train)
+    absent = []
+    for doc in docs:
+        vectors: Any = doc.vocab.vectors
+        keys = doc.to_array(vectors.attr).reshape(-1).tolist()
+        # A floret table knows every word.
+        known = [vectors.mode != "default" or key in vectors.key2row for key in keys]
+        absent.append(model.ops.asarray(np.logical_not(known)).reshape((-1, 1)))
+    if model.has_param("E"):
+        E: Any = model.get_param("E")
+        outputs = [Y + rows * E for Y, rows in zip(outputs, absent, strict=True)]
+
+    def backprop(d_outputs: list[Floats2d]) -> list[Doc]:
+        for dY, rows in zip(d_outputs, absent, strict=True):
+            if model.has_param("E"):
+                model.inc_grad("E", (dY * rows).sum(axis=0))
+        # spaCy's layer takes the table's last row for a word without one.
+        return backprop_known([dY * ~rows for dY, rows in zip(d_outputs, absent, strict=True)])
+
+    return outputs, backprop
+
+
+def _init_static(model: Embedding, X: Any = None, Y: Any = None) -> None:
+    model.layers[0].initialize(X=X)
+    if "E" in model.param_names:
+        model.set_param("E", model.ops.alloc1f(model.get_dim("nO")))
 
 
 @registry.architectures("trfnb.AddedVectors.v1")
@@ -110,7 +180,7 @@ def added_vectors(
         corpus: counts words when the layer is initialised: a name or a path for
             `trfnb.corpora.load`; by default the Docs it is initialised with, which spaCy gives few.
         attr: ORTH, LOWER or NORM.
-        unknown: see `static_rows`.
+        unknown: see `static_vectors`.
     """
     remap = remap_ids_v2(mapping_table=None, default=0, column=0)
     table: Any = chain(remap, Embed(nO=width, nV=rows, column=0))
@@ -196,94 +266,6 @@ def multi_hash_embed(
     )
 
 
-@registry.architectures("trfnb.TunedVectors.v1")
-def tuned_vectors(
-    width: int, rows: int = 10_000, corpus: str | None = None, unknown: Unknown = "zeros"
-) -> Embedding:
-    """Static vectors, of which the corpus's frequent words get copies that training changes.
-
-    Args:
-        width: of the output.
-        rows: words with a copy, at most.
-        corpus: counts words when the layer is initialised, see `added_vectors`.
-        unknown: see `static_rows`; what words in neither table get, and what copies start from
-            where the static table lacks the word.
-    """
-    attrs: dict[str, Any] = {"key2row": {}, "rows": rows, "corpus": corpus}
-    tuned: Embedding = Model(
-        "tuned_rows", _tuned, init=_init_tuned, params={"E": None}, dims={"nO": None},
-        layers=[static_rows(unknown)], attrs=attrs,
-    )  # fmt: skip
-    return _sized(width, tuned, with_array(project(nO=width)))
-
-
-def _tuned(model: Embedding, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Backprop]:
-    frozen, backprop_static = model.layers[0](docs, is_train)
-    ops: Any = model.ops
-    E, table = model.get_param("E"), model.attrs["key2row"]
-    own = [np.array([table.get(token.orth, -1) for token in doc], dtype="i") for doc in docs]
-    outputs = [ops.xp.array(X) for X in frozen]
-    for Y, rows in zip(outputs, own, strict=True):
-        Y[ops.asarray(rows >= 0)] = E[ops.asarray(rows[rows >= 0])]
-
-    def backprop(d_outputs: list[Floats2d]) -> list[Doc]:
-        dE = ops.alloc2f(*E.shape)
-        d_frozen = [ops.xp.array(dY) for dY in d_outputs]
-        for dX, rows in zip(d_frozen, own, strict=True):
-            mine = ops.asarray(rows >= 0)
-            ops.scatter_add(dE, ops.asarray(rows[rows >= 0]), ops.as_contig(dX[mine]))
-            dX[mine] = 0
-        model.inc_grad("E", dE)
-        return backprop_static(d_frozen)
-
-    return outputs, backprop
-
-
-def _init_tuned(model: Embedding, X: Any = None, Y: Any = None) -> None:
-    _init_each(model, X)
-    model.set_dim("nO", model.layers[0].get_dim("nO"), force=True)
-    vocab, corpus = X[0].vocab, model.attrs["corpus"]
-    found = key_map(
-        corpus_words(corpus if corpus is not None else X), vocab, model.attrs["rows"] + 1
-    )
-    model.attrs["key2row"] = {key: row - 1 for key, row in found.items()}
-    words = Doc(vocab, words=[vocab.strings[key] for key in found])
-    model.set_param("E", model.ops.xp.array(model.layers[0].predict([words])[0]))
-
-
-class _Checked(TableCheck):
-    """The forward pass of `checked_vectors`."""
-
-    def __call__(
-        self, model: Embedding, docs: list[Doc], is_train: bool = False
-    ) -> tuple[list[Floats2d], Backprop]:
-        super().__call__(model, docs)
-        return model.layers[0](docs, is_train)
-
-
-@registry.architectures("trfnb.CheckedVectors.v1")
-def checked_vectors(embed: Embedding) -> Embedding:
-    """Let an embedding raise `VectorsError` when it is used with another table than in training.
-
-    Args:
-        embed: a layer that reads ``doc.vocab.vectors`` and does not check it, as spaCy's own.
-    """
-    dims: dict[str, int | None] = {"nO": embed.get_dim("nO") if embed.has_dim("nO") else None}
-    return Model(
-        "checked", _Checked(), init=_init_checked, layers=[embed], dims=dims,
-        attrs={"fingerprint": ""},
-    )  # fmt: skip
-
-
-def _init_checked(model: Embedding, X: Any = None, Y: Any = None) -> None:
-    embed = model.layers[0]
-    embed.initialize(X=X, Y=Y)
-    if embed.has_dim("nO"):
-        model.set_dim("nO", embed.get_dim("nO"), force=True)
-    if X:
-        remember_table(model, X[0].vocab.vectors)
-
-
 def key_map(counts: Counter[str], vocab: Vocab, rows: int, *, attr: str = "ORTH") -> dict[int, int]:
     """Number the most frequent words' keys from 1; row 0 is left for all others.
 
@@ -293,11 +275,9 @@ def key_map(counts: Counter[str], vocab: Vocab, rows: int, *, attr: str = "ORTH"
         rows: rows of the learned table, the first included.
         attr: ORTH, LOWER or NORM.
     """
-    if attr not in _KEY_ATTRS:
-        raise VectorsError(f"Expected attr among {', '.join(_KEY_ATTRS)}, got {attr!r}.")
     by_key: Counter[int] = Counter()
     for word, count in counts.items():
-        by_key[int(getattr(vocab[word], _KEY_ATTRS[attr]))] += count
+        by_key[int(getattr(vocab[word], attr.lower()))] += count
     frequent = [key for key, _ in by_key.most_common(max(rows - 1, 0))]
     return {key: row for row, key in enumerate(frequent, start=1)}
 
@@ -324,8 +304,6 @@ EMBEDDINGS: Mapping[str, Mapping[str, Any]] = {
     "static": {"@architectures": "trfnb.StaticVectors.v1"},
     "added": {"@architectures": "trfnb.AddedVectors.v1", "rows": 2000},
     "concatenated": {"@architectures": "trfnb.ConcatenatedVectors.v1"},
-    "tuned": {"@architectures": "trfnb.TunedVectors.v1", "rows": 10000},
-    "subwords": {"@architectures": "trfnb.SubwordVectors.v1"},
     # Side by side too: what differs is the table, see `trfnb.vectors.distill`.
     "distilled": {"@architectures": "trfnb.ConcatenatedVectors.v1"},
 }
@@ -346,7 +324,7 @@ def with_embedding(
             left as it is.
         embedding: a name of `EMBEDDINGS`; ``"none"`` learns hashed vectors alone.
         table: the vector table's directory; not needed by ``"none"``.
-        corpus: for the embeddings with a key map, counts the words (a name or a path).
+        corpus: counts the words of the learned table of ``"added"`` (a name or a path).
         depth: layers of the encoder behind the embedding.
 
     Raises:
@@ -371,7 +349,7 @@ def with_embedding(
     block = changed["components"]["tok2vec"]
     width = block["model"].get("width", 96)
     embed = {**EMBEDDINGS[embedding], "width": width}
-    if embedding in ("added", "tuned"):
+    if embedding == "added":
         embed["corpus"] = corpus
     encode = {
         "@architectures": "spacy.MaxoutWindowEncoder.v2",

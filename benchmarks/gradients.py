@@ -17,7 +17,7 @@ from trfnb.experiments import weights
 from trfnb.experiments.configs import build_config
 from trfnb.experiments.forgetting import log_of
 from trfnb.experiments.training import initialize, settings_of, updates
-from trfnb.flow import gradient_log, gradients
+from trfnb.flow import gradients
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = ("tagger", "parser", "ner")
@@ -77,7 +77,8 @@ def step_costs(corpus, encoder, rounds, words):
 def measured_run(corpus, encoder, steps, words):
     """A run with the time that its measurements take inside each step."""
     spent = [0.0]
-    gram, add, close = gradient_log.gram, gradient_log.GradientLog.add, gradient_log.GradientLog.close
+    log = gradients.GradientLog
+    gram, add, close = gradients.gram, log.add, log.close
 
     def timed(function):
         def call(*args, **settings):
@@ -90,7 +91,7 @@ def measured_run(corpus, encoder, steps, words):
         return call
 
     gradients.gram = timed(gram)
-    gradient_log.GradientLog.add, gradient_log.GradientLog.close = timed(add), timed(close)
+    log.add, log.close = timed(add), timed(close)
     nlp, settings = pipeline(corpus, encoder, batch_words=words)
     stream, total, shares = batches(corpus, nlp, settings), 0.0, []
     for _ in range(steps):
@@ -99,9 +100,8 @@ def measured_run(corpus, encoder, steps, words):
         total += seconds
         shares.append(spent[0] / seconds)
     gradients.gram = gram
-    gradient_log.GradientLog.add, gradient_log.GradientLog.close = add, close
-    log = log_of(nlp)
-    return log, {
+    log.add, log.close = add, close
+    return log_of(nlp), {
         "steps": steps,
         "words_a_step": words,
         "seconds": total,

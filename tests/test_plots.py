@@ -9,7 +9,7 @@ from thinc.types import Ragged
 
 from trfnb import plots
 from trfnb.experiments.statistics import intervals
-from trfnb.flow.gradient_log import GradientLog, gram
+from trfnb.flow.gradients import GradientLog, gram
 from trfnb.flow.wordpieces import Wordpieces
 
 RUNS = pd.DataFrame(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
     from thinc.types import Ragged
 
-    from trfnb.flow.gradient_log import GradientLog
+    from trfnb.flow.gradients import GradientLog
     from trfnb.flow.wordpieces import Wordpieces
 
 # Okabe and Ito's palette: told apart with any colour vision; markers tell the same apart in grey.

@@ -66,6 +66,7 @@ def test_every_mistake_is_named_at_once():
     ("options", "message"),
     [
         ({"sharing": "frozen", "grad_factor": 0.5}, "nothing to scale"),
+        ({"sharing": "independent", "grad_factor": 0.5}, "nothing to scale"),
         ({"sharing": "independent", "balance": "upgrad"}, "nothing to balance"),
         ({"encoder": "some/model", "get_spans": "paragraph"}, "trfnb.paragraph_spans.v1"),
     ],

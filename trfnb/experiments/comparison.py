@@ -77,8 +77,10 @@ class Comparison:
         folder = Path(folder)
         won = self.runs[self.runs["sharing"] == self.sharing].nlargest(1, "dev_score")
         scores = won[_metrics(self.best)].dropna(axis=1).to_dict("records")[0]
-        description = f"Winner of a comparison: {self.sharing} encoder(s)."
-        self.best.meta.update(performance=scores, description=description)
+        self.best.meta.update(
+            performance=scores,
+            description=f"Winner of a comparison: {self.sharing} encoder(s).",
+        )
         self.best.to_disk(folder)
         self.runs.to_csv(folder / "runs.csv", index=False)
         card = Template(CARD, trim_blocks=True).render(found=self, name=folder.name)
@@ -169,7 +171,8 @@ def compare(
         budget: of each run, such as ``"5 min"``; see `trfnb.experiments.train`. Left out, the
             config's own limits hold.
         margin: the largest difference of a score that does not matter to you.
-        options: further arguments of `build_config`, the same for all runs.
+        options: further arguments of `build_config`, the same for all runs; a grad_factor does
+            nothing to a frozen encoder.
         progress: show a bar of runs, and one of updates in each.
 
     Raises:

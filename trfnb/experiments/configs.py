@@ -167,14 +167,18 @@ def build_config(
         problems.append(f"grad_factor: expected tasks of {list(tasks)}, got {dict(grad_factor)}")  # type: ignore[arg-type]
     if balance is not None and sharing != "shared":
         problems.append(f"balance: nothing to balance where {encoder} is {sharing}; leave it out")
-    elif grad_factor != 1.0 and sharing == "frozen":
-        problems.append(f"grad_factor: nothing to scale where {encoder} is frozen; leave it out")
+    elif grad_factor != 1.0 and (
+        sharing == "frozen" or (sharing == "independent" and encoder == "tok2vec")
+    ):
+        problems.append(
+            f"grad_factor: nothing to scale where {encoder} is {sharing}; leave it out (1.0)"
+        )
     if problems:
         raise ValueError("Cannot build this pipeline:\n- " + "\n- ".join(problems))
     is_transformer = encoder != "tok2vec"
     upstream = "transformer" if is_transformer else "tok2vec"
     name = models.path("minilm") if encoder == "minilm" else encoder
-    listener: Block
+    listener: Block = {"upstream": upstream}
     if is_transformer:
         getter = {"@span_getters": f"trfnb.{get_spans}_spans.v1"}
         model: Block = {
@@ -183,7 +187,7 @@ def build_config(
             "get_spans": getter if isinstance(get_spans, str) else dict(get_spans),
             "precision": precision,
         }
-        listener = {"@architectures": "trfnb.TransformerListener.v1", "layer": layer}
+        listener |= {"@architectures": "trfnb.TransformerListener.v1", "layer": layer}
     else:
         model = {
             "@architectures": "spacy.HashEmbedCNN.v2",
@@ -195,8 +199,7 @@ def build_config(
             "subword_features": True,
             "pretrained_vectors": None,
         }
-        listener = {"@architectures": "trfnb.Tok2VecListener.v1", "width": width}
-    listener["upstream"] = upstream
+        listener |= {"@architectures": "trfnb.Tok2VecListener.v1", "width": width}
     policy = {"@balancers": f"trfnb.{balance}.v1"} if isinstance(balance, str) else balance
     components: Block = {
         upstream: {
@@ -215,8 +218,12 @@ def build_config(
         }
     optimizer: Block = {"@optimizers": "Adam.v1", "learn_rate": 0.001}
     if is_transformer:
-        rate: Block = {"@schedules": "warmup_linear.v1", "initial_rate": 0.002}
-        rate |= {"warmup_steps": max(1, max_steps // 10), "total_steps": max_steps}
+        rate = {
+            "@schedules": "warmup_linear.v1",
+            "warmup_steps": max(1, max_steps // 10),
+            "total_steps": max_steps,
+            "initial_rate": 0.002,
+        }
         # Without max_steps no end is known to decay towards.
         optimizer = {"@optimizers": "trfnb.Adam.v1", "learn_rate": rate if max_steps else 0.002}
     if learn_rate is not None:

@@ -83,22 +83,22 @@ def test_a_summary_is_read_by_metric_and_setting():
 def test_a_verdict_follows_from_the_interval_and_the_margin(gaps, answer):
     found = verdict(gaps, "tag_acc", margin=0.01)
     half = T[2] * np.std(gaps, ddof=1) / 3**0.5
-    assert found.answer == answer
-    assert [found.mean, found.low, found.high] == pytest.approx(
+    assert found["answer"] == answer
+    assert [found["mean"], found["low"], found["high"]] == pytest.approx(
         [np.mean(gaps), np.mean(gaps) - half, np.mean(gaps) + half], rel=2e-3, abs=1e-6
     )
-    assert answer in found.sentence
-    assert found.sentence.startswith("tag_acc: ")
+    assert answer in found["sentence"]
+    assert found["sentence"].startswith("tag_acc: ")
 
 
 def test_a_verdict_that_cannot_tell_says_how_many_more_seeds():
     # Mean and deviation 0.05: t₀.₉₇₅ / √n is 1.59 for three seeds, 1.05 for six, 0.92 for seven.
     found = verdict([0.10, 0.00, 0.05], margin=0.001)
-    assert found.more_seeds == 4
-    assert "about 4 more seeds" in found.sentence
+    assert found["more_seeds"] == 4
+    assert "about 4 more seeds" in found["sentence"]
     few = verdict([0.10, float("nan"), 0.11])
-    assert (few.answer, few.n, few.more_seeds) == ("cannot tell", 2, 1)
-    assert np.isnan([few.low, few.high]).all(), "no interval below three seeds"
+    assert (few["answer"], few["n"], few["more_seeds"]) == ("cannot tell", 2, 1)
+    assert np.isnan([few["low"], few["high"]]).all(), "no interval below three seeds"
     with pytest.raises(ValueError, match="margin 0 and 0 pairs"):
         verdict([], margin=0)
 

@@ -62,11 +62,11 @@ def test_updates_are_those_of_spacy_train(corpus, tiny, encoder, sharing, accumu
     config = build_config(
         encoder=tiny if encoder == "tiny" else encoder,
         sharing=sharing,
-        accumulate_gradient=accumulate,
         max_steps=8,
         eval_frequency=8,
         **SMALL,
     )
+    config["training"]["accumulate_gradient"] = accumulate
     expected = after_spacys_loop(config, corpus, updates=8)
     trained = train(config, corpus, progress=False)
     got = weights_of(trained.nlp)

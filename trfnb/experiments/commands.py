@@ -39,11 +39,8 @@ def compare_command(
     from trfnb.experiments.comparison import DocBinCorpus, compare
 
     folder = Path(corpus)
-    is_binary = (folder / "train.spacy").exists()
-    data = DocBinCorpus(folder) if is_binary else corpora.load(corpus)
+    data = DocBinCorpus(folder) if (folder / "train.spacy").exists() else corpora.load(corpus)
     found = compare(data, config=config, seeds=seeds, budget=budget, margin=margin)
-    typer.echo(found.table().to_string())
-    for sentence in found.sentences():
-        typer.echo(sentence)
+    typer.echo("\n".join([found.table().to_string(), *found.sentences()]))
     saved = found.save(out)
     typer.echo(f'The winner ({found.sharing}) is in {saved}: spacy.load("{saved}").')

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Template
 from spacy.language import Language
 from spacy.tokens import DocBin
 from spacy.training import Example
@@ -54,11 +56,10 @@ class Comparison:
 
     def sentences(self) -> list[str]:
         """Return the answer: a sentence per task, then one per sign of a training too short."""
-        columns = (self.runs[name] for name in ("sharing", "seed", "starved"))
         short = [
-            f"starved: {sharing}, seed {seed}: {sentence}"
-            for sharing, seed, found in zip(*columns, strict=True)
-            for sentence in found
+            f"starved: {run['sharing']}, seed {run['seed']}: {sentence}"
+            for run in self.runs.to_dict("records")
+            for sentence in run["starved"]
         ]
         return [*self.verdicts["sentence"], *short]
 
@@ -76,57 +77,49 @@ class Comparison:
         folder = Path(folder)
         won = self.runs[self.runs["sharing"] == self.sharing].nlargest(1, "dev_score")
         scores = won[_metrics(self.best)].dropna(axis=1).to_dict("records")[0]
-        self.best.meta["performance"] = scores
-        self.best.meta["description"] = f"Winner of a comparison: {self.sharing} encoder(s)."
+        self.best.meta.update(
+            performance=scores,
+            description=f"Winner of a comparison: {self.sharing} encoder(s).",
+        )
         self.best.to_disk(folder)
         self.runs.to_csv(folder / "runs.csv", index=False)
-        (folder / "README.md").write_text(self._card(folder.name), encoding="utf8")
+        card = Template(CARD, trim_blocks=True).render(found=self, name=folder.name)
+        (folder / "README.md").write_text(card, encoding="utf8")
         return folder
 
-    def _card(self, name: str) -> str:
-        table = self.table()
-        lines = [
-            " | ".join([metric, *row])
-            for metric, row in zip(table.index, table.to_numpy(), strict=True)
-        ]
-        head = " | ".join(["", *table.columns])
-        answers = "\n".join(f"- {sentence}" for sentence in self.sentences())
-        return CARD.format(
-            name=name,
-            sharing=self.sharing,
-            setup=self.setup,
-            split=self.split,
-            rule=" | ".join(["---"] * (1 + len(table.columns))),
-            head=head,
-            rows=" |\n| ".join(lines),
-            answers=answers or "- Nothing was compared: one way of sharing alone.",
-        )
 
+CARD = """# {{ name }}
 
-CARD = """# {name}
-
-A spaCy pipeline: {sharing}. {setup}
+A spaCy pipeline: {{ found.sharing }}. {{ found.setup }}
 
 ## Scores and costs
 
-Scores are of the {split} split; means over seeds, with Student's 95 % interval from three seeds on.
+Scores are of the {{ found.split }} split; means over seeds, with Student's 95 % interval from three
+seeds on.
 
-| {head} |
-| {rule} |
-| {rows} |
+{% set table = found.table() %}
+| | {{ table.columns | join(" | ") }} |
+| --- |{{ " --- |" * table.columns | length }}
+{% for row in table.itertuples() %}
+| {{ row | join(" | ") }} |
+{% endfor %}
 
 ## What the comparison says
 
-{answers}
+{% for sentence in found.sentences() %}
+- {{ sentence }}
+{% else %}
+- Nothing was compared: one way of sharing alone.
+{% endfor %}
 
 ## Use
 
 ```python
 import spacy
-nlp = spacy.load("path/to/{name}")
+nlp = spacy.load("path/to/{{ name }}")
 ```
 
-Make an installable package of it with `python -m spacy package path/to/{name} packages`.
+Make an installable package of it with `python -m spacy package path/to/{{ name }} packages`.
 `config.cfg` trains it again; `runs.csv` has one row per run.
 """
 
@@ -163,7 +156,6 @@ def compare(
     budget: str | None = None,
     margin: float = 0.01,
     options: Mapping[str, Any] | None = None,
-    memory: bool = False,
     progress: bool = True,
 ) -> Comparison:
     """Train and measure every way of sharing with every seed, and judge each task.
@@ -179,8 +171,8 @@ def compare(
         budget: of each run, such as ``"5 min"``; see `trfnb.experiments.train`. Left out, the
             config's own limits hold.
         margin: the largest difference of a score that does not matter to you.
-        options: further arguments of `build_config`, the same for all runs.
-        memory: see `trfnb.experiments.measures.measure`.
+        options: further arguments of `build_config`, the same for all runs; a grad_factor does
+            nothing to a frozen encoder.
         progress: show a bar of runs, and one of updates in each.
 
     Raises:
@@ -194,42 +186,49 @@ def compare(
         raise ValueError(
             f"compare: expected at least one way of sharing and one seed, got {ways} and {numbers}."
         )
-    configs = {way: _config(config, way, tasks, encoder, options) for way in ways}
+    if config is not None and not isinstance(config, Config):
+        config = Config().from_disk(config, interpolate=False)
+    given = build_config(tasks, encoder, **(options or {})) if config is None else config
+    configs = {way: with_sharing(given, way) for way in ways}
     rows: list[dict[str, Any]] = []
     histories: dict[str, list[pd.DataFrame]] = {way: [] for way in ways}
-    first: dict[str, Trained] = {}
     best: dict[str, Trained] = {}
-    floors: dict[int, dict[str, float]] = {}
+    floor: dict[str, float] = {}
     runs = list(product(numbers, ways))
     for seed, way in tqdm(runs, unit=" runs", disable=not progress):
         trained = train(configs[way], corpus, budget=budget, seed=seed, progress=progress)
         if way == "frozen":
-            floors[seed] = task_scores(trained.nlp, trained.scores)
-        first.setdefault(way, trained)
+            floor = task_scores(trained.nlp, trained.scores)
         if way not in best or trained.score > best[way].score:
             best[way] = trained
         histories[way].append(trained.history)
         row = {"sharing": way, "seed": seed, "best_step": trained.best_step}
-        row |= {"dev_score": trained.score, **measure(trained, corpus, memory=memory)}
-        rows.append({**row, "starved": starved(trained, corpus, floors.get(seed))})
+        row |= {"dev_score": trained.score, **measure(trained, corpus)}
+        rows.append({**row, "starved": starved(trained, corpus, floor)})
     table = pd.DataFrame(rows)
-    winner = _winner(table, margin)
+    means = table.groupby("sharing")["dev_score"].mean()
+    close = "shared" in means and means["shared"] >= means.max() - margin
+    winner = "shared" if close else str(means.idxmax())
     metrics = _metrics(best[winner].nlp)
     both = {"shared", "independent"} <= set(ways)
     judged = statistics.verdicts(table if both else table[:0], metrics, margin=margin)
     if both and len(numbers) < statistics.FEWEST:
-        told = paired_bootstrap(first["independent"], first["shared"], corpus)
+        told = paired_bootstrap(best["independent"], best["shared"], corpus)
         judged["sentence"] += [
-            f" On one pair of runs, resampled sentences give {told[metric][0]:+.3f} to "
-            f"{told[metric][1]:+.3f}."
-            for metric in judged["metric"]
+            f" Of the best run of each, resampled sentences give {low:+.3f} to {high:+.3f}."
+            for low, high in map(told.__getitem__, judged["metric"])
         ]
-    limits = f"budget {budget} per run" if budget else "limits of the config"
     name = getattr(corpus, "name", None) or getattr(corpus, "folder", "a corpus")
-    setup = f"Trained on {name}, {limits}, seeds {numbers}, ways {ways}."
-    split = scored_split(corpus)
-    pipelines = {way: trained.nlp for way, trained in best.items()}
-    return Comparison(table, judged, histories, winner, pipelines, split, setup)
+    limits = f"budget {budget} per run" if budget else "limits of the config"
+    return Comparison(
+        runs=table,
+        verdicts=judged,
+        histories=histories,
+        sharing=winner,
+        pipelines={way: trained.nlp for way, trained in best.items()},
+        split=scored_split(corpus),
+        setup=f"Trained on {name}, {limits}, seeds {numbers}, ways {ways}.",
+    )
 
 
 def paired_bootstrap(
@@ -239,46 +238,27 @@ def paired_bootstrap(
 
     The sentences are those of the test split, or of dev where there is no test split.
     """
-    split = scored_split(corpus)
     sides = []
     for nlp in (one.nlp, other.nlp):
-        examples = list(corpus.examples(split, nlp.vocab))
+        examples = list(corpus.examples(scored_split(corpus), nlp.vocab))
         for example, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples]), strict=True):
             example.predicted = doc
         sides.append((nlp, examples))
-    found = {}
-    for task, metric in main_scores(one.nlp).items():
 
-        def gap(drawn: np.ndarray, task: str = task, metric: str = metric) -> float:
-            scores = [
-                nlp.get_pipe(task).score([examples[i] for i in drawn])[metric] or 0.0  # type: ignore[attr-defined]
-                for nlp, examples in sides
-            ]
-            return float(scores[0] - scores[1])
+    def gap(drawn: np.ndarray, task: str, metric: str) -> float:
+        scores: list[float] = []
+        for nlp, examples in sides:
+            pipe: Any = nlp.get_pipe(task)
+            scores.append(pipe.score([examples[i] for i in drawn])[metric] or 0.0)
+        return scores[0] - scores[1]
 
-        found[metric] = statistics.bootstrap(gap, len(sides[0][1]), resamples=resamples)
-    return found
-
-
-def _config(
-    config: Config | str | Path | None,
-    way: str,
-    tasks: Sequence[str],
-    encoder: str,
-    options: Mapping[str, Any] | None,
-) -> Config:
-    if config is None:
-        return build_config(tasks, encoder, way, **(options or {}))
-    given = config if isinstance(config, Config) else Config().from_disk(config, interpolate=False)
-    return with_sharing(given, way)
+    n = len(sides[0][1])
+    return {
+        metric: statistics.bootstrap(partial(gap, task=task, metric=metric), n, resamples=resamples)
+        for task, metric in main_scores(one.nlp).items()
+    }
 
 
 def _metrics(nlp: Language) -> list[str]:
     """Return the main scores, each once: components of one spans key share theirs."""
     return list(dict.fromkeys(main_scores(nlp).values()))
-
-
-def _winner(runs: pd.DataFrame, margin: float) -> str:
-    means = runs.groupby("sharing")["dev_score"].mean()
-    close = "shared" in means and means["shared"] >= means.max() - margin
-    return "shared" if close else str(means.idxmax())

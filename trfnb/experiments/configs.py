@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from spacy.ty import ListenedToComponent
 from spacy.util import load_model_from_config
@@ -12,10 +12,8 @@ import trfnb.registration  # noqa: F401  the configs name what it registers
 from trfnb import models
 
 Block = dict[str, Any]
-Sharing = Literal["shared", "independent", "frozen"]
-SHARINGS: tuple[str, ...] = get_args(Sharing)
+SHARINGS = ("shared", "independent", "frozen")
 GradFactor = float | str | Mapping[str, Any]
-SpanChoice = Literal["doc", "sent"] | Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -103,14 +101,10 @@ def build_config(
     grad_factor: GradFactor = 1.0,
     balance: str | Mapping[str, Any] | None = None,
     layer: int = -1,
-    pooling: str = "reduce_mean.v1",
-    get_spans: SpanChoice = "doc",
+    get_spans: str | Mapping[str, Any] = "doc",
     precision: str = "fp32",
-    tokenizer_config: Mapping[str, Any] | None = None,
-    transformer_config: Mapping[str, Any] | None = None,
     dropout: float = 0.1,
     batch_words: int | None = None,
-    accumulate_gradient: int = 1,
     learn_rate: float | Mapping[str, Any] | None = None,
     encoder_rate: float = 1e-4,
     layer_decay: float = 1.0,
@@ -139,15 +133,11 @@ def build_config(
             such as ``"equal_norms"`` or ``"upgrad"``, or its block (``{"@balancers": …}``). All
             tasks are "auto" if ``grad_factor`` is left out.
         layer: the hidden layer of a transformer that tasks read, ``-1`` for the last.
-        pooling: registered reduction from a token's wordpieces to its vector.
-        get_spans: how documents are cut for a transformer: ``"doc"``, ``"sent"``, or
-            ``{"strided": (window, stride)}`` in tokens.
+        get_spans: how documents are cut for a transformer: ``"doc"``, ``"sent"``, or a span
+            getter's block (``{"@span_getters": …}``).
         precision: of a transformer's arithmetic, as ``trfnb.TransformerModel.v1`` takes it.
-        tokenizer_config: keyword arguments of the HuggingFace tokenizer.
-        transformer_config: keyword arguments of the HuggingFace model.
         dropout: of the task models and the tok2vec.
         batch_words: words per update, as a target; 500 for a tok2vec, 100 for a transformer.
-        accumulate_gradient: parts that an update's batch is split into.
         learn_rate: a number or a schedule block, of the task models and the tok2vec. Left out:
             0.001, or beside a transformer a linear warm-up to 0.002 and a decay to 0 at
             ``max_steps``, where that is set.
@@ -165,27 +155,41 @@ def build_config(
     tasks = tuple(tasks)
     if balance is not None and grad_factor == 1.0:
         grad_factor = "auto"
-    problems = _problems(tasks, encoder, sharing, grad_factor, balance)
+    problems = []
+    if unknown := [task for task in tasks if task not in HEADS]:
+        problems.append(f"tasks: expected some of {list(TASKS)}, got unknown {unknown}")
+    if not tasks or len(set(tasks)) < len(tasks):
+        problems.append(f"tasks: expected at least one, each once, got {list(tasks)}")
+    if sharing not in SHARINGS:
+        problems.append(f"sharing: expected one of {list(SHARINGS)}, got {sharing!r}")
+    by_task = isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor
+    if by_task and not set(grad_factor) <= set(tasks):  # type: ignore[arg-type]
+        problems.append(f"grad_factor: expected tasks of {list(tasks)}, got {dict(grad_factor)}")  # type: ignore[arg-type]
+    if balance is not None and sharing != "shared":
+        problems.append(f"balance: nothing to balance where {encoder} is {sharing}; leave it out")
+    elif grad_factor != 1.0 and (
+        sharing == "frozen" or (sharing == "independent" and encoder == "tok2vec")
+    ):
+        problems.append(
+            f"grad_factor: nothing to scale where {encoder} is {sharing}; leave it out (1.0)"
+        )
     if problems:
         raise ValueError("Cannot build this pipeline:\n- " + "\n- ".join(problems))
     is_transformer = encoder != "tok2vec"
+    upstream = "transformer" if is_transformer else "tok2vec"
+    name = models.path("minilm") if encoder == "minilm" else encoder
+    listener: Block = {"upstream": upstream}
     if is_transformer:
-        upstream = "transformer"
-        name = models.path("minilm") if encoder == "minilm" else encoder
+        getter = {"@span_getters": f"trfnb.{get_spans}_spans.v1"}
         model: Block = {
             "@architectures": "trfnb.TransformerModel.v1",
             "name": name,
-            "get_spans": _span_getter(get_spans),
-            "tokenizer_config": dict(tokenizer_config or {}),
-            "transformer_config": dict(transformer_config or {}),
+            "get_spans": getter if isinstance(get_spans, str) else dict(get_spans),
             "precision": precision,
         }
-        reads = {"pooling": {"@layers": pooling}, "layer": layer}
-        own = {**model, "@architectures": "trfnb.Tok2VecTransformer.v1", **reads}
-        listener = {"@architectures": "trfnb.TransformerListener.v1", **reads}
+        listener |= {"@architectures": "trfnb.TransformerListener.v1", "layer": layer}
     else:
-        upstream = "tok2vec"
-        model = own = {
+        model = {
             "@architectures": "spacy.HashEmbedCNN.v2",
             "width": width,
             "depth": depth,
@@ -195,62 +199,65 @@ def build_config(
             "subword_features": True,
             "pretrained_vectors": None,
         }
-        listener = {"@architectures": "trfnb.Tok2VecListener.v1", "width": width}
-    components: Block = {}
-    if sharing != "independent":
-        policy = {"@balancers": f"trfnb.{balance}.v1"} if isinstance(balance, str) else balance
-        components[upstream] = {
+        listener |= {"@architectures": "trfnb.Tok2VecListener.v1", "width": width}
+    policy = {"@balancers": f"trfnb.{balance}.v1"} if isinstance(balance, str) else balance
+    components: Block = {
+        upstream: {
             "factory": f"trfnb_{upstream}",
             "model": model,
             "balance": None if policy is None else dict(policy),
         }
+    }
     for task in tasks:
-        factor = {"grad_factor": _factor_of(grad_factor, task)}
-        if sharing != "independent":
-            reader = {**listener, **factor, "upstream": upstream}
-        else:
-            reader = {**own, **factor} if is_transformer else own
+        reader = {**listener, "grad_factor": _factor_of(grad_factor, task)}
         head = HEADS[task]
         components[task] = {
             "factory": task,
             **head.settings,
             "model": {**head.model, "tok2vec": reader},
         }
-    optimizer: Block = {
-        "@optimizers": "Adam.v1",
-        "learn_rate": _learn_rate(learn_rate, is_transformer, max_steps),
-    }
+    optimizer: Block = {"@optimizers": "Adam.v1", "learn_rate": 0.001}
     if is_transformer:
-        peak = peak_rate(optimizer["learn_rate"])
-        optimizer |= {"@optimizers": "trfnb.Adam.v1", "encoder_factor": encoder_rate / peak}
-        if layer_decay != 1.0:
-            optimizer |= {"layer_decay": layer_decay, "layers": _layers_of(name)}
-    config = complete(
-        Config(
-            {
-                "system": {"seed": seed, "gpu_allocator": "pytorch" if is_transformer else None},
-                "nlp": {"lang": lang, "pipeline": list(components), "batch_size": 256},
-                "components": components,
-                "training": {
-                    "dropout": dropout,
-                    "accumulate_gradient": accumulate_gradient,
-                    "patience": patience,
-                    "max_epochs": max_epochs,
-                    "max_steps": max_steps,
-                    "eval_frequency": eval_frequency,
-                    "score_weights": _score_weights(tasks),
-                    "batcher": {
-                        "@batchers": "spacy.batch_by_words.v1",
-                        "size": batch_words or (100 if is_transformer else 500),
-                        "tolerance": 0.2,
-                        "discard_oversize": False,
-                    },
-                    "optimizer": optimizer,
-                },
-            }
-        )
-    )
-    return _freeze(config, upstream) if sharing == "frozen" else config
+        rate = {
+            "@schedules": "warmup_linear.v1",
+            "warmup_steps": max(1, max_steps // 10),
+            "total_steps": max_steps,
+            "initial_rate": 0.002,
+        }
+        # Without max_steps no end is known to decay towards.
+        optimizer = {"@optimizers": "trfnb.Adam.v1", "learn_rate": rate if max_steps else 0.002}
+    if learn_rate is not None:
+        optimizer["learn_rate"] = learn_rate
+    if is_transformer:
+        optimizer["encoder_factor"] = encoder_rate / peak_rate(optimizer["learn_rate"])
+    if is_transformer and layer_decay != 1.0:
+        from transformers import AutoConfig
+
+        layers = AutoConfig.from_pretrained(name).num_hidden_layers
+        optimizer |= {"layer_decay": layer_decay, "layers": layers}
+    unweighed = [metric for task in tasks for metric in HEADS[task].others]
+    weighed = {HEADS[task].score: round(1 / len(tasks), 4) for task in tasks}
+    config = {
+        "system": {"seed": seed, "gpu_allocator": "pytorch" if is_transformer else None},
+        "nlp": {"lang": lang, "pipeline": list(components), "batch_size": 256},
+        "components": components,
+        "training": {
+            "dropout": dropout,
+            "patience": patience,
+            "max_epochs": max_epochs,
+            "max_steps": max_steps,
+            "eval_frequency": eval_frequency,
+            "score_weights": {**dict.fromkeys(unweighed, None), **weighed},
+            "batcher": {
+                "@batchers": "spacy.batch_by_words.v1",
+                "size": batch_words or (100 if is_transformer else 500),
+                "tolerance": 0.2,
+                "discard_oversize": False,
+            },
+            "optimizer": optimizer,
+        },
+    }
+    return with_sharing(Config(config), sharing)
 
 
 def with_sharing(config: Config, sharing: str) -> Config:
@@ -282,27 +289,32 @@ def with_sharing(config: Config, sharing: str) -> Config:
             "compared a listener to one encoder, or leave the other encoder out."
         )
     (upstream,) = upstreams
-    complete_config = nlp.config.copy()
+    config = nlp.config.copy()
     if sharing == "shared":
-        return complete_config
+        return config
+    training = config["training"]
     if sharing == "frozen":
-        return _freeze(complete_config, upstream)
-    components = complete_config["components"]
+        if config["initialize"]["before_init"]:
+            raise ValueError(
+                "A frozen encoder is initialised by [initialize.before_init], and this config has "
+                f"{config['initialize']['before_init']} there. Leave that out, or 'frozen'."
+            )
+        for setting in ("frozen_components", "annotating_components"):
+            training[setting] = [*dict.fromkeys([*training[setting], upstream])]
+        # spaCy leaves a component that it does not train without weights.
+        callback = {"@callbacks": "trfnb.initialize_frozen.v1", "names": [upstream]}
+        config["initialize"]["before_init"] = callback
+        return config
+    components = config["components"]
     model = components.pop(upstream)["model"]
     rewrite = pipes[upstream].model.attrs.get("replace_listener_cfg", lambda own, _: own)
     for task in pipes[upstream].listener_map:
         for parent, key in list(_listeners_in(components[task])):
             parent[key] = rewrite(Config(model).copy(), parent[key])
-    complete_config["nlp"]["pipeline"].remove(upstream)
+    config["nlp"]["pipeline"].remove(upstream)
     for setting in ("frozen_components", "annotating_components"):
-        names = complete_config["training"][setting]
-        complete_config["training"][setting] = [name for name in names if name != upstream]
-    return complete_config
-
-
-def complete(config: Config) -> Config:
-    """Fill every default in, as ``spacy init fill-config`` does; the input stays as it is."""
-    return load_model_from_config(config.copy(), auto_fill=True).config.copy()
+        training[setting] = [name for name in training[setting] if name != upstream]
+    return config
 
 
 def peak_rate(learn_rate: float | Mapping[str, Any]) -> float:
@@ -322,21 +334,6 @@ def peak_rate(learn_rate: float | Mapping[str, Any]) -> float:
     )
 
 
-def _freeze(config: Config, upstream: str) -> Config:
-    """Keep a component out of training; spaCy then leaves it without weights, so a callback."""
-    if config["initialize"]["before_init"]:
-        raise ValueError(
-            "A frozen encoder is initialised by [initialize.before_init], and this config has "
-            f"{config['initialize']['before_init']} there. Leave that out, or leave out 'frozen'."
-        )
-    training = config["training"]
-    for setting in ("frozen_components", "annotating_components"):
-        training[setting] = [*dict.fromkeys([*training[setting], upstream])]
-    callback = {"@callbacks": "trfnb.initialize_frozen.v1", "names": [upstream]}
-    config["initialize"]["before_init"] = callback
-    return config
-
-
 def _listeners_in(block: Block) -> Iterator[tuple[Block, str]]:
     """Yield each listener's place in a component's block: the parent and the key."""
     for key, inner in block.items():
@@ -354,71 +351,3 @@ def _factor_of(grad_factor: GradFactor, task: str) -> float | str | Block:
     if isinstance(grad_factor, Mapping):
         return dict(grad_factor)
     return grad_factor if isinstance(grad_factor, str) else float(grad_factor)
-
-
-def _learn_rate(
-    given: float | Mapping[str, Any] | None, is_transformer: bool, max_steps: int
-) -> float | Block:
-    if given is not None:
-        return dict(given) if isinstance(given, Mapping) else float(given)
-    if not is_transformer:
-        return 0.001
-    if not max_steps:  # no end known to decay towards
-        return 0.002
-    return {
-        "@schedules": "warmup_linear.v1",
-        "warmup_steps": max(1, max_steps // 10),
-        "total_steps": max_steps,
-        "initial_rate": 0.002,
-    }
-
-
-def _layers_of(name: str) -> int:
-    from transformers import AutoConfig
-
-    return int(AutoConfig.from_pretrained(name).num_hidden_layers)
-
-
-def _span_getter(choice: SpanChoice) -> Block:
-    if isinstance(choice, str) and choice in ("doc", "sent"):
-        return {"@span_getters": f"trfnb.{choice}_spans.v1"}
-    if isinstance(choice, Mapping) and set(choice) == {"strided"}:
-        window, stride = choice["strided"]
-        return {"@span_getters": "trfnb.strided_spans.v1", "window": window, "stride": stride}
-    raise ValueError(
-        f"get_spans: expected 'doc', 'sent' or {{'strided': (window, stride)}}, got {choice!r}."
-    )
-
-
-def _score_weights(tasks: tuple[str, ...]) -> dict[str, float | None]:
-    """Weigh every task's main score alike; they sum to 1."""
-    unweighed = [metric for task in tasks for metric in HEADS[task].others]
-    weighed = {HEADS[task].score: round(1 / len(tasks), 4) for task in tasks}
-    return {**dict.fromkeys(unweighed, None), **weighed}
-
-
-def _problems(
-    tasks: tuple[str, ...],
-    encoder: str,
-    sharing: str,
-    grad_factor: GradFactor,
-    balance: str | Mapping[str, Any] | None,
-) -> list[str]:
-    problems = []
-    if unknown := [task for task in tasks if task not in HEADS]:
-        problems.append(f"tasks: expected some of {list(TASKS)}, got unknown {unknown}")
-    if not tasks or len(set(tasks)) < len(tasks):
-        problems.append(f"tasks: expected at least one, each once, got {list(tasks)}")
-    if sharing not in SHARINGS:
-        problems.append(f"sharing: expected one of {list(SHARINGS)}, got {sharing!r}")
-    by_task = isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor
-    if by_task and (extra := sorted(set(grad_factor) - set(tasks))):  # type: ignore[arg-type]
-        problems.append(f"grad_factor: tasks {extra} are not in {list(tasks)}")
-    if balance is not None and sharing != "shared":
-        problems.append(f"balance: nothing to balance where {encoder} is {sharing}; leave it out")
-    no_listener = sharing == "frozen" or (sharing == "independent" and encoder == "tok2vec")
-    if no_listener and balance is None and grad_factor != 1.0:
-        problems.append(
-            f"grad_factor: nothing to scale where {encoder} is {sharing}; leave it out (1.0)"
-        )
-    return problems

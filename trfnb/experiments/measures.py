@@ -1,74 +1,56 @@
 """What a trained pipeline scores and costs, and whether it was trained long enough."""
 
-import resource
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
-import pandas as pd
-import spacy
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc
 from spacy.training import Example
 
 from trfnb.experiments import weights
 from trfnb.experiments.configs import HEADS
-from trfnb.experiments.training import HasExamples, Trained, scored_split, settings_of, updates
-
-MEGABYTE = 1e6
-Work = Literal["inference", "training"]
+from trfnb.experiments.training import HasExamples, Trained, scored_split
 
 UNITS = {
     "parameters": "numbers",
     "disk_mb": "MB on disk",
     "train_words_per_second": "words / s, training",
     "words_per_second": "words / s, inference",
-    "memory_mb": "MB resident, inference",
-    "train_memory_mb": "MB resident, training",
     "train_seconds": "s of updates",
 }
 
 
-def measure(
-    trained: Trained,
-    corpus: HasExamples,
-    *,
-    repeats: int = 3,
-    memory: bool = True,
-    memory_docs: int = 200,
-) -> dict[str, float]:
+def measure(trained: Trained, corpus: HasExamples) -> dict[str, float]:
     """Measure one trained pipeline: its cost, and each task's main score.
 
     Args:
         trained: what `trfnb.experiments.train` returned.
         corpus: the corpus it was trained on.
-        repeats: timed passes over the dev split after one untimed; the median counts.
-        memory: whether to measure memory, which starts two processes.
-        memory_docs: train documents that those processes work through.
 
     Returns:
-        One number per name; the costs' units are in `UNITS`, scores run from 0 to 1.
+        One number per name; the speed of training is the median over updates, without the first
+        three and without evaluations; the size is of all files that ``nlp.to_disk`` writes, in
+        megabytes of 10^6 bytes. The costs' units are in `UNITS`, scores run from 0 to 1.
     """
     nlp = trained.nlp
     dev = [example.reference for example in corpus.examples("dev", nlp.vocab)]
-    found = {
+    timed = trained.history.iloc[3:] if len(trained.history) > 3 else trained.history
+    with tempfile.TemporaryDirectory() as folder:
+        nlp.to_disk(folder)
+        sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
+    costs = {
         "parameters": float(weights.count(nlp)),
-        "disk_mb": disk_megabytes(nlp),
-        "train_words_per_second": training_speed(trained.history),
-        "words_per_second": inference_speed(nlp, dev, repeats=repeats),
+        "disk_mb": sum(sizes) / 1e6,
+        "train_words_per_second": float((timed["words"] / timed["seconds"]).median()),
+        "words_per_second": inference_speed(nlp, dev),
         "train_seconds": float(trained.history["seconds"].sum()),
     }
-    if memory:
-        docs = [example.reference for example in corpus.examples("train", nlp.vocab)][:memory_docs]
-        found["memory_mb"] = peak_memory(nlp, docs, "inference")
-        found["train_memory_mb"] = peak_memory(nlp, docs, "training")
-    return found | task_scores(nlp, trained.scores)
+    return costs | task_scores(nlp, trained.scores)
 
 
 def main_scores(nlp: Language) -> dict[str, str]:
@@ -118,25 +100,24 @@ def starved(
     """
     found = []
     evaluated = trained.history.dropna(subset=["score"])
+    late = evaluated.iloc[-1 - len(evaluated) // 4 :]
     scores = task_scores(trained.nlp, trained.scores)
-    split = scored_split(corpus)
-    examples = corpus.examples(split, trained.nlp.vocab)
+    examples = corpus.examples(scored_split(corpus), trained.nlp.vocab)
     for task, metric in main_scores(trained.nlp).items():
         score = scores[metric]
-        if metric in evaluated and len(evaluated) >= 4:
-            late = evaluated[metric].iloc[-1 - len(evaluated) // 4]
-            if (gain := evaluated[metric].iloc[-1] - late) > tolerance:
-                found.append(
-                    f"{task}: {metric} on dev still rose by {gain:.3f} in the last quarter; "
-                    "give a larger budget."
-                )
-        if frozen and (floor := frozen.get(metric, 0.0)) - score > tolerance:
+        gain = late[metric].iloc[-1] - late[metric].iloc[0] if metric in late else 0.0
+        if gain > tolerance:
+            found.append(
+                f"{task}: {metric} on dev still rose by {gain:.3f} in the last quarter; "
+                "give a larger budget."
+            )
+        floor = (frozen or {}).get(metric, 0.0)
+        if floor - score > tolerance:
             found.append(
                 f"{task}: {metric} {score:.3f} is below the frozen encoder's {floor:.3f}; "
                 "give a larger budget or a lower encoder rate."
             )
-        factory = trained.nlp.get_pipe_meta(task).factory
-        floor = _majority(factory, examples)
+        floor = _majority(trained.nlp.get_pipe_meta(task).factory, examples)
         if not score > floor:
             found.append(
                 f"{task}: {metric} {score:.3f} is not above {floor:.3f}, which the commonest label "
@@ -145,47 +126,24 @@ def starved(
     return found
 
 
-def disk_megabytes(nlp: Language) -> float:
-    """Return the megabytes (10^6 bytes) of all files that ``nlp.to_disk`` writes."""
-    with tempfile.TemporaryDirectory() as folder:
-        nlp.to_disk(folder)
-        sizes = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
-    return sum(sizes) / MEGABYTE
-
-
 def inference_speed(nlp: Language, docs: Sequence[Doc], *, repeats: int = 3) -> float:
     """Return words per second of ``nlp.pipe`` over tokenised documents: the passes' median.
 
     Annotations of the given documents are not looked at; one untimed pass comes first.
-
-    Raises:
-        ValueError: there are no documents.
     """
-    if not docs:
-        raise ValueError("inference_speed: got no documents; give at least one.")
     rates = []
     for _ in range(repeats + 1):
         fresh = [words_only(doc) for doc in docs]
         start = perf_counter()
-        for _ in nlp.pipe(fresh):
-            pass
+        list(nlp.pipe(fresh))
         rates.append(sum(map(len, docs)) / (perf_counter() - start))
     return median(rates[1:])
 
 
-def training_speed(history: pd.DataFrame, *, warm_up: int = 3) -> float:
-    """Return words per second of the updates: the median over them, without the first few.
-
-    Evaluations are not included. With fewer updates than the warm-up asks for, all count.
-    """
-    timed = history.iloc[warm_up:] if len(history) > warm_up else history
-    return float((timed["words"] / timed["seconds"]).median())
-
-
 def moved_scores(
-    donor: Language, host: Language, task: str, examples: Sequence[Example]
+    donor: Language, host: Language, task: str, corpus: HasExamples
 ) -> dict[str, float]:
-    """Move one task's component from the donor into the host and score the task there.
+    """Move one task's component from the donor into the host and score the task there, on dev.
 
     A component with an encoder of its own keeps its score; a listener now reads the host's. The
     host's own component of that name is replaced.
@@ -198,79 +156,11 @@ def moved_scores(
     host.add_pipe(task, source=donor)
     found = {}
     for place, nlp in (("at_home", donor), ("moved", host)):
-        vocab = nlp.vocab
-        own = [
-            Example(
-                *(Doc(vocab).from_bytes(doc.to_bytes()) for doc in (eg.predicted, eg.reference))
-            )
-            for eg in examples
-        ]
         scores = main_scores(nlp)
         # Without the other tasks: entities, say, stop at the parser's sentence ends.
         with nlp.select_pipes(disable=[name for name in scores if name != task]):
-            found[place] = nlp.evaluate(own)[scores[task]]
+            found[place] = nlp.evaluate(corpus.examples("dev", nlp.vocab))[scores[task]]
     return found
-
-
-def peak_memory(nlp: Language, docs: Sequence[Doc], work: Work = "inference") -> float:
-    """Measure what a fresh process needs to load the pipeline and work through documents.
-
-    Args:
-        nlp: saved to a temporary folder and loaded from there by a new Python process.
-        docs: gold documents; inference reads their words alone, training makes one update on each
-            batch of the pipeline's own batcher.
-        work: what to do with them.
-
-    Returns:
-        The process's peak of resident memory in megabytes (10^6 bytes): interpreter, libraries,
-        weights and activations. Memory on a GPU is not included.
-
-    Raises:
-        RuntimeError: the process failed; quotes the end of its errors.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        nlp.to_disk(Path(folder) / "pipeline")
-        DocBin(docs=docs, store_user_data=False).to_disk(Path(folder) / "docs.spacy")
-        command = [sys.executable, "-m", "trfnb.experiments.measures", folder, work]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"Measuring the memory of {work} failed:\n{done.stderr[-2000:]}")
-    return float(done.stdout.splitlines()[-1])
-
-
-def _work(folder: Path, work: str) -> float:
-    """Do what `peak_memory` measures, and return this process's largest resident size."""
-    nlp = spacy.load(folder / "pipeline")
-    gold = list(DocBin().from_disk(folder / "docs.spacy").get_docs(nlp.vocab))
-    examples = [Example(words_only(doc), doc) for doc in gold]
-    if work == "training":
-        settings = settings_of(nlp)
-        batches = ((0, list(batch)) for batch in settings["batcher"](examples))
-        for _ in updates(nlp, batches, settings):
-            pass
-    else:
-        for _ in nlp.pipe(example.predicted for example in examples):
-            pass
-    status = Path("/proc/self/status")
-    if status.exists():
-        # On Linux getrusage counts the parent's size too, from before this program was loaded.
-        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / MEGABYTE
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE  # bytes on macOS
-
-
-def _majority(factory: str, examples: Sequence[Example]) -> float:
-    """Return what always the commonest label scores; 0 for tasks of spans and trees."""
-    if factory == "tagger":
-        counts = Counter(token.tag_ for eg in examples for token in eg.reference if token.tag)
-        return max(counts.values()) / counts.total() if counts else 0.0
-    if factory == "textcat":
-        cats = [eg.reference.cats for eg in examples if eg.reference.cats]
-        counts = Counter(max(cat, key=lambda label: cat[label]) for cat in cats)
-        share = max(counts.values()) / counts.total() if counts else 0.0
-        labels = {label for cat in cats for label in cat}
-        return 2 * share / (1 + share) / max(1, len(labels))  # macro F: 0 for all other labels
-    return 0.0
 
 
 def words_only(doc: Doc) -> Doc:
@@ -278,5 +168,18 @@ def words_only(doc: Doc) -> Doc:
     return Doc(doc.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
 
 
-if __name__ == "__main__":
-    sys.stdout.write(f"\n{_work(Path(sys.argv[1]), sys.argv[2])}\n")
+def _majority(factory: str, examples: Sequence[Example]) -> float:
+    """Return what always the commonest label scores; 0 for tasks of spans and trees."""
+    docs = [example.reference for example in examples]
+    if factory == "tagger":
+        return _largest_share([token.tag_ for doc in docs for token in doc if token.tag])
+    if factory == "textcat":
+        cats = [doc.cats for doc in docs if doc.cats]
+        share = _largest_share([max(cat, key=lambda label: cat[label]) for cat in cats])
+        # The macro F counts 0 for all other labels.
+        return 2 * share / (1 + share) / len(cats[0]) if cats else 0.0
+    return 0.0
+
+
+def _largest_share(labels: list[str]) -> float:
+    return max(Counter(labels).values(), default=0) / max(1, len(labels))

@@ -4,41 +4,15 @@ Needs tables of runs alone, neither spaCy nor torch: notebooks and reports use t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 Answer = Literal["share", "keep apart", "no difference", "cannot tell"]
 FEWEST = 3  # seeds for an interval: two give a t quantile of 12.7, which tells nothing
+VERDICT = ["metric", "answer", "mean", "low", "high", "n", "more_seeds", "sentence"]
 MOST = 1000  # further seeds that a verdict would ask for
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What paired runs say about sharing one task's encoder.
-
-    Attributes:
-        metric: the score looked at.
-        answer: ``"share"``, ``"keep apart"``, ``"no difference"`` (none as large as the margin),
-            or ``"cannot tell"``.
-        mean: of the differences, independent minus shared.
-        low: lower end of Student's interval; NaN below three seeds, and so is `high`.
-        high: its upper end.
-        n: pairs of runs.
-        more_seeds: about how many more would settle it; 0 where it is settled.
-        sentence: the same in words.
-    """
-
-    metric: str
-    answer: Answer
-    mean: float
-    low: float
-    high: float
-    n: int
-    more_seeds: int
-    sentence: str
 
 
 def verdict(
@@ -47,7 +21,7 @@ def verdict(
     *,
     margin: float = 0.01,
     level: float = 0.95,
-) -> Verdict:
+) -> dict[str, Any]:
     """Judge one task from the differences independent − shared, one per seed.
 
     An interval within ±margin says *no difference*, even where it leaves out 0: the difference is
@@ -61,6 +35,12 @@ def verdict(
         margin: the largest difference that does not matter to you.
         level: of confidence.
 
+    Returns:
+        ``metric``; ``answer``: "share", "keep apart", "no difference" (none as large as the
+        margin) or "cannot tell"; ``mean``, ``low`` and ``high`` of Student's interval, whose ends
+        are NaN below three seeds; ``n`` pairs of runs; ``more_seeds``: about how many more would
+        settle it, 0 where it is settled; ``sentence``: the same in words.
+
     Raises:
         ValueError: the margin is not above 0, or there is no difference at all.
     """
@@ -72,24 +52,23 @@ def verdict(
             f"margin {margin} and {len(values)} pairs. Train both ways with the same seeds."
         )
     n, mean = len(values), float(values.mean())
+    spread = float(values.std(ddof=1)) if n > 1 else np.nan
+    half = _half_width(spread, n, level)
+    told = (
+        f"independent − shared is {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}, {n} seeds)"
+    )
+    answer, more = _answer(mean, half, margin), 0
+    sentence = f"{metric}: {answer}: {told}."
     if n < FEWEST:
         more = FEWEST - n
         sentence = f"{metric}: cannot tell from {n} seed(s): at least {more} more."
-        return Verdict(metric, "cannot tell", mean, np.nan, np.nan, n, more, sentence)
-    spread = float(values.std(ddof=1))
-    half = _half_width(spread, n, level)
-    low, high = mean - half, mean + half
-    answer = _answer(mean, half, margin)
-    found = f"independent − shared is {mean:+.3f} ({low:+.3f} to {high:+.3f}, {n} seeds)"
-    more = 0
-    if answer == "cannot tell":
+    elif answer == "cannot tell":
         more = _more_seeds(mean, spread, n, margin, level)
-        sentence = f"{metric}: cannot tell, about {more} more seeds needed: {found}."
+        sentence = f"{metric}: cannot tell, about {more} more seeds needed: {told}."
     elif answer == "no difference":
-        sentence = f"{metric}: no difference worth {margin:g}: {found}."
-    else:
-        sentence = f"{metric}: {answer}: {found}."
-    return Verdict(metric, answer, mean, low, high, n, more, sentence)
+        sentence = f"{metric}: no difference worth {margin:g}: {told}."
+    found = (metric, answer, mean, mean - half, mean + half, n, more, sentence)
+    return dict(zip(VERDICT, found, strict=True))
 
 
 def verdicts(
@@ -106,7 +85,7 @@ def verdicts(
     """Judge several tasks from a table of runs; see `verdict`.
 
     Returns:
-        One row per metric, with the attributes of `Verdict`; metrics without a pair are left out.
+        One row per metric with a pair of runs; its columns are the keys of a `verdict`.
 
     Raises:
         ValueError: names every column that the runs lack.
@@ -117,7 +96,7 @@ def verdicts(
         for metric in metrics
         if gaps[metric].notna().any()
     ]
-    return pd.DataFrame([asdict(one) for one in found], columns=list(Verdict.__annotations__))
+    return pd.DataFrame(found, columns=VERDICT)
 
 
 def intervals(
@@ -248,9 +227,9 @@ def _half_width(spread: float, n: int, level: float) -> float:
 def _answer(mean: float, half: float, margin: float) -> Answer:
     if abs(mean) + half < margin:
         return "no difference"
-    if abs(mean) <= half:
-        return "cannot tell"
-    return "keep apart" if mean > 0 else "share"
+    if abs(mean) > half:
+        return "keep apart" if mean > 0 else "share"
+    return "cannot tell"  # also where there is no interval
 
 
 def _more_seeds(mean: float, spread: float, n: int, margin: float, level: float) -> int:

@@ -106,33 +106,48 @@ def train(
     settings = settings_of(nlp)
     fix_random_seed(settings["seed"])
     dev = list(corpus.examples("dev", nlp.vocab))
-    _check(settings, budget, dev)
-    course = _Course(nlp, settings, budget)
+    max_steps, max_epochs = settings["max_steps"], max(0, settings["max_epochs"])
+    problems = [] if dev else ["the dev split is empty: give the corpus a dev part to score on"]
+    if not (budget or max_steps or max_epochs or settings["patience"]):
+        problems.append("nothing ends the training: set max_steps, max_epochs, patience or budget")
+    if problems:
+        raise ValueError("Cannot train:\n- " + "\n- ".join(problems))
+    course = _Budget(budget) if budget else None
+    if course:
+        max_steps = max_epochs = 0
+        peak = peak_rate(nlp.config.interpolate()["training"]["optimizer"].get("learn_rate", {}))
+        rates = course.rates(peak)
+        settings["optimizer"].schedules["learn_rate"] = rates
+        settings["optimizer"].learn_rate = next(rates)
     rows: list[dict[str, Any]] = []
     best = _Best(nlp, dev, settings)
+    ended = False
 
     def batches() -> Iterator[tuple[int, list[Example]]]:
         train_split = corpus.examples("train", nlp.vocab)
-        epochs = 0 if budget else settings["max_epochs"]
         for epoch, batch in create_train_batches(
-            nlp, lambda _: train_split, settings["batcher"], epochs
+            nlp, lambda _: train_split, settings["batcher"], max_epochs
         ):
-            if course.ended or (before_step and not before_step(nlp, len(rows))):
+            if ended or (before_step and not before_step(nlp, len(rows))):
                 return
             batch = list(batch)
-            # Before the update: the loop asks for the next learn rate right after it.
-            course.words += sum(len(example) for example in batch)
+            if course:
+                # Before the update: the loop asks for the next learn rate right after it.
+                course.words += sum(len(example) for example in batch)
             yield epoch, batch
 
-    total = None if budget else settings["max_steps"] or None
-    bar = tqdm(total=total, unit=" updates", disable=not progress)
+    bar = tqdm(total=max_steps or None, unit=" updates", disable=not progress)
     for row in updates(nlp, batches(), settings):
         rows.append(row)
-        if course.advance(row):
+        if course:
+            due, ended = course.due(), course.done == 1.0
+        else:
+            ended = row["step"] == max_steps
+            due = ended or row["step"] % settings["eval_frequency"] == 0
+        if due:
             best.evaluate(row)
             bar.set_postfix(score=f"{row['score']:.3f}", best=f"{best.score:.3f}")
-            patience = settings["patience"]
-            course.ended |= 0 < patience <= row["step"] - best.step
+            ended |= 0 < settings["patience"] <= row["step"] - best.step
         bar.update()
         if on_step is not None:
             on_step(row)
@@ -144,8 +159,8 @@ def train(
     if "score" not in rows[-1]:
         best.evaluate(rows[-1])
     restore(nlp, best.weights)
-    if budget:
-        _write_recipe(nlp, len(rows))
+    if course:
+        _write_recipe(nlp, len(rows), peak)
     held_out = test and scored_split(corpus) == "test"
     scores = nlp.evaluate(corpus.examples("test", nlp.vocab)) if held_out else best.scores
     return Trained(nlp, pd.DataFrame(rows), best.step, best.score, best.scores, scores)
@@ -172,8 +187,8 @@ def initialize(config: Config, examples: Callable[[Vocab], Sequence[Example]]) -
 
 def settings_of(nlp: Language) -> dict[str, Any]:
     """Resolve the pipeline's ``[training]`` block: a fresh optimiser, batcher and schedules."""
-    resolved = registry.resolve(nlp.config.interpolate()["training"], schema=ConfigSchemaTraining)
-    return dict(resolved)
+    block = nlp.config.interpolate()["training"]
+    return dict(registry.resolve(block, schema=ConfigSchemaTraining))
 
 
 def updates(
@@ -240,54 +255,39 @@ def read_budget(budget: str) -> tuple[float, Literal["words", "seconds"]]:
     Raises:
         ValueError: it is something else, or not above 0.
     """
-    found = re.fullmatch(r"\s*([\d.,_]*\d[\d_]*)\s*(words|s|min|h)\s*", str(budget))
-    number = found.group(1).replace(",", "").replace("_", "") if found else ""
-    if found is None or number.count(".") > 1 or float(number) <= 0:
+    found = re.fullmatch(r"([\d,_]+(?:\.\d+)?)\s*(words|s|min|h)", str(budget).strip())
+    amount = float(re.sub("[,_]", "", found.group(1)) or 0) if found else 0.0
+    if found is None or amount == 0:
         raise ValueError(
             f"budget: expected a number above 0 and a unit, got {budget!r}. "
             'Write "2 min", "90 s", "1 h" or "60000 words".'
         )
-    amount, unit = float(number), found.group(2)
-    if unit == "words":
+    if found.group(2) == "words":
         return amount, "words"
-    return amount * {"s": 1, "min": 60, "h": 3600}[unit], "seconds"
+    return amount * {"s": 1, "min": 60, "h": 3600}[found.group(2)], "seconds"
 
 
-class _Course:
-    """How far a training is, when it is evaluated, and when it ends."""
+class _Budget:
+    """How much of a budget is used up, and the learn rate and evaluations that follow from it."""
 
-    def __init__(self, nlp: Language, settings: dict[str, Any], budget: str | None) -> None:
-        self.settings = settings
-        self.budget = read_budget(budget) if budget else None
-        self.words = 0
+    def __init__(self, budget: str) -> None:
+        self.amount, self.unit = read_budget(budget)
+        self.words = self.evaluations = 0
         self.start = perf_counter()
-        self.evaluations = 0
-        self.ended = False
-        if self.budget:
-            optimizer = settings["optimizer"]
-            rates = self._rates(_peak_of(nlp))
-            optimizer.schedules["learn_rate"] = rates
-            optimizer.learn_rate = next(rates)
 
     @property
     def done(self) -> float:
         """The part of the budget that is used up."""
-        amount, unit = self.budget or (1.0, "words")
-        used = self.words if unit == "words" else perf_counter() - self.start
-        return min(1.0, used / amount)
+        used = self.words if self.unit == "words" else perf_counter() - self.start
+        return min(1.0, used / self.amount)
 
-    def advance(self, row: dict[str, Any]) -> bool:
-        """Return whether an evaluation is due after an update."""
-        if self.budget is None:
-            self.ended = row["step"] == self.settings["max_steps"]
-            return self.ended or row["step"] % self.settings["eval_frequency"] == 0
-        done = self.done
-        self.ended = done == 1.0
-        due = int(done * EVALUATIONS) > self.evaluations
-        self.evaluations = int(done * EVALUATIONS)
-        return due
+    def due(self) -> bool:
+        """Return whether another tenth is used up since the last call."""
+        before, self.evaluations = self.evaluations, int(self.done * EVALUATIONS)
+        return self.evaluations > before
 
-    def _rates(self, peak: float) -> Iterator[float]:
+    def rates(self, peak: float) -> Iterator[float]:
+        """Yield the learn rate of each update: a linear warm-up, then a decay to 0."""
         while True:
             yield peak * min(self.done / WARM_UP, (1 - self.done) / (1 - WARM_UP))
 
@@ -315,14 +315,9 @@ class _Best:
         row |= {"score": score} | numbers
 
 
-def _peak_of(nlp: Language) -> float:
-    optimizer = nlp.config.interpolate()["training"]["optimizer"]
-    return peak_rate(optimizer.get("learn_rate", {}))
-
-
-def _write_recipe(nlp: Language, made: int) -> None:
+def _write_recipe(nlp: Language, made: int, peak: float) -> None:
     """Put into the pipeline's config what a budget came to, in updates."""
-    training, peak = nlp.config["training"], _peak_of(nlp)
+    training = nlp.config["training"]
     training["max_steps"], training["max_epochs"] = made, 0
     training["eval_frequency"] = max(1, made // EVALUATIONS)
     training["optimizer"]["learn_rate"] = {
@@ -331,14 +326,3 @@ def _write_recipe(nlp: Language, made: int) -> None:
         "total_steps": made,
         "initial_rate": peak,
     }
-
-
-def _check(settings: dict[str, Any], budget: str | None, dev: list[Example]) -> None:
-    problems = []
-    if not dev:
-        problems.append("the dev split is empty: give the corpus a dev part to score on")
-    ends = budget or settings["max_steps"] or settings["max_epochs"] > 0 or settings["patience"]
-    if not ends:
-        problems.append("nothing ends the training: set max_steps, max_epochs, patience or budget")
-    if problems:
-        raise ValueError("Cannot train:\n- " + "\n- ".join(problems))

@@ -102,32 +102,28 @@ class EncoderAdam(Optimizer):
         return self.encoder_factor * self.layer_decay**below
 
 
-def initialize_frozen(nlp: Language, names: Sequence[str]) -> None:
-    """Initialise the named components on one made-up sentence.
+@registry.callbacks("trfnb.initialize_frozen.v1")
+def frozen_initializer(names: list[str]) -> Callable[[Language], None]:
+    """Build the callback for ``[initialize.before_init]`` that initialises the named components.
 
     ``spacy train`` initialises only what it will train. A pretrained encoder loads its weights
-    here, a tok2vec draws random ones; neither changes later.
-
-    Raises:
-        ValueError: a name is not in the pipeline.
+    here, a tok2vec draws random ones; neither changes later. The callback raises a ValueError if
+    the pipeline lacks one of the components.
     """
+    return partial(_initialize_frozen, names=names)
+
+
+def _initialize_frozen(nlp: Language, names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in nlp.component_names]
     if unknown:
         raise ValueError(
-            f"initialize_frozen: no components {unknown} in the pipeline {nlp.component_names}; "
-            "name components that [nlp.pipeline] lists."
+            f"trfnb.initialize_frozen.v1: no components {unknown} in the pipeline "
+            f"{nlp.component_names}; name components that [nlp.pipeline] lists."
         )
     doc = Doc(nlp.vocab, words=["One", "sentence", "sets", "the", "shapes", "."])
-    example = Example(doc, doc.copy())
     for name in names:
         pipe: Any = nlp.get_pipe(name)
-        pipe.initialize(lambda: [example], nlp=nlp)
-
-
-@registry.callbacks("trfnb.initialize_frozen.v1")
-def frozen_initializer(names: list[str]) -> Callable[[Language], None]:
-    """Build the callback for ``[initialize.before_init]``; see `initialize_frozen`."""
-    return partial(initialize_frozen, names=names)
+        pipe.initialize(lambda: [Example(doc, doc.copy())], nlp=nlp)
 
 
 def arrays(nlp: Language) -> Iterator[tuple[tuple[str, int, str], Any]]:
@@ -136,25 +132,24 @@ def arrays(nlp: Language) -> Iterator[tuple[tuple[str, int, str], Any]]:
     Disabled components are included. The key is the component's name, the layer's place in its
     model, and the weight's name.
     """
-    seen: set[int] = set()
+    seen: set[Any] = set()
     for name, pipe in nlp.components:
         model = getattr(pipe, "model", None)
         for place, node in enumerate(model.walk() if isinstance(model, Model) else ()):
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            for param in node.param_names:
-                if node.has_param(param):
-                    yield (name, place, param), node.get_param(param)
+            found: dict[str, Any] = {
+                p: node.get_param(p) for p in node.param_names if node.has_param(p)
+            }
             for shim in node.shims:
                 module = getattr(shim, "_model", None)
-                if id(shim) in seen or not isinstance(module, torch.nn.Module):
-                    continue
-                seen.add(id(shim))
-                for param, tensor in module.state_dict(keep_vars=True).items():
-                    if id(tensor) not in seen:  # tied weights count once
-                        seen.add(id(tensor))
-                        yield (name, place, param), tensor
+                if isinstance(module, torch.nn.Module):
+                    found |= module.state_dict(keep_vars=True)
+            for param, value in found.items():
+                # Tied tensors count once. Thinc makes a new view of an array at each call, so its
+                # node and name tell it apart.
+                known = id(value) if isinstance(value, torch.Tensor) else (id(node), param)
+                if known not in seen:
+                    seen.add(known)
+                    yield (name, place, param), value
 
 
 def snapshot(nlp: Language) -> Snapshot:
@@ -172,13 +167,11 @@ def restore(nlp: Language, saved: Snapshot) -> None:
         ValueError: the pipeline's weights are not those that were saved.
     """
     present = dict(arrays(nlp))
-    shapes = {key: tuple(value.shape) for key, value in saved.items()}
-    changed = [key for key, value in present.items() if shapes.get(key) != tuple(value.shape)]
-    if changed or len(saved) != len(present):
+    if {k: v.shape for k, v in present.items()} != {k: v.shape for k, v in saved.items()}:
         raise ValueError(
-            f"Cannot restore: the snapshot has {len(saved)} weights, the pipeline "
-            f"{len(present)}, and these differ in shape: {changed[:5]}. Restore into the pipeline "
-            "that the snapshot was taken from, before adding labels or components."
+            f"Cannot restore: the snapshot has {len(saved)} weights, the pipeline {len(present)}, "
+            "and their names or shapes differ. Restore into the pipeline that the snapshot was "
+            "taken from, before adding labels or components."
         )
     with torch.no_grad():
         for key, value in present.items():

@@ -180,7 +180,8 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, str | bytes | complex):
-        return f"{value}".encode("utf-8", "backslashreplace").decode()
+        text = value if isinstance(value, str) else repr(value)
+        return text.encode("utf-8", "backslashreplace").decode()
     raise TypeError(f"got {type(value).__name__}")
 
 

@@ -188,9 +188,9 @@ def source_of(value: Any) -> str:
     if kind in {list, tuple, set, frozenset}:
         inner = [source_of(item) for item in value]
         listed = ", ".join(inner if kind in {list, tuple} else sorted(inner))
-        return {list: f"[{listed}]", tuple: f"({listed}{',' * (len(inner) == 1)})"}.get(
-            kind, f"{kind.__name__}([{listed}])"
-        )
+        if kind is tuple:
+            return f"({listed}{',' * (len(inner) == 1)})"
+        return f"[{listed}]" if kind is list else f"{kind.__name__}([{listed}])"
     raise TypeError(f"expected a value that a Python literal can say, got {kind.__name__}")
 
 

@@ -66,7 +66,7 @@ def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         for output in cell.get("outputs", []):
             scrap = output.get("data", {}).get(MIME)
             if isinstance(scrap, Mapping):
-                found[plain(str(scrap.get("name")))] = scrap.get("data")
+                found[str(scrap.get("name"))] = scrap.get("data")
     return found
 
 
@@ -121,6 +121,7 @@ def _row(status: Status) -> dict[str, Any]:
     )
     for name, value in status.environment.items():
         row[f"environment.{name}" if name in row else name] = value
+    row = plain(row)
     nested = {name: value for name, value in row.items() if isinstance(value, list | dict)}
     return row | {name: json.dumps(value, ensure_ascii=False) for name, value in nested.items()}
 

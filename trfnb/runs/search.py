@@ -81,7 +81,7 @@ class Search:
         if not isinstance(values, Range):
             return CategoricalDistribution([source_of(value) for value in values])
         whole = isinstance(values.low, int) and isinstance(values.high, int)
-        kind = IntDistribution if whole else FloatDistribution
+        kind: Any = IntDistribution if whole else FloatDistribution
         return kind(values.low, values.high, values.log)
 
     def _run_of(self, params: Mapping[str, Any]) -> Run:

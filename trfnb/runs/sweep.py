@@ -135,8 +135,8 @@ def run_sweep(
             for status in ledger.repair():
                 shutil.rmtree(socket_folder(status.token), ignore_errors=True)
             plan.refresh()  # another sweep may have run some of them until it gave the lock back
-            for note in plan.notes if say else ():
-                say(note)
+            if say:
+                say("\n".join(plan.notes))
             _describe(plan)
             asked, search = {status.identity for status in plan.statuses}, None
             if sweep.search:

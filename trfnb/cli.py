@@ -21,8 +21,6 @@ class _Commands(TyperGroup):
         except (ValueError, OSError) as error:
             print(f"trfnb: {error}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
             code = 2
-        except KeyboardInterrupt:
-            code = 130
         raise typer.Exit(code or 0)
 
 
@@ -53,9 +51,7 @@ def build_app() -> typer.Typer:
         pass
 
     for file in sorted(Path(__file__).parent.glob("*/commands.py")):
-        module = import_module(f"trfnb.{file.parent.name}.commands")
-        if hasattr(module, "add_commands"):
-            module.add_commands(app)
+        import_module(f"trfnb.{file.parent.name}.commands").add_commands(app)
     return app
 
 
@@ -66,7 +62,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

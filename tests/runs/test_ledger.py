@@ -66,7 +66,8 @@ def test_a_second_call_runs_nothing_a_changed_notebook_all(make_notebook) -> Non
     sweep, said = Sweep(notebook, seeds=2, jobs=2), []
     first = run_sweep(sweep, say=said.append)
     second = run_sweep(sweep, say=said.append)
-    assert said == ["2 runs: 0 done, 2 to do.", "2 runs: 2 done, 0 to do."]
+    assert [said[0], said[-1]] == ["2 runs: 0 done, 2 to do.", "2 runs: 2 done, 0 to do."]
+    assert sorted(line[:10] for line in said[1:-1]) == ["[1/2] done", "[2/2] done"]
     assert [s.ended for s in second.statuses] == [s.ended for s in first.statuses]
     assert Plan(Sweep(notebook, seeds=3)).notes == ["3 runs: 2 done, 1 to do."]
     make_notebook("import trfnb\ntrfnb.record('score', seed + 10)")

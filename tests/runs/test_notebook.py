@@ -48,7 +48,7 @@ def test_reads_names_types_defaults_choices_and_help(make_notebook) -> None:
         "a", "b", "low", "high", "keep", "shape", "table", "raw", "decay",
     ]  # fmt: skip
     assert found["seed"].help == "of everything"
-    assert found["mode"].choices == ("shared", "independent")
+    assert found["mode"].kind == "Literal['shared', 'independent']"
     assert found["where"].default is REQUIRED
     assert found["width"].default is UNKNOWN
     assert (found["low"].default, found["high"].default) == (1, 2.5)
@@ -108,7 +108,7 @@ def test_all_errors_at_once_with_the_nearest_names(make_notebook) -> None:
     text = "\n".join(check(given, declared)[1])
     assert text.count("\n") == 4  # and `where` has no value
     assert "`sede`: the notebook has no such parameter. Did you mean `seed`?" in text
-    assert "expected one of 'shared', 'independent', got 'share' (str)." in text
+    assert "expected 'shared' or 'independent', got 'share' (str)." in text
     assert "Did you mean `shared`?" in text
     assert "`rate`: expected float, got '1e-3' (str)." in text
     assert "`where`: has no default; give a value of type str." in text

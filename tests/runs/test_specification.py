@@ -54,7 +54,7 @@ def test_a_file_becomes_a_sweep(tiny: Path, tmp_path: Path, monkeypatch) -> None
         "runs: [{rate: 1e-4}]\n"
     )
     sweep = load_sweep(file, jobs=2, engine="ray")
-    assert (sweep.folder_name, sweep.timeout) == ("x", 90.0)
+    assert (sweep.name, sweep.timeout) == ("x", 90.0)
     assert (sweep.jobs, sweep.engine.address) == (2, "auto")
     assert rows(sweep, "rate") == [(1e-4,)]
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -102,6 +102,7 @@ def test_files_that_are_no_sweep(tmp_path: Path, content: str, message: str) -> 
         ({"bounds": {"f1": ["low", "high"]}}, "`bounds.f1.0`: expected a valid number"),
         ({"grid": {1: [2]}}, "`grid.1`: expected a valid string"),
         ({"engine": "dask"}, "`engine.name`: expected 'local', 'ray' or 'slurm', got 'dask'"),
+        ({"engine": {"name": "ray", "minutes": 5}}, "`minutes`: no option of engine 'ray'"),
         ({"engine": {"nme": "local"}}, "`engine.nme`: no such key"),
         ({"jobs": "lots"}, "`jobs`: expected a valid integer, got 'lots'"),
         ({"name": "../../etc"}, "`name`: expected a plain folder name"),

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from typer.core import TyperCommand
 
 from trfnb.runs.ledger import State, Status, gather
-from trfnb.runs.notebook import from_text, read_parameters
+from trfnb.runs.report import write_report
 from trfnb.runs.results import out_of_bounds, table_of
 from trfnb.runs.specification import Sweep, load_sweep
 from trfnb.runs.sweep import Plan, run_sweep
@@ -23,10 +23,6 @@ Given = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter; so does -p NAME VALUE."),
 ]
 Out = Annotated[Path | None, typer.Option(help="The folder; papermill_runs/NAME by default.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Runs at once.")]
-Threads = Annotated[int | None, typer.Option(help="Threads of each run; cores / jobs by default.")]
-Engine = Annotated[str | None, typer.Option(help="local, ray or slurm.")]
-Timeout = Annotated[str | None, typer.Option(help="Of a run, in seconds or as '30 min'.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="The smallest parameters: runs of seconds.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
@@ -65,28 +61,29 @@ def run(
     notebook: Annotated[Path, typer.Argument(help="An .ipynb file.")],
     assignments: Given = [],  # noqa: B006 - typer reads it and never changes it
     out: Out = None,
-    threads: Threads = None,
-    engine: Engine = None,
-    timeout: Timeout = None,
     smoke: Smoke = False,
     no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> int:
     """Run a notebook once, with parameters."""
-    given, declared = _given(assignments), read_parameters(notebook)
-    row = {name: from_text(text, declared.get(name)) for name, text in given.items()}
-    one = Sweep(notebook, runs=[row], **_set(threads=threads, engine=engine, timeout=timeout))
-    return _run(one, out=out, smoke=smoke, report=not no_report, quiet=quiet)
+    row = Sweep(notebook).fixing(_given(assignments)).fixed
+    return _run(
+        Sweep(notebook, runs=[row]), out=out, smoke=smoke, report=not no_report, quiet=quiet
+    )
 
 
 def sweep(
     files: Annotated[list[Path], typer.Argument(help="Sweeps' YAML files.")],
     assignments: Given = [],  # noqa: B006
     out: Out = None,
-    jobs: Jobs = None,
-    threads: Threads = None,
-    engine: Engine = None,
-    timeout: Timeout = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Runs at once.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of each run; cores / jobs by default.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="local, ray or slurm.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option(help="Of a run, in seconds or as '30 min'.")
+    ] = None,
     smoke: Smoke = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, start none.")] = False,
     check: Annotated[
@@ -98,7 +95,7 @@ def sweep(
     """Run what is missing of a sweep; the same command again resumes it."""
     if out and len(files) > 1:
         raise ValueError("--out: expected one sweep with it, got several files.")
-    limits = _set(jobs=jobs, threads=threads, engine=engine, timeout=timeout)
+    limits = {"jobs": jobs, "threads": threads, "engine": engine, "timeout": timeout}
     given, worst = _given(assignments), OK
     for one in [load_sweep(path, **limits).fixing(given) for path in files]:
         if dry_run:
@@ -120,15 +117,12 @@ def status(folder: Folder) -> int:
     typer.echo(f"{about['name']}: {found}")
     for one in current:
         if one.state is State.RUNNING or one.state.bad:
-            told = one.cause.partition("\n")[0][:200] or f"cell {one.cell}/{one.cells}"
-            typer.echo(f"  {one.state}  {one.run}  {told}")
+            typer.echo(f"  {one.state}  {one.run}  {one.brief or f'cell {one.cell}/{one.cells}'}")
     return OK if set(states) <= {State.DONE} else UNFINISHED
 
 
 def report(folder: Folder) -> int:
     """Write a sweep's report.html."""
-    from trfnb.runs.report import write_report
-
     typer.echo(str(write_report(folder)))
     return OK
 
@@ -136,22 +130,7 @@ def report(folder: Folder) -> int:
 def _run(
     one: Sweep, *, out: Path | None, smoke: bool, report: bool, quiet: bool, check: bool = False
 ) -> int:
-    told: list[Status] = []
-    with tqdm(unit="run", disable=True if quiet else None, leave=False) as bar:
-
-        def show(settled: Sequence[Status], total: int) -> None:
-            if bar.total is None:  # those that ended in an earlier call
-                told.extend(settled)
-                bar.update(len(told))
-            bar.total = total
-            for ended in settled[len(told) :]:
-                told.append(ended)
-                bar.update()
-                cause = ended.cause.partition("\n")[0][:200]
-                say(f"[{len(told)}/{total}] {ended.state}  {ended.run}  {cause}".rstrip())
-
-        say = (lambda line: None) if quiet else bar.write
-        outcome = run_sweep(one, out=out, smoke=smoke, progress=show, say=say)
+    outcome = run_sweep(one, out=out, smoke=smoke, say=None if quiet else tqdm.write)
     ordered = sorted(outcome.statuses, key=lambda status: not status.state.bad)
     names = dict.fromkeys([*one.metrics, *(n for s in ordered for n in s.numbers)])
     typer.echo(_table(ordered, [*one.varied, "status", "seconds", *list(names)[:COLUMNS]]))
@@ -163,16 +142,13 @@ def _run(
         return INTERRUPTED
     typer.echo(f"table:  {outcome.folder / 'results.csv'}")
     if report:
-        from trfnb.runs.report import write_report
-
         typer.echo(f"report: {write_report(outcome.folder)}")
     return OK if outcome.complete and not wrong else UNFINISHED
 
 
 def _show_plan(one: Sweep, out: Path | None, smoke: bool) -> None:
     plan = Plan(one, out=out, smoke=smoke)
-    for note in plan.notes:
-        typer.echo(note)
+    typer.echo("\n".join(plan.notes))
     if one.search:
         typer.echo(f"{one.search.trials} trials over {', '.join(one.search.space)}.")
     else:
@@ -182,23 +158,16 @@ def _show_plan(one: Sweep, out: Path | None, smoke: bool) -> None:
 def _table(statuses: Iterable[Status], columns: Sequence[str]) -> str:
     table = table_of(statuses)
     shown = table[[name for name in dict.fromkeys(columns) if name in table]].fillna("")
-    text = shown.to_string(
-        index=False, max_rows=ROWS, max_colwidth=40, float_format="{:.4g}".format
+    return str(
+        shown.to_string(index=False, max_rows=ROWS, max_colwidth=40, float_format="{:.4g}".format)
     )
-    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _given(assignments: Iterable[str]) -> dict[str, str]:
     pairs = [assignment.partition("=") for assignment in assignments]
     found = {name.strip(): value for name, _, value in pairs}
     for name, equals, value in pairs:
-        if not equals:
-            raise ValueError(f"--set: expected NAME=VALUE, got {name!r}.")
-        if found[name.strip()] != value:
-            both = f"{value!r} and {found[name.strip()]!r}"
-            raise ValueError(f"`{name}`: given twice, as {both}.")
+        if not equals or found[name.strip()] != value:
+            problem = "given twice" if equals else "expected NAME=VALUE"
+            raise ValueError(f"--set {name}{equals}{value}: {problem}.")
     return found
-
-
-def _set(**settings: Any) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if value is not None}

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ class Ended(NamedTuple):
     lost: bool = False
 
 
-class Engine:
+class Engine(ABC):
     """Starts runs, and knows which of them are over.
 
     Attributes:
@@ -50,9 +51,9 @@ class Engine:
     def __init__(self) -> None:
         self.running: dict[str, Any] = {}
 
+    @abstractmethod
     def start(self, folder: Path, status: Status) -> None:
         """Start a waiting run."""
-        raise NotImplementedError
 
     def ended(self) -> dict[str, Ended]:
         """Return the runs that are over, once each."""
@@ -61,17 +62,17 @@ class Engine:
         self.running = {name: one for name, one in self.running.items() if name not in found}
         return found
 
+    @abstractmethod
     def cancel(self, name: str, *, now: bool) -> None:
         """Ask a run to stop, or kill it and all it started."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Kill what still runs."""
         for name in self.running:
             self.cancel(name, now=True)
 
-    def _look(self, one: Any) -> Ended | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _look(self, one: Any) -> Ended | None: ...
 
 
 def make_engine(sweep: Sweep) -> Engine:
@@ -85,8 +86,9 @@ def make_engine(sweep: Sweep) -> Engine:
     try:
         return kinds[name](sweep.jobs, sweep.threads, sweep.engine)
     except ModuleNotFoundError as error:
-        hint = f"run `pip install 'trfnb[{name}]'`"
-        raise ValueError(f"Engine {name!r} needs {error.name}: {hint}.") from None
+        raise ValueError(
+            f"Engine {name!r} needs {error.name}: run `pip install 'trfnb[{name}]'`."
+        ) from None
 
 
 def cores() -> int:
@@ -195,8 +197,7 @@ class _Ray(Engine):
         except errors.RayTaskError as error:
             return Ended(f"its Ray task failed: {error.cause!r}")
         except errors.RayError as error:
-            text = str(error).strip().splitlines()
-            return Ended(f"its Ray worker was lost ({text[0]})", lost=True)
+            return Ended(f"its Ray worker was lost ({str(error).strip()[:200]})", lost=True)
         return Ended()
 
 
@@ -249,5 +250,7 @@ class _Slurm(Engine):
         if not one.done():
             return None
         state = str(one.state).split()[0].removesuffix("+")
-        cause = f"its Slurm job {one.job_id} ended as {state}; see {one.paths.stderr}"
-        return Ended(cause, lost=state in _SLURM_LOST)
+        return Ended(
+            f"its Slurm job {one.job_id} ended as {state}; see {one.paths.stderr}",
+            lost=state in _SLURM_LOST,
+        )

@@ -1,7 +1,8 @@
 """Executes one run in a process of its own: ``python -m trfnb.runs.execute FOLDER TOKEN``.
 
 Standard input is the lifeline: when it closes, whoever started the run is gone or wants it to
-stop, and the run ends. The run's status says how it ended; the exit code is 0 whenever it could say so.
+stop, and the run ends. The run's status says how it ended; the exit code is 0 whenever it could
+say so.
 ``python -m trfnb.runs.execute -f FILE`` is the run's kernel.
 """
 
@@ -28,6 +29,8 @@ from trfnb.runs.results import recorded
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
+# Standard input: whoever started the run holds the other end.
+LIFELINE = 0
 # Environment variable with the run's folder, inherited by all its processes.
 MARK = "TRFNB_RUN"
 TICK = 0.1
@@ -51,7 +54,7 @@ def launch(folder: Path, status: Status) -> "subprocess.Popen[bytes]":
         )
 
 
-def execute(folder: Path, token: str, lifeline: int | None = None) -> None:
+def execute(folder: Path, token: str) -> None:
     """Run the notebook of a waiting run and write its status as it goes.
 
     Does nothing when another start of the same run has taken over.
@@ -59,7 +62,6 @@ def execute(folder: Path, token: str, lifeline: int | None = None) -> None:
     Args:
         folder: the run's.
         token: the one that the run waits under.
-        lifeline: file descriptor whose closing ends the run.
     """
     status = read_status(folder)
     if status is None or status.token != token or status.state is State.DONE:
@@ -69,12 +71,15 @@ def execute(folder: Path, token: str, lifeline: int | None = None) -> None:
     os.environ |= {f"{name}_NUM_THREADS": str(status.threads) for name in THREADS}
     os.environ[MARK] = os.path.realpath(folder)
     status.state, status.started = State.RUNNING, time.time()
-    here = {"host": os.uname().nodename, "device": device(), "threads": status.threads}
-    status.environment |= here
+    status.environment |= {
+        "host": os.uname().nodename,
+        "device": device(),
+        "threads": status.threads,
+    }
     cells: list[Any] = []
-    state, cause, traceback = asyncio.run(watch(folder, status, lifeline, cells))
+    state, cause, traceback = asyncio.run(watch(folder, status, cells))
     kill(folder)
-    remove_sockets(token)
+    shutil.rmtree(sockets, ignore_errors=True)
     current = read_status(folder)
     if current is None or current.token == token:
         status.traceback, status.metrics = traceback, recorded(cells)
@@ -82,15 +87,12 @@ def execute(folder: Path, token: str, lifeline: int | None = None) -> None:
         status.write(folder)
 
 
-async def watch(
-    folder: Path, status: Status, lifeline: int | None, cells: list[Any]
-) -> tuple[State, str, str]:
+async def watch(folder: Path, status: Status, cells: list[Any]) -> tuple[State, str, str]:
     """Run all cells until they end, the time is over, or whoever started the run stops it.
 
     Args:
         folder: the run's.
         status: its record, written at every heartbeat.
-        lifeline: file descriptor whose closing ends the run.
         cells: filled with the executed notebook's cells.
 
     Returns:
@@ -111,16 +113,12 @@ async def watch(
     task = loop.create_task(run_cells(folder, status, manager, cells))
 
     def stop(state: State, cause: str) -> None:
+        loop.remove_reader(LIFELINE)
         reasons.append((state, cause))
         kill(folder)
         task.cancel()
 
-    def lose() -> None:
-        loop.remove_reader(lifeline)  # type: ignore[arg-type]
-        stop(State.KILLED, "interrupted: its sweep stopped or died")
-
-    if lifeline is not None:
-        loop.add_reader(lifeline, lose)
+    loop.add_reader(LIFELINE, stop, State.KILLED, "interrupted: its sweep stopped or died")
     if status.timeout:
         cause = f"the run took longer than {status.timeout:g} s"
         loop.call_later(status.timeout, stop, State.TIMED_OUT, cause)
@@ -176,15 +174,22 @@ async def run_cells(
     papermill_translators.register("python", AsWritten)
     notebook = load_notebook_node(status.source)
     if status.given:
-        python = {"kernel_name": "python3", "language": "python"}
-        notebook = parameterize_notebook(notebook, status.given, **python)
+        notebook = parameterize_notebook(
+            notebook, status.given, kernel_name="python3", language="python"
+        )
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     cells += notebook.cells
     status.cells = len(cells)
-    hooks = {"on_cell_start": start, "on_cell_executed": save}
-    client = NotebookClient(notebook, km=manager, timeout=None, startup_timeout=120, **hooks)
+    client = NotebookClient(
+        notebook,
+        km=manager,
+        timeout=None,
+        startup_timeout=120,
+        on_cell_start=start,
+        on_cell_executed=save,
+    )
     try:
         await client.async_execute()
     finally:
@@ -204,9 +209,8 @@ def outcome(
     if error is None:
         return State.DONE, "", ""
     name = getattr(error, "ename", type(error).__name__)
-    message = plain(str(getattr(error, "evalue", error)))
-    trace = re.sub(r"\x1b\[[0-9;]*m", "", plain(str(getattr(error, "traceback", ""))))
-    trace = "\n".join(trace.splitlines()[-40:])
+    lines = plain(str(getattr(error, "traceback", ""))).splitlines()[-40:]
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(lines))
     if reason is not None:
         return *reason, trace
     if code is not None and name in {"DeadKernelError", "RuntimeError"}:
@@ -215,7 +219,8 @@ def outcome(
             return State.KILLED, f"the kernel was killed from outside ({name})", trace
         crash = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"exited (code {code})"
         return State.FAILED, f"the kernel {crash}", trace
-    return State.FAILED, f"{name}: {message[:2000]}".rstrip(": "), trace
+    message = plain(str(getattr(error, "evalue", error)))[:2000]
+    return State.FAILED, f"{name}: {message}".rstrip(": "), trace
 
 
 def marked(folder: Path | str) -> list[psutil.Process]:
@@ -248,11 +253,6 @@ def socket_folder(token: str) -> Path:
     return Path("/tmp") / f"trfnb-{token}"
 
 
-def remove_sockets(token: str) -> None:
-    """Remove a run's sockets."""
-    shutil.rmtree(socket_folder(token), ignore_errors=True)
-
-
 def memory_of(pid: int) -> float:
     """Return the megabytes (10⁶) that a process and its children hold in memory."""
     total = 0
@@ -271,9 +271,8 @@ def device() -> str:
             query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
             query += ["-i", visible] if visible else []
             return subprocess.check_output(query, text=True, timeout=20).splitlines()[0]
-    with contextlib.suppress(OSError):
-        names = re.findall(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
-        return names[0] if names else platform.machine()
+    with contextlib.suppress(OSError, IndexError):
+        return re.findall(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())[0]
     return platform.processor() or platform.machine()
 
 
@@ -295,6 +294,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "-f":
         _be_kernel()
     else:
-        execute(Path(sys.argv[1]), sys.argv[2], lifeline=0)
+        execute(Path(sys.argv[1]), sys.argv[2])
         sys.stdout.flush()
         os._exit(0)  # nothing is left to wait for; interpreters take a while to end

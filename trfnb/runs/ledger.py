@@ -4,6 +4,7 @@
 sweep's process, ends with that process however it ends.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -28,6 +29,8 @@ from trfnb.runs.notebook import notebook_digest, source_of
 RUNS = "runs"
 NOTEBOOK = "notebook.ipynb"
 LOG = "log.txt"
+# Fields of a status that a new start leaves as they are.
+KEPT = {"run", "identity", "parameters", "given", "code", "data", "trial"}
 # Seconds without a heartbeat after which a run on another machine counts as lost.
 STALE = 30.0
 
@@ -117,13 +120,17 @@ class Status(BaseModel):
         return self.ended and self.started and round(self.ended - self.started, 3)
 
     @property
+    def brief(self) -> str:
+        """The cause in a line."""
+        return self.cause.partition("\n")[0][:200]
+
+    @property
     def elsewhere(self) -> bool:
         """Whether the run is alive on another machine."""
-        fresh = time.time() - (self.heartbeat or 0) < STALE
         return (
             self.state is State.RUNNING
             and self.environment["host"] != os.uname().nodename
-            and fresh
+            and time.time() - (self.heartbeat or 0) < STALE
         )
 
     @property
@@ -197,7 +204,7 @@ class Identities:
     def __init__(self, notebook: Path, data: Iterable[str]):
         self.code = _digest([notebook_digest(notebook), trfnb.__version__])
         self._names = tuple(data)
-        self._seen: dict[str, str] = {}
+        self._digest_of = functools.cache(_content_digest)
 
     def of(self, parameters: Mapping[str, Any]) -> str:
         """Return the identity of a run with these (completed) parameters: 12 hex digits."""
@@ -220,16 +227,7 @@ class Identities:
     def _named(self, parameters: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         values = [(name, parameters.get(name)) for name in self._names]
         items = [(n, i) for n, v in values for i in (v if isinstance(v, list | tuple) else [v])]
-        return [(n, i, self._hash(i)) for n, i in items if isinstance(i, str) and i]
-
-    def _hash(self, value: str) -> str:
-        if value not in self._seen:
-            package = Path(trfnb.__file__).parent
-            places = [Path(value).expanduser(), package / "corpora" / value]
-            places.append(package.parent / "data" / value)
-            there = [place for place in places if place.exists()]
-            self._seen[value] = _content_digest(there[0]) if there else ""
-        return self._seen[value]
+        return [(n, i, self._digest_of(i)) for n, i in items if isinstance(i, str) and i]
 
 
 class Ledger:
@@ -249,8 +247,9 @@ class Ledger:
         holder = self.folder / ".holder"
         try:
             with FileLock(self.folder / ".lock", timeout=0):
-                since = time.strftime("%Y-%m-%d %H:%M:%S")
-                holder.write_text(f"process {os.getpid()} on {os.uname().nodename}, since {since}")
+                holder.write_text(
+                    f"process {os.getpid()} on {os.uname().nodename}, since {time.ctime()}"
+                )
                 yield
         except Timeout:
             who = holder.read_text() if holder.exists() else "an unknown process"
@@ -261,8 +260,8 @@ class Ledger:
 
     def statuses(self) -> list[Status]:
         """Return every run that the folder holds, trials by number, else the earliest first."""
-        found = [read_status(folder) for folder in sorted((self.folder / RUNS).glob("*/"))]
-        return sorted(filter(None, found), key=lambda s: (s.trial or 0, s.started or math.inf))
+        found = filter(None, map(read_status, sorted((self.folder / RUNS).glob("*/"))))
+        return sorted(found, key=lambda s: (s.trial or 0, s.started or math.inf))
 
     def home(self, status: Status) -> Path:
         """Return a run's folder."""
@@ -310,9 +309,8 @@ class Ledger:
             status: of the run.
             settings: what its process needs to execute it.
         """
-        kept = ("run", "identity", "parameters", "given", "code", "data", "trial")
         waiting = Status(
-            **{name: getattr(status, name) for name in kept},
+            **status.model_dump(include=KEPT),
             **settings,
             token=secrets.token_hex(6),
             attempt=status.attempt + 1,
@@ -341,20 +339,21 @@ def gather(folder: Path | str) -> tuple[dict[str, Any], list[Status], list[Statu
     statuses = Ledger(Path(folder)).statuses()
     rank = {identity: place for place, identity in enumerate(about["order"])}
     statuses.sort(key=lambda status: rank.get(status.identity, len(rank)))
-    current = [s for s in statuses if is_current(s, about["code"], about["data"])]
+    # the two unions are equal where both digests of each piece of data agree
+    code, data = about["code"], about["data"]
+    current = [s for s in statuses if s.code == code and s.data | data == data | s.data]
     return about, current, [status for status in statuses if status not in current]
-
-
-def is_current(status: Status, code: str, data: Mapping[str, str]) -> bool:
-    """Return whether nothing that a run depends on has changed since."""
-    same_data = all(data.get(key, digest) == digest for key, digest in status.data.items())
-    return status.code == code and same_data
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _content_digest(path: Path) -> str:
+def _content_digest(name: str) -> str:
+    package = Path(trfnb.__file__).parent
+    places = (Path(name).expanduser(), package / "corpora" / name, package.parent / "data" / name)
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        return ""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     return _digest([[str(file.relative_to(path)), sha256(file)] for file in files])

@@ -55,12 +55,6 @@ class Parameter:
     default: Any = UNKNOWN
     help: str = ""
 
-    @property
-    def choices(self) -> tuple[Any, ...]:
-        """The values of its ``Literal[...]``, else empty."""
-        kind = _type_of(self.kind)
-        return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
-
     def checked(self, value: Any) -> Any:
         """Return the value as the annotation holds it: 1 as 1.0 for a ``float``.
 
@@ -68,16 +62,16 @@ class Parameter:
             ValueError: the value does not fit; the message says what was expected.
         """
         try:
-            if hasattr(value, "tolist"):  # a number or an array of NumPy
-                value = value.tolist()
+            value = value.tolist() if hasattr(value, "tolist") else value  # of NumPy
             value = TypeAdapter(_type_of(self.kind)).validate_python(value)
             source_of(value)
-        except ValidationError:
-            options = ", ".join(map(repr, self.choices))
-            expected = f"one of {options}" if options else self.kind
-            hint = did_you_mean(value, self.choices)
-            got = f"{value!r} ({type(value).__name__})"
-            raise ValueError(f"`{self.name}`: expected {expected}, got {got}.{hint}") from None
+        except ValidationError as error:
+            # of a Literal: its choices, quoted
+            expected = error.errors()[0].get("ctx", {}).get("expected", self.kind)
+            raise ValueError(
+                f"`{self.name}`: expected {expected}, got {value!r} ({type(value).__name__})."
+                + did_you_mean(value, re.findall("'(.+?)'", expected))
+            ) from None
         except TypeError as error:  # no literal can say it
             raise ValueError(f"`{self.name}`: {error}.") from None
         return value
@@ -146,9 +140,8 @@ def check(
     found, errors = {}, []
     for name, value in values.items():
         if name not in declared:
-            known = ", ".join(f"`{one}`" for one in declared)
-            where = f"Known: {known}." if known else "It has no cell tagged `parameters` with any."
-            hint = did_you_mean(name, declared) or f" {where}"
+            known = ", ".join(declared) or "none; no cell tagged `parameters` declares any"
+            hint = did_you_mean(name, declared) or f" Known: {known}."
             errors.append(f"`{name}`: the notebook has no such parameter.{hint}")
             continue
         try:
@@ -193,11 +186,11 @@ def source_of(value: Any) -> str:
     if kind is dict:
         return "{" + ", ".join(f"{source_of(k)}: {source_of(v)}" for k, v in value.items()) + "}"
     if kind in {list, tuple, set, frozenset}:
-        inner = list(map(source_of, value))
-        if kind in {list, tuple}:
-            inside = ", ".join(inner)
-            return f"[{inside}]" if kind is list else f"({inside}{',' * (len(inner) == 1)})"
-        return f"{kind.__name__}([{', '.join(sorted(inner))}])"
+        inner = [source_of(item) for item in value]
+        listed = ", ".join(inner if kind in {list, tuple} else sorted(inner))
+        if kind is tuple:
+            return f"({listed}{',' * (len(inner) == 1)})"
+        return f"[{listed}]" if kind is list else f"{kind.__name__}([{listed}])"
     raise TypeError(f"expected a value that a Python literal can say, got {kind.__name__}")
 
 
@@ -223,13 +216,11 @@ class _Loader(yaml.SafeLoader):
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen and name != "<<":
-                problem = f"the key `{name}` is given twice"
+        names = [str(key.value) for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if names[place] in names[:place] and names[place] != "<<":
+                problem = f"the key `{names[place]}` is given twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(name)
         return dict(super().construct_mapping(node, deep=deep))
 
 

@@ -18,9 +18,12 @@ from trfnb.files import atomic_write
 from trfnb.runs.ledger import State, gather
 from trfnb.runs.results import table_of
 
+# How many of each the page shows; it says what it leaves out.
 METRICS, SETTINGS = 4, 40
-"""How many of each the page shows; it says what it leaves out."""
+# How many a value on the page has at most.
 LETTERS = 40
+# Characters that no page can hold.
+_CONTROL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\U0010ffff]")
 _SMALLER = re.compile("loss|error|perplexity|seconds|time|memory|_mb|megabytes|parameters", re.I)
 # 97.5 % points of Student's t, from 2 degrees of freedom
 _T = [4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145]
@@ -37,11 +40,12 @@ def write_report(folder: Path | str) -> Path:
     report = Report(folder)
     source = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"short": short, "clean": clean}
+    environment.filters["short"] = short
     page = environment.from_string(source).render(report=report, shown=SETTINGS)
-    with atomic_write(report.folder / "report.html") as stream:
-        stream.write(page)
-    return report.folder / "report.html"
+    path = report.folder / "report.html"
+    with atomic_write(path) as stream:
+        stream.write(_CONTROL.sub("\ufffd", page))
+    return path
 
 
 def intervals(table: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -151,9 +155,15 @@ class Report:
         names = [plain(self.labels[key]) for key in keys]
         width = 0.07 * max(map(len, names)) + 2.6 * len(metrics)
         figure, (panels,) = blank(width, 0.8 + 0.24 * len(keys), 1, len(metrics), sharey=True)
+        halves = self.halves.fillna(0)[:SETTINGS]
         for panel, metric in zip(panels, metrics, strict=True):
-            means, halves = self.means.loc[keys, metric], self.halves.loc[keys, metric].fillna(0)
-            panel.errorbar(means, range(len(keys)), xerr=halves, fmt="o", color=COLOURS[0])
+            panel.errorbar(
+                self.means[metric][:SETTINGS],
+                range(len(keys)),
+                xerr=halves[metric],
+                fmt="o",
+                color=COLOURS[0],
+            )
             panel.set_xlabel(plain(short(metric)))
             panel.locator_params(axis="x", nbins=4)
         panels[0].set_yticks(range(len(names)), names)
@@ -162,8 +172,7 @@ class Report:
         with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # letters that matplotlib's font lacks, the page has
             figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-        picture = stream.getvalue()
-        return picture[picture.index("<svg") :]
+        return "<svg" + stream.getvalue().partition("<svg")[2]
 
     def _keys(self, names: list[str]) -> list[str]:
         rows: list[Any] = self.done[names].to_dict("records")
@@ -181,10 +190,5 @@ def short(value: object, letters: int = LETTERS) -> str:
     """Return a value as text of one line, its middle left out where it is long."""
     if value is None or value != value:
         return ""
-    text = " ".join(clean(f"{value:.4g}" if isinstance(value, float) else str(value)).split())
+    text = " ".join((f"{value:.4g}" if isinstance(value, float) else str(value)).split())
     return text if len(text) <= letters else f"{text[: letters // 2]}…{text[1 - letters // 2 :]}"
-
-
-def clean(text: str) -> str:
-    """Return text without the control characters that no page can hold."""
-    return re.sub(r"[^\t\n\x20-\ud7ff\ue000-\U0010ffff]", "\ufffd", text)

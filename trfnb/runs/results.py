@@ -113,19 +113,17 @@ def _row(status: Status) -> dict[str, Any]:
     row: dict[str, Any] = {"run": status.run, "status": str(status.state)} | status.parameters
     for name, value in flat(status.metrics).items():
         row[f"recorded.{name}" if name in row or name in LAST else name] = value
-    started = datetime.fromtimestamp(status.started, UTC).isoformat() if status.started else None
-    row |= {
-        "seconds": status.seconds,
-        "peak_memory_mb": status.peak_memory,
-        "attempt": status.attempt,
-        "started": started,
-        "cause": status.cause,
-    }
+    started = status.started and datetime.fromtimestamp(status.started, UTC).isoformat()
+    row |= zip(
+        LAST,
+        (status.seconds, status.peak_memory, status.attempt, started, status.cause),
+        strict=True,
+    )
     for name, value in status.environment.items():
         row[f"environment.{name}" if name in row else name] = value
-    cells = plain(row)
-    nested = {name: value for name, value in cells.items() if isinstance(value, list | dict)}
-    return cells | {name: json.dumps(value, ensure_ascii=False) for name, value in nested.items()}
+    row = plain(row)
+    nested = {name: value for name, value in row.items() if isinstance(value, list | dict)}
+    return row | {name: json.dumps(value, ensure_ascii=False) for name, value in nested.items()}
 
 
 def _display(bundle: dict[str, Any], about: dict[str, Any]) -> None:

@@ -6,6 +6,13 @@ What is known of earlier calls comes from the sweep's folder; the study lives in
 from collections.abc import Mapping
 from typing import Any
 
+try:
+    import optuna
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.trial import TrialState, create_trial
+except ModuleNotFoundError:
+    raise ValueError("A search needs Optuna: run `pip install 'trfnb[optuna]'`.") from None
+
 from trfnb.runs.ledger import Identities, Ledger, Run, State, Status
 from trfnb.runs.notebook import read_parameters, source_of
 from trfnb.runs.specification import Range, Sweep, completed
@@ -25,19 +32,11 @@ class Search:
 
     Attributes:
         asked: identities of the runs of this search, those of earlier calls included.
-
-    Raises:
-        ValueError: Optuna is not installed.
     """
 
     def __init__(self, sweep: Sweep, ledger: Ledger, identities: Identities, *, smoke: bool):
-        try:
-            import optuna
-        except ModuleNotFoundError:
-            raise ValueError("A search needs Optuna: run `pip install 'trfnb[optuna]'`.") from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         settings: Any = sweep.search
-        self._optuna: Any = optuna
         self.sweep, self.ledger, self.identities, self.smoke = sweep, ledger, identities, smoke
         self.total, self.metric, self.space = settings.trials, settings.metric, settings.space
         self.asked: set[str] = set()
@@ -75,16 +74,14 @@ class Search:
         self.study.tell(self._trials.pop(status.run), value, state=state)
 
     def _value(self, status: Status) -> tuple[float | None, Any]:
-        states = self._optuna.trial.TrialState
         value = status.numbers.get(self.metric) if status.state is State.DONE else None
-        return value, states.FAIL if value is None else states.COMPLETE
+        return value, TrialState.FAIL if value is None else TrialState.COMPLETE
 
     def _distribution(self, values: Any) -> Any:
-        kinds = self._optuna.distributions
         if not isinstance(values, Range):
-            return kinds.CategoricalDistribution([source_of(value) for value in values])
+            return CategoricalDistribution([source_of(value) for value in values])
         whole = isinstance(values.low, int) and isinstance(values.high, int)
-        kind = kinds.IntDistribution if whole else kinds.FloatDistribution
+        kind: Any = IntDistribution if whole else FloatDistribution
         return kind(values.low, values.high, values.log)
 
     def _run_of(self, params: Mapping[str, Any]) -> Run:
@@ -101,7 +98,7 @@ class Search:
             for name, values in self.space.items()
         }
         try:
-            trial = self._optuna.trial.create_trial(
+            trial = create_trial(
                 state=state, value=value, params=params, distributions=self._distributions
             )
         except ValueError:  # from another space

@@ -109,13 +109,25 @@ class EngineSettings(_Settings):
     minutes: Count = 24 * 60
     parameters: dict[str, Any] = {}
 
+    @model_validator(mode="after")
+    def _of_this_engine(self) -> "EngineSettings":
+        own = {"local": [], "ray": ["address"], "slurm": ["cluster", "minutes", "parameters"]}
+        known = ["name", *own[self.name]]
+        other = [f"`{option}`" for option in self.model_fields_set.difference(known)]
+        if other:
+            raise ValueError(
+                f"{', '.join(sorted(other))}: no option of engine {self.name!r}; expected only "
+                f"{', '.join(known)}"
+            )
+        return self
+
 
 class Sweep(_Settings):
     """What to run: ``runs`` × ``grid`` × ``seeds``, or what a search proposes.
 
     Attributes:
         notebook: path of the notebook.
-        name: folder under ``papermill_runs``; the YAML's stem by default.
+        name: folder under ``papermill_runs``; the YAML's or the notebook's stem by default.
         fixed: parameters of every run; a value in ``runs`` wins.
         grid: lists of values, all combinations.
         runs: parameters spelled out, one mapping per run.
@@ -133,7 +145,7 @@ class Sweep(_Settings):
     """
 
     notebook: Annotated[Path, Field(strict=False)]
-    name: str = ""
+    name: str
     fixed: dict[str, Any] = {}
     grid: dict[str, Values] = {}
     runs: list[dict[str, Any]] = []
@@ -150,11 +162,13 @@ class Sweep(_Settings):
     engine: Annotated[EngineSettings, BeforeValidator(_named)] = EngineSettings()
 
     def __init__(self, notebook: Path | str, **settings: Any):
+        given = {name: value for name, value in settings.items() if value is not None}
+        path = Path(notebook).expanduser()
         try:
-            super().__init__(**{"notebook": Path(notebook).expanduser()} | settings)
+            super().__init__(**{"notebook": path, "name": path.stem} | given)
         except ValidationError as error:
             lines = dict.fromkeys(line for one in error.errors() for line in _lines(one))
-            raise SpecificationError(f"sweep {settings.get('name') or notebook}", lines) from None
+            raise SpecificationError(f"sweep {given.get('name', notebook)}", lines) from None
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Sweep":
@@ -167,7 +181,7 @@ class Sweep(_Settings):
             "fixed": set(self.fixed) - spelt,
         }
         lines = []
-        if Path(self.name).name != self.name or self.name in {".", ".."} or "\0" in self.name:
+        if Path(self.name).name != self.name or self.name in {"", ".", ".."} or "\0" in self.name:
             lines.append(f"`name`: expected a plain folder name, got {self.name!r}.")
         for name in dict.fromkeys(name for names in places.values() for name in sorted(names)):
             kinds = [f"`{kind}`" for kind, names in places.items() if name in names]
@@ -178,11 +192,6 @@ class Sweep(_Settings):
         if lines:
             raise ValueError("\n".join(lines))
         return self
-
-    @property
-    def folder_name(self) -> str:
-        """The sweep's name, the notebook's stem when it has none."""
-        return self.name or self.notebook.stem
 
     @property
     def varied(self) -> list[str]:
@@ -215,7 +224,7 @@ def load_sweep(path: Path | str, **settings: Any) -> Sweep:
 
     Args:
         path: the file.
-        settings: further settings, which take the place of the file's.
+        settings: further settings, which take the place of the file's unless they are None.
 
     Raises:
         SpecificationError: with all wrong keys.
@@ -225,11 +234,9 @@ def load_sweep(path: Path | str, **settings: Any) -> Sweep:
         content = read_yaml(path.read_text(encoding="utf-8"))
         if not isinstance(content, Mapping) or not content.get("notebook"):
             raise ValueError("expected a mapping with the key `notebook`.")
-    except OSError as error:
+    except IsADirectoryError:
         inside = ", ".join(sorted(one.name for one in path.glob("*.y*ml")))
-        line = f"no such file to read ({error.strerror})."
-        if path.is_dir():
-            line = f"expected a sweep's YAML file, got a folder; give one of its files: {inside}."
+        line = f"expected a sweep's YAML file, got a folder; give one of its files: {inside}."
         raise SpecificationError(path, [line]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise SpecificationError(path, [f"no sweep in YAML: {error}"]) from None
@@ -237,7 +244,8 @@ def load_sweep(path: Path | str, **settings: Any) -> Sweep:
     engine = _named(given.get("engine"))
     if isinstance(engine, Mapping) and engine.get("name") == settings.get("engine"):
         settings["engine"] = engine  # the file's own options for that engine stay
-    given = {"name": path.stem} | given | settings
+    given |= {name: value for name, value in settings.items() if value is not None}
+    given = {"name": path.stem} | given
     notebook = path.parent / Path(str(given.pop("notebook"))).expanduser()
     try:
         return Sweep(notebook, **given)

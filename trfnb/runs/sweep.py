@@ -7,20 +7,21 @@ import signal
 import subprocess
 import threading
 import time
-from collections import Counter, deque
+from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from tqdm import tqdm
 
 import trfnb
 from trfnb.files import atomic_write
 from trfnb.runs.engines import Ended, Engine, make_engine
-from trfnb.runs.execute import kill, marked, remove_sockets
+from trfnb.runs.execute import kill, marked, socket_folder
 from trfnb.runs.ledger import (
     Identities,
     Ledger,
@@ -44,9 +45,8 @@ TICK = 0.05
 MOVES = 3
 PACKAGES = ("spacy", "thinc", "torch", "transformers", "numpy")
 
-
-# Told now and then which runs have ended so far, and how many there are in all.
-Progress = Callable[[Sequence[Status], int], object]
+# Takes a line of what there is to do, what to beware of, or how a run ended.
+Say = Callable[[str], object]
 
 
 class Plan:
@@ -71,7 +71,7 @@ class Plan:
 
     def __init__(self, sweep: Sweep, *, out: Path | str | None = None, smoke: bool = False):
         self.sweep, self.smoke = sweep, smoke
-        self.folder = Path(out) if out else HOME / sweep.folder_name
+        self.folder = Path(out) if out else HOME / sweep.name
         self.runs, self.ledger = expand(sweep, smoke=smoke), Ledger(self.folder.absolute())
         self.identities = Identities(sweep.notebook, sweep.data)
         missing = [line for run in self.runs for line in self.identities.missing(run.parameters)]
@@ -109,8 +109,7 @@ def run_sweep(
     *,
     out: Path | str | None = None,
     smoke: bool = False,
-    progress: Progress = lambda settled, total: None,
-    say: Callable[[str], Any] = lambda line: None,
+    say: Say | None = None,
 ) -> Outcome:
     """Run what is missing or failed of a sweep, and write its table.
 
@@ -118,8 +117,8 @@ def run_sweep(
         sweep: what to run.
         out: the sweep's folder; ``papermill_runs/NAME`` when not given.
         smoke: lay the sweep's ``smoke`` parameters over all runs.
-        progress: called now and then.
-        say: called with each line of what there is to do and what to beware of.
+        say: called with each line of what there is to do, what to beware of and how each run
+            ended. With it, a bar on a terminal shows how many runs have ended.
 
     Raises:
         SpecificationError: before any kernel starts, with all errors of all runs.
@@ -134,10 +133,10 @@ def run_sweep(
             psutil.wait_procs(marked(ledger.folder), timeout=3.0)
             kill(ledger.folder)
             for status in ledger.repair():
-                remove_sockets(status.token)
+                shutil.rmtree(socket_folder(status.token), ignore_errors=True)
             plan.refresh()  # another sweep may have run some of them until it gave the lock back
-            for note in plan.notes:
-                say(note)
+            if say:
+                say("\n".join(plan.notes))
             _describe(plan)
             asked, search = {status.identity for status in plan.statuses}, None
             if sweep.search:
@@ -145,7 +144,7 @@ def run_sweep(
 
                 search = Search(sweep, ledger, plan.identities, smoke=smoke)
                 asked = search.asked
-            interrupted = Loop(plan, engine, search, progress).run()
+            interrupted = Loop(plan, engine, search, say).run()
             current = gather(ledger.folder)[1]
             with atomic_write(ledger.folder / "results.csv") as stream:
                 table_of(current).to_csv(stream, index=False, lineterminator="\n")
@@ -164,12 +163,12 @@ class Loop:
         plan: the sweep and its runs.
         engine: where they execute.
         search: proposes further runs; None for a list alone.
-        progress: called now and then.
+        say: called with a line for each run that ends.
     """
 
-    def __init__(self, plan: Plan, engine: Engine, search: "Search | None", progress: Progress):
+    def __init__(self, plan: Plan, engine: Engine, search: "Search | None", say: Say | None):
         self.plan, self.ledger, self.engine = plan, plan.ledger, engine
-        self.search, self.progress = search, progress
+        self.search, self.say = search, say
         self.total = search.total if search else len(plan.statuses)
         self.waiting = deque(s for s in plan.statuses if s.state is not State.DONE)
         self.running: dict[str, Status] = {}
@@ -182,7 +181,9 @@ class Loop:
     def run(self) -> bool:
         """Run until nothing is left; return whether it was interrupted."""
         obeyed = 0
-        with self._signals():
+        quiet = None if self.say else True  # None: a bar on a terminal alone
+        bar = tqdm(total=self.total, unit="run", disable=quiet, leave=False)
+        with self._signals(), bar:
             self._start()
             while self.running:
                 over = self.engine.ended()
@@ -198,7 +199,7 @@ class Loop:
                     obeyed = self.stops
                     for name in self.running.keys() - self._elsewhere:
                         self.engine.cancel(name, now=obeyed > 1)
-                self.progress(self.settled, self.total)
+                bar.update(len(self.settled) - bar.n)
                 time.sleep(TICK)
                 self._start()
         return self.stops > 0
@@ -229,16 +230,17 @@ class Loop:
         if self.search:
             self.search.settle(status)
         self.settled.append(status)
+        if self.say:
+            line = f"{status.state}  {status.run}  {status.brief}".rstrip()
+            self.say(f"[{len(self.settled)}/{self.total}] {line}")
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
         def stop(*_: Any) -> None:
             self.stops += 1
 
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        main = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ()
         before = {number: signal.signal(number, stop) for number in numbers}
         try:
             yield
@@ -254,13 +256,10 @@ def _settings(plan: Plan, threads: int) -> dict[str, Any]:
     if not copy.exists():
         shutil.copyfile(notebook, copy)
     found: dict[str, Any] = {"trfnb": trfnb.__version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    git = ["git", "-C", str(notebook.parent), "describe", "--always", "--abbrev=10"]
+    found |= {package: version(package) for package in PACKAGES}
+    git = ["git", "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=+"]
     with suppress(OSError):  # no git here
-        git += ["--exclude=*", "--dirty=+"]
-        done = subprocess.run(git, capture_output=True, text=True, check=False)
+        done = subprocess.run(git, cwd=notebook.parent, capture_output=True, text=True, check=False)
         found["commit"] = done.stdout.strip() or None
     return {
         "source": str(copy),
@@ -272,18 +271,15 @@ def _settings(plan: Plan, threads: int) -> dict[str, Any]:
 
 
 def _describe(plan: Plan) -> None:
-    sweep, identities = plan.sweep, plan.identities
-    data: dict[str, str] = {}
-    for run in plan.runs:
-        data |= identities.data(run.parameters)
+    sweep = plan.sweep
     about = {
-        "name": sweep.folder_name,
+        "name": sweep.name,
         "notebook": str(sweep.notebook),
-        "code": identities.code,
+        "code": plan.identities.code,
         "varied": sweep.varied,
         "metrics": sweep.metrics,
         "search": sweep.search and {sweep.search.metric: sweep.search.direction},
-        "data": data,
+        "data": dict(ChainMap(*(plan.identities.data(run.parameters) for run in plan.runs))),
         "order": [status.identity for status in plan.statuses],
         "called": time.time(),
     }

@@ -122,7 +122,7 @@ def static_vectors(width: int, unknown: Unknown = "zeros") -> Embedding:
             all of them.
     """
     embed = _sized(width, StaticVectors(nO=width), ragged2list())
-    params = {"E": None} if unknown == "learned" else {}
+    params: dict[str, Any] = {"E": None} if unknown == "learned" else {}
     static: Embedding = Model(
         "static", _static, init=_init_static, layers=[embed], params=params, dims={"nO": width}
     )
@@ -143,7 +143,8 @@ def _static(model: Embedding, docs: list[Doc], is_train: bool) -> tuple[list[Flo
         keys = doc.to_array(vectors.attr).reshape(-1).tolist()
         # A floret table knows every word.
         known = [vectors.mode != "default" or key in vectors.key2row for key in keys]
-        absent.append(model.ops.asarray(np.logical_not(known)).reshape((-1, 1)))
+        missing: Any = np.logical_not(known)
+        absent.append(model.ops.asarray(missing).reshape((-1, 1)))
     if model.has_param("E"):
         E: Any = model.get_param("E")
         outputs = [Y + rows * E for Y, rows in zip(outputs, absent, strict=True)]

@@ -71,16 +71,19 @@ class Report:
         (directory / "conversion.json").write_text(json.dumps(asdict(self), indent=1), "utf8")
 
     def __str__(self) -> str:
+        skipped = [
+            f"skipped {len(places):,}: {reason} (first at line "
+            f"{', '.join(map(str, places[:_SHOWN]))})"
+            for reason, places in self.skipped.items()
+        ]
         lines = [
             f"{self.source} ({self.format}) -> {self.path}",
             f"{self.rows:,} rows x {self.width} ({self.dtype}), {self.keys:,} keys, "
             f"fingerprint {self.fingerprint[:12]}",
             f"words asked for and not found: {self.missing:,}",
+            *(f"{name}: {value:.6g}" for name, value in self.measures.items()),
+            *skipped,
         ]
-        lines += [f"{name}: {value:.6g}" for name, value in self.measures.items()]
-        for reason, places in self.skipped.items():
-            where = ", ".join(map(str, places[:_SHOWN]))
-            lines.append(f"skipped {len(places):,}: {reason} (first at line {where})")
         return "\n".join(lines)
 
 

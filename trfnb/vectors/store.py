@@ -63,8 +63,7 @@ class MappedVectors(Vectors):
     def add(self, key: Any, *, vector: Any = None, row: int | None = None) -> int:
         """Add a key or set its vector, as in spaCy."""
         self.changes += 1
-        added: int = super().add(key, vector=vector, row=row)
-        return added
+        return int(super().add(key, vector=vector, row=row))
 
     def _get_cfg(self) -> dict[str, Any]:
         # spaCy keeps the attribute of floret tables only.

@@ -48,9 +48,10 @@ class TableFiles:
 
     def _write_header(self) -> None:
         # NumPy leaves room in it for any number of rows.
-        shape = (self.rows, self.width)
-        header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._table, header)
+        np.lib.format.write_array_header_1_0(
+            self._table,
+            {"descr": self.dtype.str, "fortran_order": False, "shape": (self.rows, self.width)},
+        )
 
     def write(self, block: Block, hashes: Hashes) -> None:
         """Append rows and their keys; numbers beyond float16 become the nearest that it has."""
@@ -58,13 +59,13 @@ class TableFiles:
         if self.dtype.itemsize == 2:
             rounded = block.vectors.clip(-_FLOAT16_MAX, _FLOAT16_MAX).astype(self.dtype)
             stored = rounded.astype("<f4")
-            error = float(np.abs(stored - block.vectors).max(initial=0))
-            self.largest_error = max(self.largest_error, error)
+            errors = np.abs(stored - block.vectors)
+            self.largest_error = float(errors.max(initial=self.largest_error))
         self.digest.update(stored.data)
         self._table.write(stored.astype(self.dtype, copy=False).data)
         if len(hashes):
-            comma = ", " if len(self._hashes) > 1 else "["
-            self._strings.write(comma + json.dumps(block.keys, ensure_ascii=False)[1:-1])
+            self._strings.write(", " if len(self._hashes) > 1 else "[")
+            self._strings.write(json.dumps(block.keys, ensure_ascii=False)[1:-1])
             self._hashes.append(hashes)
             self._rows.append((block.rows + self.rows).astype(np.uint32))
         self.rows += len(stored)
@@ -88,8 +89,8 @@ class TableFiles:
         pair = np.dtype([("a", "u1"), ("key", ">u8"), ("b", "u1"), ("row", ">u4")])
         packed = np.empty(len(hashes), dtype=pair)
         packed["a"], packed["b"], packed["key"], packed["row"] = 0xCF, 0xCE, hashes, rows
-        length = len(hashes).to_bytes(4, "big")
-        (self.vocab / "key2row").write_bytes(b"\xdf" + length + packed.tobytes())
+        head = b"\xdf" + len(hashes).to_bytes(4, "big")
+        (self.vocab / "key2row").write_bytes(head + packed.tobytes())
         return hashes, rows.astype(np.int64)
 
 
@@ -117,8 +118,8 @@ def empty_pipeline(lang: str, directory: Path) -> dict[str, int]:
     Raises:
         VectorsError: spaCy does not know the language, or lacks what its tokenizer needs.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trfnb"
-    kept = cache / "pipelines" / f"{lang}-{__version__}-spacy-{version('spacy')}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    kept = cache / "trfnb" / "pipelines" / f"{lang}-{__version__}-spacy-{version('spacy')}"
     try:
         if "spacy" in sys.modules:
             # It may know another language under this code than a new process does.
@@ -127,8 +128,8 @@ def empty_pipeline(lang: str, directory: Path) -> dict[str, int]:
             shutil.copytree(kept, directory, dirs_exist_ok=True)
         else:
             code = f"import sys, {__name__} as writer; writer.write_pipeline(*sys.argv[1:])"
-            call = [sys.executable, "-c", code, lang, str(directory)]
-            subprocess.run(call, check=True, capture_output=True, text=True)
+            command = [sys.executable, "-c", code, lang, str(directory)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
             # A cache that cannot be written is no reason to fail.
             with suppress(OSError), atomic_folder(kept, sync=False) as folder:
                 for name in ("config.cfg", "tokenizer", _SYMBOLS):

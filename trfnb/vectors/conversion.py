@@ -15,7 +15,18 @@ import numpy as np
 from fsspec.utils import infer_compression
 
 from trfnb.files import atomic_folder
-from trfnb.vectors.blocks import Block, Hashes, Report, Source, VectorsError, murmur64, unit
+from trfnb.vectors.blocks import (
+    Block,
+    Hashes,
+    Report,
+    Source,
+    TableFiles,
+    VectorsError,
+    content_hash,
+    empty_pipeline,
+    murmur64,
+    unit,
+)
 from trfnb.vectors.readers_binary import (
     FASTTEXT_MAGIC,
     Keys,
@@ -34,7 +45,6 @@ from trfnb.vectors.readers_text import (
     open_table,
     read_text,
 )
-from trfnb.vectors.writer import TableFiles, content_hash, empty_pipeline
 
 _KNOWN = {
     "dtype": ("float32", "float16"),

@@ -16,8 +16,7 @@ from thinc.api import get_current_ops
 from thinc.backends import get_array_ops
 
 from trfnb.files import atomic_write
-from trfnb.vectors.blocks import FLORET, VectorsError
-from trfnb.vectors.writer import content_hash
+from trfnb.vectors.blocks import FLORET, VectorsError, content_hash
 
 _ROWS = 4096
 

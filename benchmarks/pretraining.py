@@ -168,10 +168,9 @@ def by_spacy(run: Any, words: float, seconds: float = math.inf) -> tuple[Any, An
 
 def dev_loss(nlp: Any, model: Any, optimizer: Any, path: Path) -> float:
     """Return half the squared error a hidden word; the same words are hidden each time."""
-    from trfnb.pretraining.heads import one_hot
+    from trfnb.pretraining.layers import one_hot, reworded
     from trfnb.pretraining.masking import RandomMask, Replacement, corrupt
     from trfnb.pretraining.objectives import character_targets
-    from trfnb.pretraining.tok2vec import reworded
 
     texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
     docs = [nlp.make_doc(text) for text in texts]

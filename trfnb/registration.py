@@ -23,7 +23,7 @@ from .pipe.data import FullTransformerBatch
 from .pipe.shared import PipelineRef
 from .pipe.tok2vec import Tok2Vec
 from .pretraining import masking, objectives, text  # noqa: F401
-from .pretraining.weights import LoadPretrained  # noqa: F401
+from .pretraining.weights import load_pretrained  # noqa: F401
 from .vectors import embed, store  # noqa: F401
 
 _DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from thinc.api import CosineDistance
 
-from trfnb.pretraining.heads import DISTANCES, binary, cosine, cross_entropy, one_hot
+from trfnb.pretraining.layers import DISTANCES, binary, cosine, cross_entropy, one_hot
 
 RNG = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import registry
 from spacy.vectors import Vectors
-from thinc.api import Config, ConfigValidationError, fix_random_seed
+from thinc.api import Config, fix_random_seed
 
 from trfnb.vectors import VectorsError, convert
 from trfnb.vectors.embed import EMBEDDINGS, key_map, with_embedding
@@ -23,7 +23,6 @@ KNOWN = ["the", "cat", "sat", "on", "mat", ".", "dogs", "dog", "thing"]
 
 LAYERS = {
     "static": {"@architectures": "trfnb.StaticVectors.v1"},
-    "learned": {"@architectures": "trfnb.StaticVectors.v1", "unknown": "learned"},
     "added": {"@architectures": "trfnb.AddedVectors.v1", "rows": 5},
     "concatenated": {"@architectures": "trfnb.ConcatenatedVectors.v1"},
     "multi hash": {
@@ -169,19 +168,12 @@ def test_no_table_is_a_clear_error():
     doc = Doc(spacy.blank("en").vocab, words=["the"])
     with pytest.raises(VectorsError, match=r"\[initialize\] vectors"):
         build("static").initialize(X=[doc])
-    layer = {"@architectures": "trfnb.StaticVectors.v1", "width": 8, "unknown": "nothing"}
-    with pytest.raises(ConfigValidationError, match="zeros"):
-        registry.resolve({"layer": layer})
 
 
 def test_unknown_words(nlp):
     doc = Doc(nlp.vocab, words=["cat", "Cat", "dogsx"])
-    layer = build("learned").initialize(X=[doc])
-    (unknown,) = [node for node in layer.walk() if node.name == "static"]
-    assert not layer.predict([doc])[0][1:].any()
-    before = layer.predict([doc])[0][0]
-    unknown.set_param("E", np.arange(WIDTH, dtype="f4"))
-    assert layer.predict([doc])[0].tolist() == [before.tolist(), *[list(range(WIDTH))] * 2]
+    layer = build("static").initialize(X=[doc])
+    assert layer.predict([doc])[0].any(axis=1).tolist() == [True, False, False]
 
 
 def test_static_vectors_match_spacys(nlp, docs):

@@ -21,6 +21,7 @@ from trfnb.corpora.corpus import (
 )
 
 LABEL = re.compile(r"O|[BIESLUM]-\S+")
+_PLAIN = re.compile(r"[A-Za-z][\w./-]*")  # a label without a prefix
 
 # "# key = value" (the equals sign tells a comment from a row whose token is "#"), "# newdoc", the
 # comments of MultiCoNER ("# id 5e2a domain=en") and GermEval ("#<TAB>http://… [2009-10-17]"), and
@@ -164,8 +165,7 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
                 )
             words.append(cells[word])
             # Labels without a prefix are read as IOB1, where I- may begin an entity.
-            plain = prefixed or cells[label] == "O"
-            labels.append(cells[label] if plain else f"I-{cells[label]}")
+            labels.append(cells[label] if prefixed or cells[label] == "O" else f"I-{cells[label]}")
         return Sentence(
             words=tuple(words),
             spaces=(True,) * len(words),
@@ -188,7 +188,11 @@ def _label_column(
         # Phrases, and a column of O alone, are labels only where nothing else is.
         chosen = [i for i, types in kinds.items() if types - _CHUNKS]
         chosen = chosen or [i for i, types in kinds.items() if types] or list(kinds)
-        chosen = chosen or [i for i, cells in columns.items() if _are_plain(cells)]
+        chosen = chosen or [
+            i
+            for i, cells in columns.items()
+            if "O" in cells and all(_PLAIN.fullmatch(cell) for cell in cells)
+        ]
     else:
         expected = f"a column {asked!r} right of the words"
         chosen = [i for i in indices if asked in (i, i - indices.stop)]
@@ -213,10 +217,6 @@ def _kinds(cells: list[str]) -> set[str] | None:
     """Return the entity types of a column, or None for a column of something else."""
     labels = [cell for cell in cells if LABEL.fullmatch(cell)]
     return {cell[2:] for cell in labels} - {"", "O"} if len(labels) > 0.9 * len(cells) else None
-
-
-def _are_plain(cells: list[str]) -> bool:
-    return "O" in cells and all(re.fullmatch(r"[A-Za-z][\w./-]*", cell) for cell in cells)
 
 
 def read_conllu(path: str | Path, reading: Reading) -> list[Sentence]:

@@ -7,9 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from trfnb.corpora.corpus import Corpus
-from trfnb.corpora.loading import load
-
 
 def _index(given: str) -> Any:
     return int(given) if given.lstrip("-").isdecimal() else given
@@ -63,8 +60,10 @@ def inspect(
 
 def _show(
     source: str, layers: list[str] | None, column: Any, text_column: Any, lang: str, on_error: Any
-) -> Corpus:
+) -> Any:
     import pandas as pd
+
+    from trfnb.corpora.loading import load
 
     corpus = load(
         source,
@@ -80,10 +79,10 @@ def _show(
         split: Counter(label for s in some for label in s.labels())
         for split, some in splits.items()
     }
-    counts = pd.DataFrame(labels).fillna(0).astype(int).sort_index()
     typer.echo(f"{corpus.name}: {', '.join(corpus.tasks)}\n{corpus.describe().to_string()}\n")
     typer.echo(f"Words per sentence\n{pd.DataFrame(words).describe().round(1).T.to_string()}\n")
-    typer.echo(f"Labels\n{counts.to_string()}\n")
+    counts = pd.DataFrame(labels).fillna(0).astype(int)
+    typer.echo(f"Labels\n{counts.sort_index().to_string()}\n")
     for one, other in combinations(splits, 2):
         shared = {s.text for s in splits[one]} & {s.text for s in splits[other]}
         typer.echo(f"Texts that {one}, {other} share: {len(shared)}")

@@ -1,23 +1,20 @@
 """What a corpus is: annotated sentences in three splits, and the spaCy Docs they become."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import fsspec
+import pandas as pd
+from spacy.tokens import Doc, DocBin
+from spacy.tokens import Span as DocSpan
+from spacy.training import Example
+from spacy.vocab import Vocab
 
 from trfnb.files import atomic_write
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from spacy.tokens import Doc
-    from spacy.training import Example
-    from spacy.vocab import Vocab
 
 Split = Literal["train", "dev", "test"]
 OnError = Literal["raise", "skip"]
@@ -135,8 +132,7 @@ class Corpus:
     @property
     def splits(self) -> dict[str, tuple[Sentence, ...]]:
         """The splits that have sentences, by name."""
-        splits = {"train": self.train, "dev": self.dev, "test": self.test}
-        return {split: sentences for split, sentences in splits.items() if sentences}
+        return {split: getattr(self, split) for split in SPLITS if getattr(self, split)}
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
@@ -166,9 +162,6 @@ class Corpus:
         Raises:
             ValueError: there is no such split.
         """
-        from spacy.tokens import Doc
-        from spacy.training import Example
-
         if split not in SPLITS:
             raise ValueError(
                 f"Corpus {self.name!r} has the splits 'train', 'dev' and 'test', not {split!r}."
@@ -184,9 +177,6 @@ class Corpus:
         Returns:
             The paths of train and dev, which ``spacy train`` asks for.
         """
-        from spacy.tokens import DocBin
-        from spacy.vocab import Vocab
-
         folder, vocab = Path(directory), Vocab()
         folder.mkdir(parents=True, exist_ok=True)
         for split, sentences in self.splits.items():
@@ -197,8 +187,6 @@ class Corpus:
 
     def describe(self) -> pd.DataFrame:
         """Return one row per split: sentences, words, documents, and labels and spans counted."""
-        import pandas as pd
-
         rows = {}
         for split, sentences in self.splits.items():
             uses = Counter(label for s in sentences for label in s.labels())
@@ -238,8 +226,8 @@ class CorpusError(ValueError):
         hint: str = 'Correct it, or pass on_error="skip" to leave such sentences out',
         line: int | str | None = None,
     ) -> None:
-        self.path, self.line = str(path), line
-        place = self.path if line is None else f"{self.path}:{line}"
+        self.line = line
+        place = path if line is None else f"{path}:{line}"
         super().__init__(f"{place}: expected {expected}, got {got}. {hint}")
 
 
@@ -306,8 +294,6 @@ class Reading:
 
 def to_doc(sentence: Sentence, vocab: Vocab) -> Doc:
     """Return a Doc with all of the sentence's annotation; its ids go to ``user_data``."""
-    from spacy.tokens import Doc, Span
-
     layers = {name: getattr(sentence, name) for name in _ONE_PER_WORD}
     if sentence.heads is not None:
         del layers["sent_starts"]  # the tree tells them
@@ -315,11 +301,11 @@ def to_doc(sentence: Sentence, vocab: Vocab) -> Doc:
     doc = Doc(vocab, words=list(sentence.words), **given)
     if sentence.ents is not None:
         unknown = [doc[i : i + 1] for i in sentence.unknown_ents]
-        doc.set_ents([Span(doc, *ent) for ent in sentence.ents], missing=unknown)
+        doc.set_ents([DocSpan(doc, *ent) for ent in sentence.ents], missing=unknown)
     for key, spans in (sentence.spans or {}).items():
-        doc.spans[key] = [Span(doc, *span) for span in spans]
+        doc.spans[key] = [DocSpan(doc, *span) for span in spans]
     doc.cats = dict(sentence.cats or {})
-    ids = {"sent_id": sentence.sent_id, "doc_id": sentence.doc_id}
+    ids = {key: getattr(sentence, key) for key in ("sent_id", "doc_id")}
     doc.user_data.update({key: value for key, value in ids.items() if value is not None})
     return doc
 
@@ -376,9 +362,6 @@ def read_docbin(path: str | Path, reading: Reading) -> list[Sentence]:
     Raises:
         CorpusError: not a DocBin.
     """
-    from spacy.tokens import DocBin
-    from spacy.vocab import Vocab
-
     data = read_bytes(path)
     try:
         docs = list(DocBin().from_bytes(data).get_docs(Vocab()))

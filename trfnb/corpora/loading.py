@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,7 @@ def load(
     name, splits = _read(source, reading)
     for layer in layers:
         layer_name, read = _read(layer, reading)
-        merged = [sentence for sentences in read.values() for sentence in sentences]
-        splits = join_layer(splits, merged, layer_name, reading)
+        splits = join_layer(splits, chain.from_iterable(read.values()), layer_name, reading)
     if dev_as_test:
         splits["test"] = splits.pop("dev", []) + splits.get("test", [])
     splits = _three_splits(name, splits, reading)
@@ -137,8 +137,8 @@ def load(
         chosen = random.Random(0).sample(range(len(kept)), dev_limit)
         kept = [kept[i] for i in sorted(chosen)]
     train, dev, test = _complete_cats([order[:limit], kept, splits["test"]])
-    skipped, notes = dict(reading.skipped), tuple(dict.fromkeys(reading.notes))
-    return Corpus(name, train, dev, test, skipped, notes, lang)
+    notes = tuple(dict.fromkeys(reading.notes))
+    return Corpus(name, train, dev, test, dict(reading.skipped), notes, lang)
 
 
 def embedded() -> Path:

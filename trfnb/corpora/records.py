@@ -9,6 +9,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from spacy.tokens import Doc
+from spacy.util import get_lang_class, get_words_and_spaces
+
 from trfnb.corpora.columns import read_columns, read_text, spans_from_labels
 from trfnb.corpora.corpus import (
     SPANS_KEY,
@@ -49,8 +53,8 @@ def read_json(path: str | Path, reading: Reading) -> dict[str, list[Sentence]]:
     splits: dict[str, Any] = data if isinstance(data, dict) else {"": data}
     if all(isinstance(records, list) for records in splits.values()):
         return _read_splits(path, splits, reading)
-    lines = enumerate(text.split("\n"), start=1)
-    return {"": _read_records(path, [(i, _parse(s)) for i, s in lines if s.strip()], reading)}
+    lines = [(i, _parse(s)) for i, s in enumerate(text.split("\n"), start=1) if s.strip()]
+    return {"": _read_records(path, lines, reading)}
 
 
 def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
@@ -63,8 +67,6 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
         CorpusError: no table, or two columns of one name; a bad row, or one where the columns are
             not found, unless it is to be skipped.
     """
-    import pandas as pd
-
     text = read_text(path)
     first = text.split("\n", 1)[0].lower()
     delimiter = "\t" if ".tsv" in str(path).lower() else max(",;\t", key=first.count)
@@ -171,10 +173,9 @@ def _parse(text: str) -> Any:
 def _read_splits(
     path: str | Path, splits: Mapping[str, Sequence[Any]], reading: Reading
 ) -> dict[str, list[Sentence]]:
-    places = {split: f"{split} item".strip() for split in splits}
     return {
         split: _read_records(
-            path, [(f"{places[split]} {i}", record) for i, record in enumerate(records)], reading
+            path, [(f"{split} item {i}".strip(), one) for i, one in enumerate(records)], reading
         )
         for split, records in splits.items()
     }
@@ -189,7 +190,7 @@ def _read_records(
     spans or no categories, and whether spans overlap.
     """
     dicts = [record for _, record in records if isinstance(record, dict)]
-    offsets = any(_are_offsets(r.get("label")) or _are_offsets(r.get("labels")) for r in dicts)
+    offsets = any(_are_offsets(r.get(key)) for r in dicts for key in ("label", "labels"))
     make = partial(_sentence, offsets=offsets, reading=reading)
     sentences = reading.collect(path, records, make)
     if any(s.spans and s.ents is None for s in sentences):
@@ -309,9 +310,6 @@ def _are_offsets(value: Any) -> bool:
 
 def _tokens(record: Mapping[Any, Any], reading: Reading) -> Any:
     """Return a Doc of the record's words, or of its text."""
-    from spacy.tokens import Doc
-    from spacy.util import get_words_and_spaces
-
     tokenizer = _tokenizer(reading.lang)
     words = record.get("words", record.get("tokens"))
     text = record.get("text") if words else _pick(record, TEXTS, reading.text_column)
@@ -326,9 +324,7 @@ def _tokens(record: Mapping[Any, Any], reading: Reading) -> Any:
 
 @cache
 def _tokenizer(lang: str) -> Any:
-    import spacy
-
-    return spacy.blank(lang).tokenizer
+    return get_lang_class(lang)().tokenizer
 
 
 def _aligned(doc: Any, spans: Sequence[Any], reading: Reading) -> dict[str, Any]:

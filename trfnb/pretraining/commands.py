@@ -9,8 +9,9 @@ import typer
 def add_commands(app: typer.Typer) -> None:
     """Add ``pretrain`` to the command line."""
     # Settings of the config are no options of typer: spaCy parses what is left over.
-    extra = {"allow_extra_args": True, "ignore_unknown_options": True}
-    app.command("pretrain", context_settings=extra)(pretrain)
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+        pretrain
+    )
 
 
 def pretrain(
@@ -45,13 +46,12 @@ def pretrain(
     overrides = parse_config_overrides(list(context.args), env_var=None)
     given = filled(load_config(config, interpolate=False))
     given.setdefault(SECTION, {})
-    known = [f"paths.{name}" for name in given["paths"]]
-    for name in overrides:
-        if name.startswith("paths.") and name not in known:
-            raise PretrainingError(
-                f"--{name} expected one of the config's paths ({', '.join(known)}), got another. "
-                "Correct the name."
-            )
+    known = {f"paths.{name}" for name in given["paths"]}
+    if unknown := {name for name in overrides if name.startswith("paths.")} - known:
+        raise PretrainingError(
+            f"--{', --'.join(sorted(unknown))} expected one of the config's paths "
+            f"({', '.join(sorted(known))}), got another. Correct the name."
+        )
     import_code(code)
     setup_gpu(gpu_id, silent=True)
     given = Config().from_str(given.to_str(), interpolate=False, overrides=overrides)

@@ -148,10 +148,9 @@ def with_pretrained(
 
 def write_text(docs: Iterable[Doc], path: str | Path) -> Path:
     """Write the texts of docs as raw text, one a line."""
-    path = Path(path)
     lines = (" ".join(doc.text.split()) for doc in docs)
-    path.write_text("".join(f"{line}\n" for line in lines if line), encoding="utf8")
-    return path
+    Path(path).write_text("".join(f"{line}\n" for line in lines if line), encoding="utf8")
+    return Path(path)
 
 
 def filled(config: Config) -> Config:

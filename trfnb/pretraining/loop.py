@@ -8,7 +8,6 @@ was not.
 import csv
 import errno
 import json
-import logging
 import math
 import shutil
 import time
@@ -22,15 +21,15 @@ import numpy as np
 import torch
 from spacy.schemas import ConfigSchemaPretrain
 from spacy.tokens import Doc
-from spacy.util import dict_to_dot, load_model_from_config, registry
+from spacy.util import dict_to_dot, load_model_from_config, logger, registry
 from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rate
 from tqdm.auto import tqdm
 
 from trfnb.files import atomic_write
 from trfnb.flow.encoder import EncoderShim
 from trfnb.pretraining.config import OURS, SECTION, corpus_text, filled, loop_settings
+from trfnb.pretraining.layers import SAMPLE, pretrained_layer
 from trfnb.pretraining.text import Position, PretrainingError, Stream, held_out, refuse, text_files
-from trfnb.pretraining.tok2vec import SAMPLE, pretrained_layer
 from trfnb.pretraining.weights import (
     checkpoint_state,
     checkpoints,
@@ -39,8 +38,6 @@ from trfnb.pretraining.weights import (
     parameters,
     save_checkpoint,
 )
-
-logger = logging.getLogger("spacy")
 
 # Settings that may change when a run is resumed: its ends and its pace.
 _FREE = {"pretraining.max_epochs"} | {
@@ -270,8 +267,9 @@ class Run:
             whole = path.read_text(encoding="utf8").rpartition("\n")[0].splitlines()
             rows = [row for row in csv.reader(whole[1:]) if int(row[0]) <= self.progress.step]
         with atomic_write(path) as file:
-            columns = ["step", "words", "seconds", "loss", "dev_loss", "learn_rate"]
-            csv.writer(file).writerows([columns, *rows])
+            csv.writer(file).writerows(
+                [["step", "words", "seconds", "loss", "dev_loss", "learn_rate"], *rows]
+            )
 
     def _save_checkpoint(self) -> None:
         path = self.folder / f"checkpoint-{self.progress.step}.safetensors"
@@ -306,8 +304,8 @@ class Run:
 
     # One seed for each update, and (below 1) for each batch of the dev text.
     def _fix_seed(self, number: int) -> None:
-        given = [self.seed, abs(number), int(number < 1)]
-        fix_random_seed(int(np.random.SeedSequence(given).generate_state(1)[0]))
+        sequence = np.random.SeedSequence([self.seed, abs(number), int(number < 1)])
+        fix_random_seed(int(sequence.generate_state(1)[0]))
 
 
 # Steps all that follows a schedule as often as the updates before did.
@@ -326,9 +324,9 @@ def _identity(config: Config, text: Path) -> dict[str, Any]:
     found = {name: one for name, one in dict_to_dot(config).items() if name not in _FREE}
     root = text if text.is_dir() else text.parent
     found |= {f"text {p.relative_to(root)}": p.stat().st_size for p in text_files(text)}
-    found["threads"] = torch.get_num_threads()
     # As JSON gives it back: numbers as keys become text, tuples lists.
-    return dict(json.loads(json.dumps(found, default=str)))
+    told = json.dumps(found | {"threads": torch.get_num_threads()}, default=str)
+    return dict(json.loads(told))
 
 
 def _check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -80,8 +80,8 @@ class SpanMask(RandomMask):
         # Spans also begin before the text, so that its first words are as likely as all others.
         begins = np.flatnonzero(rng.random(n + LONGEST_SPAN - 1) < start) - LONGEST_SPAN + 1
         for first in begins:
-            length = int(rng.choice(lengths, p=chances))
-            hidden[max(first, 0) : max(first + length, 0)] = True
+            end = first + int(rng.choice(lengths, p=chances))
+            hidden[max(first, 0) : max(end, 0)] = True
         return hidden[:n][group]
 
 
@@ -175,8 +175,9 @@ def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Hidden]:
 
 # What to hide of all units, one text after another; at least one where there is any.
 def _hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator) -> Hidden:
-    parts = [strategy(groups, rng) for groups in texts]
-    hidden: Hidden = np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+    hidden: Hidden = np.concatenate(
+        [np.zeros(0, bool), *(strategy(groups, rng) for groups in texts)]
+    )
     if len(hidden) and not hidden.any():
         hidden[int(rng.integers(len(hidden)))] = True
     return hidden

@@ -1,7 +1,7 @@
 """Objectives: what is hidden, what must be predicted there, and how far a prediction is from it.
 
 An objective is called with a vocabulary and a tok2vec layer, and returns the model that
-``trfnb pretrain`` and ``spacy pretrain`` both train; see `trfnb.pretraining.heads`. It raises a
+``trfnb pretrain`` and ``spacy pretrain`` both train; see `trfnb.pretraining.layers`. It raises a
 `PretrainingError` where the layer, the vocabulary or the text cannot give what it predicts.
 """
 
@@ -30,18 +30,20 @@ from trfnb.flow.spans import get_doc_spans
 from trfnb.flow.wordpieces import encode, max_wordpieces
 from trfnb.pipe.architectures import registry
 from trfnb.pipe.model import token_vector_model, transformer_model
-from trfnb.pretraining.heads import (
+from trfnb.pretraining.layers import (
     DISTANCES,
     Loss,
     Prediction,
     Targets,
     binary,
     cross_entropy,
+    encoder_shim,
     hidden_layer_head,
     mean_loss,
     objective_model,
     one_hot,
     step_rng,
+    use_fast_gemm,
 )
 from trfnb.pretraining.masking import (
     MASK,
@@ -55,7 +57,6 @@ from trfnb.pretraining.masking import (
     words_of,
 )
 from trfnb.pretraining.text import PretrainingError, texts
-from trfnb.pretraining.tok2vec import encoder_shim, use_fast_gemm
 
 BYTES = 256
 
@@ -127,14 +128,15 @@ class PretrainVectors(HiddenWords):
 
     def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
         """Put a head on a layer."""
-        rows, width = vocab.vectors.shape
-        if not rows or not width:
+        if 0 in vocab.vectors.shape:
             raise PretrainingError(
                 "The objective of word vectors expected a vocabulary with vectors, got one "
                 "without. Set [initialize] vectors to a table (`trfnb vectors convert` makes "
                 "one), or take another objective."
             )
-        model = self.model(vocab, tok2vec, width, vector_targets, DISTANCES[self.loss])
+        model = self.model(
+            vocab, tok2vec, vocab.vectors.shape[1], vector_targets, DISTANCES[self.loss]
+        )
         model.attrs["text_problems"] = vector_problems
         return model
 
@@ -257,8 +259,11 @@ class PretrainWordpieces:
             refs={"tok2vec": tok2vec, "output_layer": head},
             attrs={
                 "encoder": next(node for node in tok2vec.walk() if shim in node.shims),
-                "masking": self.masking or WholeWordMask(),
-                "replacement": Replacement(word=mask),
+                "task": partial(
+                    corrupt_wordpieces,
+                    strategy=self.masking or WholeWordMask(),
+                    replacement=Replacement(word=mask),
+                ),
                 "loss": partial(mean_loss, cross_entropy),
             },
         )
@@ -369,8 +374,7 @@ def _predict_wordpieces(
     shim: EncoderShim = encoder.shims[0]
     limit = max_wordpieces(shim.tokenizer, shim.config)
     whole = encode(shim.tokenizer, [doc.text for doc in docs], limit)
-    strategy, replacement = model.attrs["masking"], model.attrs["replacement"]
-    ids, hidden = corrupt_wordpieces(whole, strategy, replacement, step_rng())
+    ids, hidden = model.attrs["task"](whole, rng=step_rng())
     rows = np.flatnonzero(hidden)
     states, backprop_encoder = encoder(replace(whole, ids=ids), is_train)
     layer = shim.layer_index(-1)

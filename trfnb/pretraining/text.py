@@ -7,7 +7,6 @@ batches were used.
 """
 
 import json
-import logging
 import lzma
 import zlib
 from collections import Counter
@@ -19,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
-from fsspec.utils import infer_compression  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import infer_compression
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.training.corpus import JsonlCorpus, PlainTextCorpus
+from spacy.util import logger
 
 from trfnb.pipe.architectures import registry
-
-logger = logging.getLogger("spacy")
 
 PLAIN, JSONL = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
 LONGEST = 1_000_000  # characters of a text; longer lines are cut there
@@ -203,8 +201,7 @@ class Stream:
         for epoch in range(start.epoch, epochs):
             first = start if epoch == start.epoch else Position(epoch)
             empty, skipped = first.shard == 0, Counter[str]()
-            shards = enumerate(self._shards(skipped))
-            for shard, texts in islice(shards, first.shard, None):
+            for shard, texts in islice(enumerate(self._shards(skipped)), first.shard, None):
                 used = first.batch if shard == first.shard else 0
                 for number, docs in enumerate(self._batches(epoch, shard, texts), start=1):
                     empty = False
@@ -254,8 +251,7 @@ def held_out(nlp: Language, text: RawText, words: int) -> tuple[frozenset[int], 
 
 
 def _suffix(path: Path) -> str:
-    name = Path(path.stem if infer_compression(path.name) else path.name)
-    return name.suffix.lower()
+    return Path(path.stem if infer_compression(path.name) else path.name).suffix.lower()
 
 
 # A line's text, or '' and why it cannot be used.

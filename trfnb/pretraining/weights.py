@@ -9,9 +9,8 @@ every array is compared before any is replaced, and nothing is ignored in silenc
 """
 
 import json
-import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,15 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load, load_file, save
 from spacy.language import Language
+from spacy.util import logger
 from thinc.api import Model, Optimizer, torch2xp
 from thinc.util import to_numpy
 
 from trfnb.files import atomic_folder, atomic_write
 from trfnb.flow.encoder import EncoderShim
 from trfnb.pipe.architectures import registry
+from trfnb.pretraining.layers import encoder_shim, pretrained_layer
 from trfnb.pretraining.text import PretrainingError
-from trfnb.pretraining.tok2vec import encoder_shim, pretrained_layer
-
-logger = logging.getLogger("spacy")
 
 _MOMENTS = ("mom1", "mom2", "averages")
 
@@ -46,18 +44,15 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint, and remove the oldest ones beside it, but the last ``keep``."""
     arrays: dict[str, NDArray[Any]] = {}
-    updates: dict[str, int] = {}
     for name, key, value in parameters(model):
         arrays[f"weights/{name}"] = _numpy(value)
         for moment in _MOMENTS:
             held = getattr(optimizer, moment) or {}
             if key in held:
                 arrays[f"{moment}/{name}"] = _numpy(held[key])
-        if key in optimizer.nr_update:
-            updates[name] = optimizer.nr_update[key]
-    metadata = {"state": json.dumps(state | {"updates": updates})}
+    updates = {name: optimizer.nr_update.get(key) for name, key, _ in parameters(model)}
     with atomic_write(path, "wb") as file:
-        file.write(save(arrays, metadata))
+        file.write(save(arrays, {"state": json.dumps(state | {"updates": updates})}))
     # Hidden ones are what a killed process wrote aside.
     for old in [*checkpoints(path.parent)[:-keep], *path.parent.glob(".checkpoint-*")]:
         old.unlink()
@@ -66,8 +61,7 @@ def save_checkpoint(
 def checkpoint_state(path: Path) -> dict[str, Any]:
     """Return what a checkpoint tells of its run."""
     with safe_open(path, framework="np") as file:
-        state: dict[str, Any] = json.loads(file.metadata()["state"])
-    return state
+        return dict(json.loads(file.metadata()["state"]))
 
 
 def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
@@ -93,7 +87,7 @@ def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
         for moment in _MOMENTS:
             if f"{moment}/{name}" in arrays:
                 getattr(optimizer, moment)[key] = model.ops.asarray(arrays[f"{moment}/{name}"])
-        if name in updates:
+        if updates[name] is not None:
             optimizer.nr_update[key] = updates[name]
 
 
@@ -130,25 +124,19 @@ def export(model: Model, optimizer: Optimizer, path: Path) -> None:
 
 
 @registry.callbacks("trfnb.LoadPretrained.v1")
-@dataclass(frozen=True)
-class LoadPretrained:
+def load_pretrained(
+    path: Path, component: str = "tok2vec", layer: str = ""
+) -> Callable[[Language], Language]:
     """Load pretrained weights when a pipeline is initialised (``[initialize.after_init]``).
 
-    Attributes:
-        path: model-last.bin, or the directory of a transformer.
-        component: Whose layer was pretrained, as ``[pretraining]`` names it.
-        layer: The layer, empty for the whole model.
+    Arguments are those of `load_weights`.
     """
+    return partial(_load_into, path=path, component=component, layer=layer)
 
-    path: Path
-    component: str = "tok2vec"
-    layer: str = ""
 
-    def __call__(self, nlp: Language) -> Language:
-        """Load the weights, and log how many arrays they are."""
-        loaded = load_weights(nlp, self.path, self.component, self.layer)
-        logger.info("%s: %d arrays loaded into %r", self.path, len(loaded), self.component)
-        return nlp
+def _load_into(nlp: Language, **given: Any) -> Language:
+    logger.info("%d arrays loaded: %s", len(load_weights(nlp, **given)), given)
+    return nlp
 
 
 def load_weights(
@@ -226,8 +214,8 @@ def _arrays(content: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
     saved: Any = srsly.msgpack_loads(content)
     for i, node in enumerate(saved["nodes"]):
         place = f"{i}.{node['name']}"
-        given = saved["params"][i].items()
-        arrays |= {f"{place}.{name}": value for name, value in given if value is not None}
+        params = saved["params"][i]
+        arrays |= {f"{place}.{name}": params[name] for name in params if params[name] is not None}
         if saved["shims"][i]:
             (encoders[place],) = saved["shims"][i]
             arrays |= _tensors(place, encoders[place])

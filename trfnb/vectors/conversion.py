@@ -15,7 +15,18 @@ import numpy as np
 from fsspec.utils import infer_compression
 
 from trfnb.files import atomic_folder
-from trfnb.vectors.blocks import Block, Hashes, Report, Source, VectorsError, murmur64, unit
+from trfnb.vectors.blocks import (
+    Block,
+    Hashes,
+    Report,
+    Source,
+    TableFiles,
+    VectorsError,
+    content_hash,
+    empty_pipeline,
+    murmur64,
+    unit,
+)
 from trfnb.vectors.readers_binary import (
     FASTTEXT_MAGIC,
     Keys,
@@ -34,7 +45,6 @@ from trfnb.vectors.readers_text import (
     open_table,
     read_text,
 )
-from trfnb.vectors.writer import TableFiles, content_hash, empty_pipeline
 
 _KNOWN = {
     "dtype": ("float32", "float16"),
@@ -99,10 +109,11 @@ def convert(
         VectorsError: the source cannot be read, an option is wrong, or the disk is full.
     """
     begun, path, attr = time.perf_counter(), Path(path), attr.upper()
-    wrong = []
-    for option, value in {"dtype": dtype, "form": form, "attr": attr}.items():
-        if value not in _KNOWN[option]:
-            wrong.append(f"{option}: expected one of {', '.join(_KNOWN[option])}, got {value!r}")
+    wrong = [
+        f"{option}: expected one of {', '.join(_KNOWN[option])}, got {value!r}"
+        for option, value in {"dtype": dtype, "form": form, "attr": attr}.items()
+        if value not in _KNOWN[option]
+    ]
     if limit is not None and limit < 1:
         wrong.append(f"limit: expected at least 1, got {limit}")
     if wrong:
@@ -294,7 +305,7 @@ def asked_words(words: Keys | None, corpus: Any) -> list[str]:
     """Return the words of a list or file and of a corpus, each once; none where none is given."""
     asked = load_keys(words, "words") if words is not None else []
     asked += corpus_words(corpus) if corpus is not None else ()
-    asked = [word for word in dict.fromkeys(asked) if word]
+    asked = list(filter(None, dict.fromkeys(asked)))
     if not asked and (words is not None or corpus is not None):
         raise VectorsError("Expected words to keep, the list or corpus given has none.")
     return asked
@@ -310,8 +321,7 @@ def _chosen(
     latest, seen = set[int](), np.empty(0, np.uint64)
     for block in blocks:
         if lower:
-            keys = [key.lower() for key in block.keys]
-            block = Block(keys, block.vectors, block.lines, block.rows)
+            block = replace(block, keys=[key.lower() for key in block.keys])
         if wanted:
             block = block.take(np.array([key in wanted for key in block.keys], dtype=bool))
         hashes = murmur64(block.keys)

@@ -29,14 +29,14 @@ def wordpiece_words(tokenizer: Any) -> list[str]:
     vocab: dict[str, int] = tokenizer.get_vocab()
     special = set(tokenizer.all_special_tokens)
     marked = any(piece.startswith(("▁", "Ġ")) for piece in vocab)
-    words = []
-    for piece in sorted(vocab, key=vocab.__getitem__):
-        if piece in special or piece.startswith(("##", "[unused")):
-            continue
-        word = piece.lstrip("▁Ġ") if marked else piece
-        if word and not (marked and word == piece):
-            words.append(word)
-    return list(dict.fromkeys(words))
+    pieces = [
+        piece
+        for piece in sorted(vocab, key=vocab.__getitem__)
+        if piece not in special and not piece.startswith(("##", "[unused"))
+    ]
+    if marked:
+        pieces = [piece.lstrip("▁Ġ") for piece in pieces if piece.startswith(("▁", "Ġ"))]
+    return list(dict.fromkeys(filter(None, pieces)))
 
 
 def embed_words(words: Sequence[str], model: Any, tokenizer: Any, *, longest: int = 32) -> Floats:

@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from spacy.ml.featureextractor import FeatureExtractor
 from spacy.ml.models.tok2vec import MultiHashEmbed
 from spacy.ml.staticvectors import StaticVectors
@@ -40,7 +39,6 @@ from trfnb.vectors.store import fingerprint
 
 Embedding = Model[list[Doc], list[Floats2d]]
 Backprop = Callable[[list[Floats2d]], list[Doc]]
-Unknown = Literal["zeros", "learned"]
 _ATTRS = ["NORM", "PREFIX", "SUFFIX", "SHAPE"]
 
 
@@ -90,10 +88,13 @@ def checked_vectors(embed: Embedding) -> Embedding:
     Args:
         embed: a layer that reads ``doc.vocab.vectors`` and does not check it, as spaCy's own.
     """
-    dims: dict[str, int | None] = {"nO": embed.get_dim("nO") if embed.has_dim("nO") else None}
-    attrs = {"fingerprint": "", "table_keys": None}
     return Model(
-        "checked", TableCheck(), init=_init_checked, layers=[embed], dims=dims, attrs=attrs
+        "checked",
+        TableCheck(),
+        init=_init_checked,
+        layers=[embed],
+        dims={"nO": embed.maybe_get_dim("nO")},
+        attrs={"fingerprint": "", "table_keys": None},
     )
 
 
@@ -113,18 +114,17 @@ def _init_checked(model: Embedding, X: Any = None, Y: Any = None) -> None:
 
 
 @registry.architectures("trfnb.StaticVectors.v1")
-def static_vectors(width: int, unknown: Unknown = "zeros") -> Embedding:
+def static_vectors(width: int) -> Embedding:
     """Static vectors alone, projected to ``width`` by spaCy's own layer, and checked.
+
+    A word without a vector gets zeros.
 
     Args:
         width: of the output.
-        unknown: what a word without a vector gets: ``"zeros"``, or one vector ``"learned"`` for
-            all of them.
     """
     embed = _sized(width, StaticVectors(nO=width), ragged2list())
-    params = {"E": None} if unknown == "learned" else {}
     static: Embedding = Model(
-        "static", _static, init=_init_static, layers=[embed], params=params, dims={"nO": width}
+        "static", _static, init=_init_each, layers=[embed], dims={"nO": width}
     )
     return checked_vectors(static)
 
@@ -137,31 +137,19 @@ def _sized(width: int, *layers: Any) -> Embedding:
 
 def _static(model: Embedding, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Backprop]:
     outputs, backprop_known = model.layers[0](docs, is_train)
-    absent = []
+    known = []
     for doc in docs:
         vectors: Any = doc.vocab.vectors
         keys = doc.to_array(vectors.attr).reshape(-1).tolist()
         # A floret table knows every word.
-        known = [vectors.mode != "default" or key in vectors.key2row for key in keys]
-        absent.append(model.ops.asarray(np.logical_not(known)).reshape((-1, 1)))
-    if model.has_param("E"):
-        E: Any = model.get_param("E")
-        outputs = [Y + rows * E for Y, rows in zip(outputs, absent, strict=True)]
+        rows: Any = [vectors.mode != "default" or key in vectors.key2row for key in keys]
+        known.append(model.ops.asarray(rows, dtype="float32").reshape((-1, 1)))
 
     def backprop(d_outputs: list[Floats2d]) -> list[Doc]:
-        for dY, rows in zip(d_outputs, absent, strict=True):
-            if model.has_param("E"):
-                model.inc_grad("E", (dY * rows).sum(axis=0))
         # spaCy's layer takes the table's last row for a word without one.
-        return backprop_known([dY * ~rows for dY, rows in zip(d_outputs, absent, strict=True)])
+        return backprop_known([dY * rows for dY, rows in zip(d_outputs, known, strict=True)])
 
     return outputs, backprop
-
-
-def _init_static(model: Embedding, X: Any = None, Y: Any = None) -> None:
-    model.layers[0].initialize(X=X)
-    if "E" in model.param_names:
-        model.set_param("E", model.ops.alloc1f(model.get_dim("nO")))
 
 
 @registry.architectures("trfnb.AddedVectors.v1")
@@ -170,7 +158,6 @@ def added_vectors(
     rows: int = 2000,
     corpus: str | None = None,
     attr: str = "ORTH",
-    unknown: Unknown = "zeros",
 ) -> Embedding:
     """Static vectors plus a small learned table of the corpus's frequent words.
 
@@ -180,19 +167,13 @@ def added_vectors(
         corpus: counts words when the layer is initialised: a name or a path for
             `trfnb.corpora.load`; by default the Docs it is initialised with, which spaCy gives few.
         attr: ORTH, LOWER or NORM.
-        unknown: see `static_vectors`.
     """
-    remap = remap_ids_v2(mapping_table=None, default=0, column=0)
-    table: Any = chain(remap, Embed(nO=width, nV=rows, column=0))
-    layers: tuple[Any, ...] = (
-        FeatureExtractor([attr]),
-        list2ragged(),
-        with_array(table),
-        ragged2list(),
+    table: Any = chain(remap_ids_v2(default=0, column=0), Embed(nO=width, nV=rows, column=0))
+    learned = _sized(
+        width, FeatureExtractor([attr]), list2ragged(), with_array(table), ragged2list()
     )
-    learned = _sized(width, *layers)
     learned.init = partial(_init_learned, learned.init, corpus, rows, attr)
-    return added(static_vectors(width, unknown), learned)
+    return added(static_vectors(width), learned)
 
 
 def _init_learned(
@@ -206,17 +187,20 @@ def _init_learned(
 ) -> None:
     if X:
         (remap,) = [node for node in model.walk() if "mapping_table" in node.attrs]
-        words = corpus_words(corpus if corpus is not None else X)
+        words = corpus_words(X if corpus is None else corpus)
         remap.attrs["mapping_table"] = key_map(words, X[0].vocab, rows, attr=attr)
     build(model, X=X, Y=Y)
 
 
 def added(*layers: Embedding) -> Embedding:
     """Add the outputs of embeddings of one width."""
-    dims: dict[str, int | None] = {
-        "nO": layers[0].get_dim("nO") if layers[0].has_dim("nO") else None
-    }
-    return Model("added", _added, init=_init_each, layers=list(layers), dims=dims)
+    return Model(
+        "added",
+        _added,
+        init=_init_each,
+        layers=list(layers),
+        dims={"nO": layers[0].maybe_get_dim("nO")},
+    )
 
 
 def _added(model: Embedding, docs: list[Doc], is_train: bool) -> tuple[list[Floats2d], Backprop]:
@@ -240,7 +224,6 @@ def concatenated_vectors(
     width: int,
     attrs: list[str] | None = None,
     rows: list[int] | None = None,
-    unknown: Unknown = "zeros",
 ) -> Embedding:
     """Static vectors beside hashed learned ones of word and shape, mixed by a Maxout layer."""
     attrs = attrs if attrs is not None else _ATTRS
@@ -249,7 +232,7 @@ def concatenated_vectors(
     hashed: Any = tables[0] if len(tables) == 1 else concatenate(*tables)
     learned: Any = chain(FeatureExtractor(attrs), list2ragged(), with_array(hashed), ragged2list())
     mix = Maxout(width, width * (1 + len(tables)), nP=3, dropout=0.0, normalize=True)
-    return _sized(width, concatenate(static_vectors(width, unknown), learned), with_array(mix))
+    return _sized(width, concatenate(static_vectors(width), learned), with_array(mix))
 
 
 @registry.architectures("trfnb.MultiHashEmbed.v1")
@@ -275,11 +258,11 @@ def key_map(counts: Counter[str], vocab: Vocab, rows: int, *, attr: str = "ORTH"
         rows: rows of the learned table, the first included.
         attr: ORTH, LOWER or NORM.
     """
-    by_key: Counter[int] = Counter()
+    by_key = Counter[int]()
     for word, count in counts.items():
         by_key[int(getattr(vocab[word], attr.lower()))] += count
-    frequent = [key for key, _ in by_key.most_common(max(rows - 1, 0))]
-    return {key: row for row, key in enumerate(frequent, start=1)}
+    frequent = by_key.most_common(max(rows - 1, 0))
+    return {key: row for row, (key, _) in enumerate(frequent, start=1)}
 
 
 @registry.misc("trfnb.key2row.v1")

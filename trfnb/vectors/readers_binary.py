@@ -64,9 +64,9 @@ class SubwordModel:
 
     def compose(self, asked: Sequence[str]) -> Floats:
         """Return (asked, width): the mean of each word's own and its subwords' rows, or zeros."""
-        wanted = set(asked)
-        own = {word: row for row, word in enumerate(self.words) if word in wanted}
-        return self._means(asked, np.array([own.get(word, -1) for word in asked], dtype=np.int64))
+        own = dict.fromkeys(asked, -1)
+        own |= {word: row for row, word in enumerate(self.words) if word in own}
+        return self._means(asked, np.array([own[word] for word in asked], dtype=np.int64))
 
     def _blocks(self, report: Report) -> Iterator[Block]:
         for start in range(0, len(self.words), _ROWS):
@@ -118,9 +118,8 @@ def read_word2vec(path: Path, report: Report, name: str) -> Source:
                     )
                 keys.append(key)
                 values.append(data[space + 1 : at])
-            vectors = np.frombuffer(b"".join(values), dtype="<f4").astype(np.float32)
-            lines = np.arange(len(keys)) + start + 1
-            yield from usable(keys, vectors.reshape(-1, width), lines, report)
+            vectors = np.frombuffer(b"".join(values), "<f4").astype(np.float32).reshape(-1, width)
+            yield from usable(keys, vectors, np.arange(len(keys)) + start + 1, report)
         if data[at : at + 64].strip(b"\r\n"):
             raise VectorsError(f"{name}: expected {rows:,} rows, the file goes on after them.")
 
@@ -373,8 +372,7 @@ def from_gensim(found: Any, report: Report, name: str = "KeyedVectors") -> Sourc
 
 def from_spacy(found: Any, report: Report) -> Source:
     """Make a source of a live pipeline, vocabulary or ``Vectors``; rows without a key fall away."""
-    vectors = getattr(getattr(found, "vocab", found), "vectors", None)
-    vectors = found if vectors is None else vectors
+    vectors: Any = getattr(getattr(found, "vocab", found), "vectors", found)
     data = vectors.data.get() if hasattr(vectors.data, "get") else vectors.data
     if vectors.mode == "floret":
         keys = [str(row) for row in range(len(data))]

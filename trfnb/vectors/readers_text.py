@@ -109,9 +109,12 @@ def read_text(source: str, head: bytes, report: Report) -> Source:
     """Read a text table; rows that do not fit are skipped and reported by line number."""
     layout = find_layout(head, source)
     kind = "text (GloVe)" if layout.declared is None else "text with header"
-    kind = "floret" if layout.floret else kind
-    blocks = _text_blocks(source, layout, report)
-    return Source(kind, layout.width, blocks, floret=layout.floret)
+    return Source(
+        "floret" if layout.floret else kind,
+        layout.width,
+        _text_blocks(source, layout, report),
+        floret=layout.floret,
+    )
 
 
 def find_layout(head: bytes, name: str) -> Layout:
@@ -131,9 +134,7 @@ def find_layout(head: bytes, name: str) -> Layout:
     rows = [line.strip(b"\r").rstrip(b" \t") for line in lines[header:] if line.strip()][:_SAMPLE]
     if not rows:
         raise VectorsError(f"{wrong}found none in the first {len(head):,} bytes.")
-    replaced = []
-    if b"\r" in head:
-        replaced.append((b"\r\n", b"\n"))
+    replaced = [(b"\r\n", b"\n")] if b"\r" in head else []
     if any(line.rstrip(b"\r").endswith(b" ") for line in lines[:_SAMPLE]):
         # Some tools end every line by a space.
         replaced.append((b" \n", b"\n"))
@@ -142,19 +143,15 @@ def find_layout(head: bytes, name: str) -> Layout:
         # A tab stands behind the key, and spaces between the values.
         replaced.append((b"\t", b" "))
         delimiter, rows = b" ", [row.replace(b"\t", b" ") for row in rows]
-    counts = Counter(row.count(delimiter) for row in rows)
-    width, declared = counts.most_common(1)[0][0], None
+    width, declared = Counter(row.count(delimiter) for row in rows).most_common(1)[0][0], None
     begin, floret = len(head) - len(head.removeprefix(_BOM)), None
     if header:
         width, declared, begin = int(first[1]), int(first[0]), begin + len(lines[0]) + 1
     if header and len(first) == 8:
-        values: list[Any] = [
-            *map(int, first[2:6]),
-            *(part.decode("utf8", "replace") for part in first[6:]),
-        ]
-        floret = dict(zip(FLORET, values, strict=True))
-        if not 1 <= values[2] <= 4 or values[1] < values[0]:
-            raise VectorsError(f"{name}: expected floret's settings, got {values}.")
+        marks = [part.decode("utf8", "replace") for part in first[6:]]
+        floret = dict[str, Any](zip(FLORET, [*map(int, first[2:6]), *marks], strict=True))
+        if not 1 <= floret["hash_count"] <= 4 or floret["maxn"] < floret["minn"]:
+            raise VectorsError(f"{name}: expected floret's settings, got {floret}.")
     layout = Layout(width, delimiter, declared, tuple(replaced), begin, floret)
     # One value is enough only where a header says so.
     found = [_line(row, layout) if width > (not header) else "too few values" for row in rows]
@@ -244,11 +241,11 @@ def _arrow(data: bytes, layout: Layout) -> tuple[list[str], Floats]:
         ),
     )
     # One batch: the block is as large as the data, and one thread reads it.
-    values = table.remove_column(0).to_batches()[0].to_tensor()
+    values = table.remove_column(0).to_batches()[0].to_tensor().to_numpy()
     with np.errstate(over="ignore"):
-        vectors = values.to_numpy().astype(np.float32)
-    keys = table.column(0).to_pylist()
-    return [key.decode("utf8", "surrogateescape") for key in keys], vectors
+        vectors = values.astype(np.float32)
+    keys = [key.decode("utf8", "surrogateescape") for key in table.column(0).to_pylist()]
+    return keys, vectors
 
 
 def _line_by_line(data: bytes, layout: Layout) -> Parsed:
@@ -293,9 +290,7 @@ def looks_like_word2vec(head: bytes) -> bool:
     """Say whether the bytes after a header of two numbers are float32 rather than text."""
     first, _, rest = head.partition(b"\n")
     parts = first.split()
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        return False
-    if not _CONTROL.search(rest):
+    if len(parts) != 2 or not all(map(bytes.isdigit, parts)) or not _CONTROL.search(rest):
         return False
     # A line of text is a key and numbers; packed floats make such a line by no likely chance.
     fields = (line.split(None, 4)[1:4] for line in rest.split(b"\n")[:20])

@@ -10,6 +10,7 @@ import pandas as pd
 from spacy.attrs import LOWER
 from spacy.vectors import Vectors
 from thinc.backends import get_array_ops
+from thinc.util import to_numpy
 
 from trfnb.vectors.blocks import Floats, Ints, VectorsError, unit
 from trfnb.vectors.conversion import corpus_words
@@ -20,10 +21,8 @@ _ROWS = 8192
 
 
 def _fetch(vectors: Any, rows: Any) -> Floats:
-    ops = get_array_ops(vectors.data)
-    rows = rows if isinstance(rows, slice) else ops.asarray(rows)
-    fetched = ops.to_numpy(vectors.data[rows])
-    return np.ascontiguousarray(fetched, dtype=np.float32)
+    rows = rows if isinstance(rows, slice) else get_array_ops(vectors.data).asarray(rows)
+    return np.ascontiguousarray(to_numpy(vectors.data[rows]), dtype=np.float32)
 
 
 def _cosines(queries: Floats, table: Floats) -> Iterator[tuple[int, Floats]]:
@@ -41,24 +40,17 @@ def word_vectors(vectors: Any, words: Sequence[str]) -> Floats:
     Words are lower-cased where the table's attribute is LOWER.
     """
     if vectors.mode == "floret":
-        words = _spelled(vectors, words)
-        for word in words:
-            vectors.strings.add(word)
-        ops = get_array_ops(vectors.data)
-        return np.asarray(ops.to_numpy(vectors.get_batch(words)), dtype=np.float32)
+        keys = [vectors.strings.add(w.lower() if vectors.attr == LOWER else w) for w in words]
+        return np.asarray(to_numpy(vectors.get_batch(keys)), dtype=np.float32)
     rows = _find(vectors, words)
     found: Floats = np.zeros((len(words), vectors.shape[1]), dtype=np.float32)
     found[rows >= 0] = _fetch(vectors, rows[rows >= 0])
     return found
 
 
-def _spelled(vectors: Any, words: Sequence[str]) -> list[str]:
-    return [word.lower() if vectors.attr == LOWER else word for word in words]
-
-
 def _find(vectors: Any, words: Sequence[str]) -> Ints:
-    rows = vectors.find(keys=_spelled(vectors, words))
-    return np.asarray(get_array_ops(vectors.data).to_numpy(rows), dtype=np.int64)
+    rows = vectors.find(keys=[w.lower() if vectors.attr == LOWER else w for w in words])
+    return np.asarray(to_numpy(rows), dtype=np.int64)
 
 
 def most_similar(
@@ -165,18 +157,16 @@ def prune(vectors: Any, rows: int, *, priority: Sequence[str] = ()) -> Pruned:
     smaller.key2row = dict(zip(keys.tolist(), new_row[owned].tolist(), strict=True))
     smaller._sync_unset()
     lost = ~np.isin(owned, keep)
-    store, of_row = (
-        vectors.strings,
-        dict(zip(owned[::-1].tolist(), keys[::-1].tolist(), strict=True)),
-    )
-    columns = {
-        "word": keys[lost].tolist(),
-        "stand_in": [of_row[row] for row in keep[new_row[owned[lost]]].tolist()],
-    }
+    store = vectors.strings
+    names = [store[key] if key in store else str(key) for key in keys.tolist()]
+    of_row = dict(zip(owned[::-1].tolist(), names[::-1], strict=True))
     replaced = pd.DataFrame(
-        {name: [store[k] if k in store else str(k) for k in ks] for name, ks in columns.items()}
+        {
+            "word": [name for name, gone in zip(names, lost, strict=True) if gone],
+            "stand_in": [of_row[row] for row in keep[new_row[owned[lost]]].tolist()],
+            "cosine": cosine[owned[lost]],
+        }
     )
-    replaced["cosine"] = cosine[owned[lost]]
     return Pruned(smaller, replaced.sort_values("cosine", kind="stable", ignore_index=True))
 
 
@@ -196,11 +186,9 @@ def inspect(
         it has, the share of each with a vector that is not zero, and its most frequent words
         without one; with ``words`` their ``neighbours``.
     """
-    vectors, words = table, list(words)
-    if isinstance(table, (str, PathLike)):
-        vectors = load(table)
-    elif not isinstance(table, Vectors):
-        vectors = getattr(table, "vocab", table).vectors
+    words = list(words)
+    opened: Any = load(table) if isinstance(table, (str, PathLike)) else table
+    vectors: Any = getattr(getattr(opened, "vocab", opened), "vectors", opened)
     counts = corpus_words(corpus) if corpus is not None else Counter()
     starts = range(0, vectors.shape[0], _ROWS)
     parts = (_fetch(vectors, slice(start, start + _ROWS)) for start in starts)

@@ -16,8 +16,7 @@ from thinc.api import get_current_ops
 from thinc.backends import get_array_ops
 
 from trfnb.files import atomic_write
-from trfnb.vectors.blocks import FLORET, VectorsError
-from trfnb.vectors.writer import content_hash
+from trfnb.vectors.blocks import FLORET, VectorsError, content_hash
 
 _ROWS = 4096
 
@@ -63,8 +62,7 @@ class MappedVectors(Vectors):
     def add(self, key: Any, *, vector: Any = None, row: int | None = None) -> int:
         """Add a key or set its vector, as in spaCy."""
         self.changes += 1
-        added: int = super().add(key, vector=vector, row=row)
-        return added
+        return int(super().add(key, vector=vector, row=row))
 
     def _get_cfg(self) -> dict[str, Any]:
         # spaCy keeps the attribute of floret tables only.

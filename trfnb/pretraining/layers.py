@@ -1,14 +1,19 @@
-"""What is pretrained: the layer that a config names, and a fast way to compute it.
+"""What is trained: the layer that a config names, computed fast, under a head with a loss.
 
 Every layer that maps Docs to one array of token vectors for each Doc can be pretrained. Where its
 embedding looks at single words and its encoder is spaCy's window encoder, it is computed faster:
 each different word of a batch is embedded once, and a loss that looks at one word in seven needs
 the convolutions there and in windows around these words alone.
+
+An objective's ``model(docs)`` hides words, computes the layer, and predicts only at the places that
+the loss looks at; ``model.attrs["loss"]`` compares, as ``spacy pretrain`` expects.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +21,35 @@ from spacy.language import Language
 from spacy.pipeline.tok2vec import Tok2VecListener
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
-from thinc.api import Model, NumpyOps
+from thinc.api import (
+    LayerNorm,
+    Linear,
+    Maxout,
+    Model,
+    NumpyOps,
+    chain,
+    reduce_mean,
+    zero_init,
+)
 from thinc.types import Floats2d
 
 from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.listener import TransformerListener
+from trfnb.pipe.model import token_vector_model
+from trfnb.pretraining.masking import Hidden
 from trfnb.pretraining.text import PretrainingError
 
 Rows = NDArray[np.int64]
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # Vectors at rows (rows, width), and what takes their gradient.
 Encoded = tuple[Floats2d, Callable[[Floats2d], Any]]
+# Predictions (n, nO) and their targets -> the loss summed over rows, and its gradient. A row
+# without a target adds nothing to either.
+Loss = Callable[[Any, Any], tuple[float, Floats2d]]
+# Docs and a random generator -> the words that are shown, and which of all words are predicted.
+Task = Callable[..., tuple[list[list[str]], Hidden]]
+# Docs, the words shown, and the rows that are predicted -> (rows, …) targets.
+Targets = Callable[[Sequence[Doc], list[list[str]], Rows], Any]
 SAMPLE = "Give it a doc to infer shapes"
 
 
@@ -69,7 +92,7 @@ def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
 
 def encoder_shim(model: Model) -> EncoderShim | None:
     """Return the transformer in a model, or None where it has none."""
-    shims = [shim for node in model.walk() for shim in node.shims]
+    shims = (shim for node in model.walk() for shim in node.shims)
     return next((shim for shim in shims if isinstance(shim, EncoderShim)), None)
 
 
@@ -198,6 +221,138 @@ def reworded(doc: Doc, words: Sequence[str]) -> Doc:
     return Doc(doc.vocab, words=list(words), spaces=[bool(token.whitespace_) for token in doc])
 
 
+class Prediction(NamedTuple):
+    """What a head says, (n, nO), and what it should say, as the loss takes it."""
+
+    output: Any
+    targets: Any
+
+
+def objective_model(
+    vocab: Vocab, tok2vec: Model, head: Model, task: Task, targets: Targets, loss: Loss
+) -> Model[list[Doc], Prediction]:
+    """Put a head on a layer.
+
+    Args:
+        vocab: The pipeline's.
+        tok2vec: The layer, initialised; a shared transformer too.
+        head: From (n, width) vectors to (n, nO) predictions.
+        task: Hides words and says where to predict.
+        targets: Makes the targets of those places.
+        loss: Compares predictions and targets.
+    """
+    # A shared transformer's rows are averaged.
+    shared = tok2vec.name == "transformer_model"
+    layer = token_vector_model(tok2vec, reduce_mean()) if shared else tok2vec
+    if layer.has_dim("nO") is not True:
+        layer.initialize()
+    head.initialize(X=layer.ops.alloc2f(1, layer.get_dim("nO")))
+    use_fast_gemm(layer)
+    use_fast_gemm(head)
+    return Model(
+        "pretraining",
+        _predict,
+        layers=[layer, head],
+        refs={"tok2vec": tok2vec, "output_layer": head},
+        attrs={
+            "loss": partial(mean_loss, loss),
+            "task": task,
+            "targets": targets,
+            "row_encoder": row_encoder(layer, vocab),
+        },
+    )
+
+
+def mean_loss(
+    loss: Loss, ops: Any, docs: Sequence[Doc], prediction: Prediction
+) -> tuple[float, Floats2d]:
+    """Return the loss summed over a batch's targets, and the gradient of its mean."""
+    summed, gradient = loss(ops.to_numpy(prediction.output), prediction.targets)
+    return summed, ops.asarray2f(gradient / np.float32(max(len(gradient), 1)))
+
+
+def _predict(
+    model: Model[list[Doc], Prediction], docs: Sequence[Doc], is_train: bool
+) -> tuple[Prediction, Callable[[Floats2d], list[Doc]]]:
+    words, predicted = model.attrs["task"](docs, rng=step_rng())
+    rows = np.flatnonzero(predicted)
+    vectors, backprop_encoder = model.attrs["row_encoder"](docs, words, rows, is_train)
+    output, backprop_head = model.layers[1](vectors, is_train)
+
+    def backprop(d_output: Floats2d) -> list[Doc]:
+        backprop_encoder(backprop_head(d_output))
+        return []
+
+    return Prediction(output, model.attrs["targets"](docs, words, rows)), backprop
+
+
+def step_rng() -> np.random.Generator:
+    """Return a generator that follows from Python's random state, which `fix_random_seed` sets."""
+    return np.random.default_rng(random.getrandbits(64))
+
+
+def hidden_layer_head(width: int, pieces: int, nO: int) -> Model[Floats2d, Floats2d]:
+    """Return a head of one hidden layer, as spaCy's objectives have them; zero at first."""
+    hidden: Any = chain(Maxout(nO=width, nP=pieces), LayerNorm(nI=width))
+    return chain(hidden, Linear(nO=nO, nI=width, init_W=zero_init))
+
+
+def cross_entropy(logits: Any, targets: Any) -> tuple[float, Floats2d]:
+    """Cross-entropy in nats of several choices a row, each between the same number of classes.
+
+    Args:
+        logits: (n, choices * classes).
+        targets: (n, choices) numbers of classes, negative where there is none.
+    """
+    n, choices = targets.shape
+    gradient = logits.reshape(n, choices, -1)
+    gradient = np.exp(gradient - gradient.max(axis=-1, keepdims=True))
+    gradient /= gradient.sum(axis=-1, keepdims=True)
+    known = targets >= 0
+    at = (*known.nonzero(), targets[known])
+    total = -float(np.log(np.maximum(gradient[at], 1e-12)).sum())
+    gradient[at] -= 1
+    gradient[~known] = 0
+    return total, gradient.reshape(logits.shape)
+
+
+def one_hot(numbers: Any, targets: Any) -> tuple[float, Floats2d]:
+    """Half the squared distance from one-hot rows; arguments as for `cross_entropy`."""
+    n, choices = targets.shape
+    difference = numbers.reshape(n, choices, -1).copy()
+    difference[(*np.indices(targets.shape), targets)] -= 1
+    return float((difference**2).sum() / 2), difference.reshape(numbers.shape)
+
+
+def binary(logits: Any, targets: Any) -> tuple[float, Floats2d]:
+    """Cross-entropy in nats of one yes or no a row: logits (n, 1), targets (n, 1) of 0 and 1."""
+    total = float((np.logaddexp(0, logits) - targets * logits).sum())
+    return total, (1 / (1 + np.exp(-logits)) - targets).astype("f")
+
+
+def cosine(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
+    """One minus the cosine."""
+    length, known = _norm(predicted), (targets != 0).any(axis=1, keepdims=True)
+    direction, wanted = predicted / length, targets / _norm(targets)
+    near = (direction * wanted).sum(axis=1, keepdims=True)
+    gradient = -(wanted - near * direction) / length * known
+    return float(((1 - near) * known).sum()), gradient.astype("f")
+
+
+def squared(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
+    """Half the squared distance to the target made one long, so that no target weighs more."""
+    known = (targets != 0).any(axis=1, keepdims=True)
+    difference = (predicted - targets / _norm(targets)) * known
+    return float((difference**2).sum() / 2), difference.astype("f")
+
+
+DISTANCES: dict[str, Loss] = {"cosine": cosine, "L2": squared}
+
+
+def _norm(rows: Any) -> Any:
+    return np.maximum(np.sqrt((rows**2).sum(axis=1, keepdims=True)), 1e-8)
+
+
 def _named(nlp: Language, component: str | None, layer: str) -> Model:
     parts = {name: getattr(part, "model", None) for name, part in nlp.components}
     models = {name: model for name, model in parts.items() if isinstance(model, Model)}
@@ -209,10 +364,10 @@ def _named(nlp: Language, component: str | None, layer: str) -> Model:
         )
     model = models[component]
     if layer and model.has_ref(layer) is not True:
-        known = ", ".join(repr(name) for name in model.ref_names) or "none"
         raise PretrainingError(
-            f"[pretraining] layer expected one of those that {component!r} names ({known}), "
-            f"got {layer!r}. Name another, or leave it empty for the whole model."
+            f"[pretraining] layer expected one of those that {component!r} names "
+            f"({', '.join(map(repr, model.ref_names)) or 'none'}), got {layer!r}. Name another, or "
+            "leave it empty for the whole model."
         )
     return model.get_ref(layer) if layer else model
 

@@ -14,14 +14,14 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from trfnb.pretraining import PretrainingError
-from trfnb.pretraining.masking import words_of
-from trfnb.pretraining.tok2vec import (
+from trfnb.pretraining.layers import (
     FullEncoder,
     WindowEncoder,
     pretrained_layer,
     row_encoder,
     use_fast_gemm,
 )
+from trfnb.pretraining.masking import words_of
 
 NLP = spacy.blank("en")
 TEXTS = ["The ships left Oslo, didn't they?", "", "Ada", "Grace sold the banks of Lima again ."]

@@ -20,8 +20,7 @@ from .pipe.annotations import AnnotationSetter, Storage
 from .pipe.architectures import registry as registry
 from .pipe.component import Transformer
 from .pipe.data import FullTransformerBatch
-from .pipe.shared import PipelineRef
-from .pipe.tok2vec import Tok2Vec
+from .pipe.tok2vec import PipelineRef, Tok2Vec
 from .pretraining import masking, objectives, text  # noqa: F401
 from .pretraining.weights import LoadPretrained  # noqa: F401
 from .vectors import embed, store  # noqa: F401

@@ -24,6 +24,7 @@ from thinc.types import Floats2d, Floats3d
 
 from .batching import distinct, text_rows
 from .engines import Engines
+from .grad_factor import Schedule
 from .optimizer import step
 from .runtime import Runtime
 from .saving import (
@@ -370,14 +371,14 @@ class EncoderShim(PyTorchShim):
             super().to_device(device_type, device_id)
 
 
-class Trainable:
+class Trainable(Schedule):
     """How many of the upper layers learn.
 
     Gradual unfreezing starts at the top and moves down (Howard and Ruder, 2018, Universal
     language model fine-tuning for text classification, https://arxiv.org/abs/1801.06146).
 
     Args:
-        layers: None for everything, the embeddings included; a number of layers, counted from the
+        value: None for everything, the embeddings included; a number of layers, counted from the
             top; or a schedule of such numbers, stepped once a training step. One more than the
             model has layers reaches the embeddings.
 
@@ -386,24 +387,22 @@ class Trainable:
         ValueError: a number is negative or NaN.
     """
 
-    def __init__(self, layers: float | Iterable[float] | None = None) -> None:
-        self._schedule: Iterator[float] | None = None
-        self.now: float | None
-        if layers is None or (isinstance(layers, (int, float)) and not isinstance(layers, bool)):
-            self.now = _checked(layers)
-        elif isinstance(layers, Iterable) and not hasattr(layers, "encode"):
-            self._schedule = iter(layers)
-            self.now = _checked(next(self._schedule, None))
-        else:
+    @staticmethod
+    def checked(value: Any) -> float | None:
+        """Return a number of layers, if it is one."""
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(
                 "trainable_layers expected a number of layers from the top, a schedule of them, or "
-                f"null for all, got {layers!r} ({type(layers).__name__})."
+                f"null for all, got {value!r} ({type(value).__name__})."
             )
-
-    def step(self) -> None:
-        """Move on to the next training step."""
-        if self._schedule is not None:
-            self.now = _checked(next(self._schedule, self.now))
+        if not value >= 0:
+            raise ValueError(
+                "trainable_layers expected 0 layers from the top or more (null for all), got "
+                f"{value}."
+            )
+        return value
 
     def apply(self, body: torch.nn.Module, n_layers: int) -> None:
         """Let the chosen layers take a gradient, and no others."""
@@ -415,14 +414,6 @@ class Trainable:
             for layer in _layer_stack(body, n_layers)[n_layers - wanted :]:
                 for parameter in layer.parameters():
                     parameter.requires_grad_(True)
-
-
-def _checked(layers: float | None) -> float | None:
-    if layers is not None and not layers >= 0:
-        raise ValueError(
-            f"trainable_layers expected 0 layers from the top or more (null for all), got {layers}."
-        )
-    return layers
 
 
 def _layer_stack(body: torch.nn.Module, n_layers: int) -> torch.nn.ModuleList:

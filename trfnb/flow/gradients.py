@@ -13,8 +13,8 @@ from spacy.tokens import Doc
 from thinc.api import Optimizer, get_array_module
 from thinc.types import Floats2d
 
+from .alignment import content
 from .grad_factor import AUTO, GradFactor, chosen_factors
-from .tokens import content
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ class SharedGradients:
 
         Args:
             docs: The batch.
-            shared: The component (see `trfnb.pipe.shared.SharedComponent`): its model, listeners
+            shared: The component (see `trfnb.pipe.tok2vec.SharedComponent`): its model, listeners
                 and policy. No gradient is asked of it where every factor is 0.
             losses: The losses of all components so far; under the shared component's name they
                 get the squared norm of the gradients that came.

@@ -17,11 +17,11 @@ from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model
 
+from ..flow.alignment import tokens_of
 from ..flow.encoder import EncoderShim, Layer
 from ..flow.gradients import Backprop
 from ..flow.listener import Aligned, TransformerListener
 from ..flow.runtime import trim_memory
-from ..flow.tokens import tokens_of
 from .annotations import (
     AnnotationSetter,
     Storage,
@@ -32,7 +32,7 @@ from .annotations import (
 )
 from .data import FullTransformerBatch
 from .model import Tokenised, encode_docs, set_width, tokenise
-from .shared import PipelineRef, SharedComponent
+from .tok2vec import PipelineRef, SharedComponent
 
 # A stream is cut so that a batch's hidden states stay small beside the weights.
 _TOKENS_A_BATCH = 10_000

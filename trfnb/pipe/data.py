@@ -11,7 +11,7 @@ from spacy.tokens import Doc, Span
 from thinc.api import get_array_module, to_numpy
 from thinc.types import Floats2d, Floats3d, FloatsXd, Ragged
 
-from ..flow.tokens import Tokens, realigned
+from ..flow.alignment import Tokens, realigned
 from ..flow.wordpieces import Wordpieces
 
 _KEY = "__trfnb_transformer_data__"
@@ -137,7 +137,7 @@ class TransformerData(_Output):
         readers: Listeners that have yet to read this; None where it is kept after them.
         source: Name of the component that computed this; empty where none did.
         others: What other transformers of the pipeline computed, by name.
-        computed_for: The tokens that this was computed for (see `flow.tokens`), where known.
+        computed_for: The tokens that this was computed for (see `flow.alignment`), where known.
     """
 
     row_align: Ragged

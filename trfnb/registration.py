@@ -90,25 +90,20 @@ def make_tok2vec(
     return pipe
 
 
-def _register() -> None:
-    """Register the factories; `transformer` too, unless spacy-transformers is there for it."""
-    names = ["trfnb_transformer"]
-    if find_spec("spacy_transformers") is None:
-        names.append("transformer")
-        legacy.register()
-    for name in names:
-        Language.factory(
-            name,
-            assigns=["doc._.trf_data"],
-            default_config=Config().from_str(_TRANSFORMER)["transformer"],
-            func=make_transformer,
-        )
+_names = ["trfnb_transformer"]
+if find_spec("spacy_transformers") is None:
+    _names.append("transformer")
+    legacy.register()
+for _name in _names:
     Language.factory(
-        "trfnb_tok2vec",
-        assigns=["doc.tensor"],
-        default_config={"model": DEFAULT_TOK2VEC_MODEL, "balance": None},
-        func=make_tok2vec,
+        _name,
+        assigns=["doc._.trf_data"],
+        default_config=Config().from_str(_TRANSFORMER)["transformer"],
+        func=make_transformer,
     )
-
-
-_register()
+Language.factory(
+    "trfnb_tok2vec",
+    assigns=["doc.tensor"],
+    default_config={"model": DEFAULT_TOK2VEC_MODEL, "balance": None},
+    func=make_tok2vec,
+)

@@ -163,15 +163,14 @@ def scalar_mix(
     return cast(Floats2d, gamma * mixed), backprop
 
 
+# Lay all spans' texts on one line of characters, a gap between two spans.
+#
+# Returns:
+#     For each token of each span its number in the batch, its first character and the one after
+#     its last; for each span the character that its text starts at.
 def _token_characters(
     docs: Sequence[Doc], spans: Sequence[Sequence[Span]]
 ) -> tuple[NDArray[np.int64], ...]:
-    """Lay all spans' texts on one line of characters, a gap between two spans.
-
-    Returns:
-        For each token of each span its number in the batch, its first character and the one after
-        its last; for each span the character that its text starts at.
-    """
     token_ids, starts, ends, bases = [], [], [], []
     first_token = base = 0
     for doc, doc_spans in zip(docs, spans, strict=True):

@@ -1,8 +1,7 @@
 """Wordpiece ids -> hidden states: a HuggingFace model inside a Thinc layer."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +39,7 @@ from .wordpieces import Wordpieces
 # A layer's number, 0 for the embeddings' output and -1 for the last, or a learned mix of all.
 Layer = int | Literal["mix"]
 Backprop = Callable[[Mapping[int, Floats2d]], None]
+_NO_MEMORY = "can't allocate memory"  # of a CPU, by torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,8 @@ def forward(
             result = _run(shim, runtime, X, is_train)
             break
         except RuntimeError as error:
-            if not _out_of_memory(error) or items <= X.wordpieces.lengths.max(initial=1):
+            full = isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error)
+            if not full or items <= X.wordpieces.lengths.max(initial=1):
                 raise
         # Outside the handler, where the failed pass's tensors are no longer held.
         items //= 2
@@ -135,13 +136,14 @@ def _run(
 
     def backprop(d_rows: Mapping[int, Floats2d]) -> None:
         d_torch = {layer: xp2torch(d, device=device) for layer, d in d_rows.items()}
-        ends, gradients = [], []
-        for part in graph:
-            for layer, d in d_torch.items():
-                if part.states[layer].requires_grad:
-                    ends.append(part.states[layer])
-                    gradients.append(d[part.rows])
-        if ends:
+        pairs = [
+            (part.states[layer], d[part.rows])
+            for part in graph
+            for layer, d in d_torch.items()
+            if part.states[layer].requires_grad
+        ]
+        if pairs:
+            ends, gradients = zip(*pairs, strict=True)
             torch.autograd.backward(ends, gradients)
             shim.has_gradient = True
 
@@ -151,10 +153,6 @@ def _run(
     nothing = torch.zeros((shim.n_layers, int(shim.config.num_attention_heads), 0, 0))
     empty = cast(Floats3d, torch2xp(nothing.to(device)))
     return Hidden(found, [attentions.get(i, empty) for i in range(len(texts))]), backprop
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class EncoderShim(PyTorchShim):
@@ -175,6 +173,7 @@ class EncoderShim(PyTorchShim):
         tokenizer: HuggingFace's tokenizer; None before anything was loaded.
         saved_apart: Whether the weights restored from bytes are in a directory of their own,
             which must still be read.
+        aside: Whether `to_bytes` leaves the weights out, because they are saved as a directory.
         has_gradient: Whether a gradient waits for a step.
 
     Raises:
@@ -208,7 +207,7 @@ class EncoderShim(PyTorchShim):
         self.trainable = Trainable(trainable_layers)
         self.lora = None if lora is None else dict(lora)
         self.tokenizer: Any = None
-        self.has_gradient = self.saved_apart = self._aside = False
+        self.has_gradient = self.saved_apart = self.aside = False
         self._engines: Engines | None = None
 
     def begin(self, is_train: bool) -> Engines:
@@ -217,17 +216,10 @@ class EncoderShim(PyTorchShim):
         body.train(is_train)
         if is_train and self.lora is None:
             self.trainable.apply(body, self.n_layers)
-        engines = self._engines
-        if engines is None or engines.body is not body:
+        if self._engines is None or self._engines.body is not body:
             pad_id = self.tokenizer.pad_token_id
-            engines = Engines(body, 0 if pad_id is None else int(pad_id), self.attentions)
-            self._engines = engines
-        return engines
-
-    @property
-    def engine_report(self) -> str:
-        """Which engine ran last, and why not OpenVINO where it did not."""
-        return "nothing has run yet" if self._engines is None else self._engines.report
+            self._engines = Engines(body, 0 if pad_id is None else int(pad_id), self.attentions)
+        return self._engines
 
     def loaded(self) -> torch.nn.Module:
         """Return the torch module.
@@ -306,20 +298,11 @@ class EncoderShim(PyTorchShim):
         """Write a directory that HuggingFace opens: config, safetensors, tokenizer."""
         save_encoder(directory, self.tokenizer, self.loaded(), self.lora is not None)
 
-    @contextmanager
-    def stored_aside(self) -> Iterator[None]:
-        """Leave the weights out of `to_bytes`, because they are saved as a directory."""
-        self._aside = True
-        try:
-            yield
-        finally:
-            self._aside = False
-
     def to_bytes(self) -> bytes:
         """Return config, tokenizer files and weights (safetensors) as bytes."""
-        if self._model is None or self._aside:
-            return cast(bytes, srsly.msgpack_dumps({"saved_apart": True} if self._aside else {}))
-        saved = encoder_to_bytes(self.tokenizer, self.loaded(), self.lora is not None)
+        saved: dict[str, Any] = {"saved_apart": True} if self.aside else {}
+        if self._model is not None and not self.aside:
+            saved = encoder_to_bytes(self.tokenizer, self._model, self.lora is not None)
         return cast(bytes, srsly.msgpack_dumps(saved))
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
@@ -336,8 +319,8 @@ class EncoderShim(PyTorchShim):
             self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
         return self
 
+    # Take what was just loaded, with what the settings ask of it.
     def _install(self, tokenizer: Any, body: Any) -> None:
-        """Take what was just loaded, with what the settings ask of it."""
         if self.attentions:
             body.set_attn_implementation("eager")
         self.tokenizer, self._model = tokenizer, body.to(get_torch_default_device())
@@ -416,8 +399,8 @@ class Trainable(Schedule):
                     parameter.requires_grad_(True)
 
 
+# Find the encoder's layers.
 def _layer_stack(body: torch.nn.Module, n_layers: int) -> torch.nn.ModuleList:
-    """Find the encoder's layers."""
     for module in body.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == n_layers:
             return module

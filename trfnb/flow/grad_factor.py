@@ -19,8 +19,10 @@ import torch
 from spacy.util import registry as _registry
 
 registry: Any = _registry
-if not hasattr(registry, "balancers"):
-    registry.balancers = catalogue.create("spacy", "balancers", entry_points=True)
+# Two that transformers brought, and one of ours.
+for _kind in ("span_getters", "annotation_setters", "balancers"):
+    if not hasattr(registry, _kind):
+        setattr(registry, _kind, catalogue.create("spacy", _kind, entry_points=True))
 
 AUTO = "auto"
 
@@ -36,15 +38,12 @@ class Schedule:
         now: The number of the present step.
     """
 
+    checked: Callable[[Any], Any]  # returns a number as it is to be used, or raises
+
     def __init__(self, value: Any) -> None:
         given = isinstance(value, Iterable) and not isinstance(value, str)
         self._rest: Iterator[Any] = iter(value if given else ())
         self.now = self.checked(next(self._rest, value))
-
-    @staticmethod
-    def checked(value: Any) -> Any:
-        """Return a number of the schedule, or raise an error that names what was expected."""
-        raise NotImplementedError
 
     def step(self) -> None:
         """Move on to the next training step."""

@@ -53,6 +53,10 @@ class SharedListener(Model):
     upstream_name: str
     upstream: Upstream
     sample: Sequence[Doc] | None = None
+    # Returns what lies on a doc for this listener; None where it carries nothing.
+    stored: Callable[[Doc, bool], Any]
+    # Turns outputs, of a batch or doc by doc, into one vector a token, and learns on the way.
+    vectors: Callable[[Sequence[Any], bool], tuple[Floats2d, Callable[[Floats2d], Parts]]]
 
     @property
     def grad_factor(self) -> float:
@@ -62,16 +66,6 @@ class SharedListener(Model):
     @grad_factor.setter
     def grad_factor(self, value: float | str | Iterable[float]) -> None:
         self.attrs["factor"] = GradFactor(value)
-
-    def stored(self, doc: Doc, is_train: bool) -> Any:
-        """Return what lies on a doc for this listener; None where it carries nothing."""
-        raise NotImplementedError
-
-    def vectors(
-        self, outputs: Sequence[Any], is_train: bool
-    ) -> tuple[Floats2d, Callable[[Floats2d], Parts]]:
-        """Turn outputs, of a batch or doc by doc, into one vector a token, and learn on the way."""
-        raise NotImplementedError
 
 
 def remember_sample(model: SharedListener, X: Any = None, Y: Any = None) -> None:

@@ -16,12 +16,6 @@ AnnotationSetter = Callable[[Sequence[Doc], FullTransformerBatch], None]
 Storage = Literal["keep", "cpu", "last", "none"]
 
 
-def install_extension() -> None:
-    """Make sure that docs have the attribute `doc._.trf_data`."""
-    if not Doc.has_extension("trf_data"):
-        Doc.set_extension("trf_data", default=None)
-
-
 def checked_storage(storage: str) -> Storage:
     """Return a storage policy.
 
@@ -103,7 +97,7 @@ class VectorSetter(TensorSetter):
         super().__call__(docs, trf_data)
         for doc in docs:
             for hooks in (doc.user_hooks, doc.user_span_hooks, doc.user_token_hooks):
-                hooks |= {"vector": _vector, "has_vector": _has_vector, "similarity": _cosine}
+                hooks |= {"vector": _vector, "has_vector": bool, "similarity": _cosine}
 
 
 def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
@@ -147,10 +141,6 @@ def _vector(one: Doc | Span | Token) -> Any:
     rows = tensor.reshape(-1, tensor.shape[-1])
     filled = rows[np.any(rows != 0, axis=1)]
     return filled.mean(0) if len(filled) else rows.sum(0)
-
-
-def _has_vector(one: Doc | Span | Token) -> bool:
-    return bool(len(one))
 
 
 def _cosine(one: Doc | Span | Token, other: Any) -> float:

@@ -111,9 +111,9 @@ class _Output:
             self.last_hidden_state, tuple(self.tensors) if every else None, attentions
         )
 
+    # Where each row lies in a padded block.
     @cached_property
     def _positions(self) -> Any:
-        """Where each row lies in a padded block."""
         return np.flatnonzero(self.wordpieces.attention_mask)
 
     def _padded(self, rows: Floats2d) -> FloatsXd:
@@ -269,9 +269,9 @@ class FullTransformerBatch(_Output):
         return data
 
 
+# Write a doc's output into `Doc.to_bytes`, e.g. on its way between processes.
 @srsly.msgpack_encoders("trfnb_transformer_data")
 def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
-    """Write a doc's output into `Doc.to_bytes`, e.g. on its way between processes."""
     if isinstance(obj, TransformerData):
         saved, pieces = dict(vars(obj.on_cpu())), obj.wordpieces
         strings = [text for one in pieces.strings for text in one]

@@ -48,7 +48,7 @@ class SharedComponent(spacys.Tok2Vec):
     balance: Policy | None = None
     pipeline: PipelineRef = PipelineRef()
 
-    def __init__(self, vocab: Vocab, model: Model, name: str) -> None:
+    def __init__(self, vocab: Vocab, model: Model, name: str = "tok2vec") -> None:
         super().__init__(vocab, model, name)
         self.gradients = SharedGradients()
 
@@ -159,14 +159,6 @@ class SharedComponent(spacys.Tok2Vec):
         self.send_back()
         return cast(bytes, super().to_bytes(exclude=exclude))
 
-    def encode_for_update(self, docs: Sequence[Doc], is_train: bool) -> tuple[Any, Backprop | None]:
-        """Return what listeners read of a batch, and a callback that takes its summed gradient."""
-        raise NotImplementedError
-
-    def compute(self, docs: Sequence[Doc]) -> list[Any]:
-        """Return what listeners read of each doc, by the weights as they are; docs stay as is."""
-        raise NotImplementedError
-
 
 class Tok2Vec(SharedComponent):
     """A small shared encoder that needs no transformer.
@@ -181,11 +173,6 @@ class Tok2Vec(SharedComponent):
     """
 
     listener_type = spacys.Tok2VecListener
-
-    def __init__(
-        self, vocab: Vocab, model: Model[list[Doc], list[Floats2d]], name: str = "tok2vec"
-    ) -> None:
-        super().__init__(vocab, model, name)
 
     def predict(self, docs: Iterable[Doc]) -> list[Floats2d]:
         """Return each doc's vectors, by the weights after the latest step."""
@@ -212,8 +199,8 @@ class Tok2Vec(SharedComponent):
                 layer.receive(spacys.Tok2VecListener.get_batch_id(docs), vectors, backprop)
         return losses
 
+    # Take the gradient of a listener of spaCy's own.
     def _add(self, junction: Junction, name: str, d_vectors: list[Floats2d]) -> list[Doc]:
-        """Take the gradient of a listener of spaCy's own."""
         self.gradients.add(junction, name, {0: self.model.ops.flatten(d_vectors)})
         return []
 
@@ -267,10 +254,10 @@ class Tok2VecListener(SharedListener, spacys.Tok2VecListener):
         return self.ops.flatten(list(outputs)), lambda d_vectors: {0: d_vectors}
 
 
+# Listen to trfnb's component, or to spaCy's own: on the docs, or by its batch id.
 def _forward(
     model: Tok2VecListener, docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], ListenerBackprop]:
-    """Listen to trfnb's component, or to spaCy's own: on the docs, or by its batch id."""
     if model.upstream() is not None:
         return forward(model, docs, is_train)
     vectors, spacy_backprop = spacys.forward(model, docs, is_train)

@@ -185,8 +185,8 @@ def distinct(wordpieces: Wordpieces) -> tuple[Ints, Ints]:
         original = first.setdefault(wordpieces.ids[start : start + n].tobytes(), i)
         if original != i and n:
             copies.append((i, original))
-    found = np.asarray(list(first.values()), dtype="int64")
-    return found, np.asarray(copies, dtype="int64").reshape(-1, 2)
+    originals = np.asarray(list(first.values()), dtype="int64")
+    return originals, np.asarray(copies, dtype="int64").reshape(-1, 2)
 
 
 def grouped(runs: Runs, waste: int = _WASTE) -> list[Group]:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -38,34 +38,13 @@ from .wordpieces import Wordpieces
 
 # A layer's number, 0 for the embeddings' output and -1 for the last, or a learned mix of all.
 Layer = int | Literal["mix"]
+# A flat batch of n wordpieces, and the layers that are asked for; "mix" asks for all.
+EncoderInput = tuple[Wordpieces, Sequence[Layer]]
+# Layer number -> (n, width) hidden states; and, if asked for, for each text its attentions,
+# (layers, heads, wordpieces, wordpieces).
+Hidden = tuple[dict[int, Floats2d], list[Floats3d] | None]
 Backprop = Callable[[Mapping[int, Floats2d]], None]
 _NO_MEMORY = "can't allocate memory"  # of a CPU, by torch
-
-
-@dataclass(frozen=True, eq=False)
-class EncoderInput:
-    """What an encoder is asked for.
-
-    Attributes:
-        wordpieces: A flat batch of n wordpieces.
-        layers: The layers to return; ``"mix"`` asks for all.
-    """
-
-    wordpieces: Wordpieces
-    layers: Sequence[Layer] = (-1,)
-
-
-@dataclass(frozen=True, eq=False)
-class Hidden:
-    """What an encoder computed.
-
-    Attributes:
-        rows: Layer number -> (n, width) hidden states of n wordpieces.
-        attentions: For each text (layers, heads, its wordpieces, its wordpieces), if asked for.
-    """
-
-    rows: dict[int, Floats2d]
-    attentions: list[Floats3d] | None = None
 
 
 def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden]:
@@ -74,8 +53,13 @@ def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden
     Its backprop takes gradients by layer number, (n, width) each, for any of the layers that were
     asked for, and adds them to those of the weights; ids have no gradient, so it returns nothing.
     """
-    attrs = {"layers": [-1], "runtime": runtime}
-    return Model("encoder", forward, dims={"nO": None}, shims=[shim], attrs=attrs)
+    return Model(
+        "encoder",
+        forward,
+        dims={"nO": None},
+        shims=[shim],
+        attrs={"layers": [-1], "runtime": runtime},
+    )
 
 
 def forward(
@@ -93,7 +77,7 @@ def forward(
             break
         except RuntimeError as error:
             full = isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error)
-            if not full or items <= X.wordpieces.lengths.max(initial=1):
+            if not full or items <= X[0].lengths.max(initial=1):
                 raise
         # Outside the handler, where the failed pass's tensors are no longer held.
         items //= 2
@@ -114,8 +98,8 @@ def forward(
 def _run(
     shim: "EncoderShim", runtime: Runtime, X: EncoderInput, is_train: bool
 ) -> tuple[Hidden, Backprop]:
-    engines, device, wordpieces = shim.begin(is_train), shim.device, X.wordpieces
-    layers, shape = shim.wanted_layers(X.layers), (len(wordpieces.ids), shim.width)
+    engines, device, (wordpieces, asked) = shim.begin(is_train), shim.device, X
+    layers, shape = shim.wanted_layers(asked), (len(wordpieces.ids), shim.width)
     engine = engines.choose(runtime, device, len(wordpieces.ids), layers, is_train)
     out = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
     attentions: dict[int, Floats3d] = {}
@@ -149,10 +133,10 @@ def _run(
 
     found = {layer: cast(Floats2d, torch2xp(rows)) for layer, rows in out.items()}
     if not shim.attentions:
-        return Hidden(found), backprop
-    nothing = torch.zeros((shim.n_layers, int(shim.config.num_attention_heads), 0, 0))
-    empty = cast(Floats3d, torch2xp(nothing.to(device)))
-    return Hidden(found, [attentions.get(i, empty) for i in range(len(texts))]), backprop
+        return (found, None), backprop
+    size = (shim.n_layers, int(shim.config.num_attention_heads), 0, 0)
+    empty = cast(Floats3d, torch2xp(torch.zeros(size, device=device)))
+    return (found, [attentions.get(i, empty) for i in range(len(texts))]), backprop
 
 
 class EncoderShim(PyTorchShim):
@@ -265,9 +249,8 @@ class EncoderShim(PyTorchShim):
 
     def wanted_layers(self, layers: Sequence[Layer]) -> list[int]:
         """Return the numbers of the layers asked for, all of them for a mix."""
-        if "mix" in layers:
-            return list(range(self.n_layers + 1))
-        return sorted({self.layer_index(layer) for layer in layers if layer != "mix"})
+        asked = range(self.n_layers + 1) if "mix" in layers else cast(Sequence[int], layers)
+        return sorted({self.layer_index(layer) for layer in asked})
 
     def load(self, source: str | Path | None = None) -> None:
         """Load weights and tokenizer from a hub or a directory.

@@ -156,8 +156,8 @@ class PackedEngine:
                 torch.enable_grad() if is_train else torch.inference_mode(),
                 runtime.autocast(device),
             ):
-                states = self.packed.states(pack, layers, checkpointing=runtime.checkpointing)
-                found = {layer: rows.float() for layer, rows in states.items()}
+                found = self.packed.states(pack, layers, checkpointing=runtime.checkpointing)
+                found = {layer: rows.float() for layer, rows in found.items()}
             yield Part(torch.from_numpy(pack.rows).to(device), found)
 
 
@@ -251,8 +251,8 @@ class PaddedEngine:
         """
         states, n_layers = output.last_hidden_state, self.body.config.num_hidden_layers
         if layer != n_layers:
-            known = len(output.hidden_states) == n_layers + 1
-            states = output.hidden_states[layer] if known else None
+            every = output.hidden_states
+            states = every[layer] if len(every) == n_layers + 1 else None
         if states is None or states.shape[:2] != ids.shape:
             raise ValueError(
                 f"Layer {layer} of the transformer expected a state for each wordpiece, but layers "

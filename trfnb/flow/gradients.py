@@ -364,8 +364,9 @@ class GradientLog:
                 missing = "no gradient came" if factor else "not computed: factor 0"
                 state = missing if np.isnan(raw[i]) else "measured"
                 rows.append((number, name, factor, raw[i], norm, share, state))
-        columns = ["step", "listener", "factor", "raw_norm", "norm", "share", "state"]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(
+            rows, columns=["step", "listener", "factor", "raw_norm", "norm", "share", "state"]
+        )
 
     def conflicts(self) -> "pd.DataFrame":
         """Return one row per step and pair: ``step``, ``first``, ``second``, ``cosine``.

@@ -78,10 +78,9 @@ def forward(
 ) -> tuple[list[Floats2d], Backprop]:
     """Hand on the shared vectors of a batch: of the step under way, or what lies on the docs."""
     lengths = [len(doc) for doc in docs]
-    sampled = docs is model.sample and model.has_dim("nO")
-    if sampled or not any(lengths):
-        zeros = [model.ops.alloc2f(length, model.get_dim("nO")) for length in lengths]
-        return zeros, lambda d_vectors: []
+    if (docs is model.sample and model.has_dim("nO")) or not any(lengths):
+        width = model.get_dim("nO")
+        return [model.ops.alloc2f(length, width) for length in lengths], lambda d_vectors: []
     model.sample, upstream = None, model.upstream()
     reading = upstream.gradients.read(model, docs) if is_train and upstream is not None else None
     batch, add = reading or (None, None)

@@ -25,6 +25,9 @@ _FIRST_POSITION: dict[str, Callable[[Any], int]] = {
     "CamembertModel": lambda config: int(config.pad_token_id) + 1,
 }
 _SAME = 1e-4
+# Query, key, value, mixing, inner and outer module of a HuggingFace layer.
+_LINEAR = [f"attention.self.{name}" for name in ("query", "key", "value")]
+_LINEAR += ["attention.output.dense", "intermediate.dense", "output.dense"]
 # Rows of scores of this many numbers: torch's softmax of bf16 is faster in fp32 and back.
 _IN_FP32 = range(16, 48)
 # Dropout decides by sixteen random bits for each number.
@@ -73,7 +76,10 @@ class PackedBert:
         """
         x = self._embedded(pack)
         training = torch.is_grad_enabled()
-        by_hand = training or torch.is_autocast_enabled(x.device.type)
+        again, by_hand = (
+            checkpointing and training,
+            training or torch.is_autocast_enabled(x.device.type),
+        )
         groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
         found = {0: x} if 0 in layers else {}
         for number, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
@@ -139,7 +145,7 @@ class PackedBert:
         top, was = len(self.layers), body.training
         body.eval()
         try:
-            modules = [module for layer in self.layers for module in _linears(layer)]
+            modules = [layer.get_submodule(path) for layer in self.layers for path in _LINEAR]
             if not all(type(module) is torch.nn.Linear for module in modules):
                 return False
             with torch.no_grad():
@@ -153,13 +159,6 @@ class PackedBert:
             return False  # another version of the model names its parts otherwise
         finally:
             body.train(was)
-
-
-# Return query, key, value, mixing, inner and outer module of a HuggingFace layer.
-def _linears(layer: Any) -> tuple[torch.nn.Linear, ...]:
-    own = layer.attention.self
-    attention = (own.query, own.key, own.value, layer.attention.output.dense)
-    return (*attention, layer.intermediate.dense, layer.output.dense)
 
 
 def attend(

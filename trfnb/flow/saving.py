@@ -70,8 +70,8 @@ def load_encoder(
         with _quiet():
             body, report = _model_class(config).from_pretrained(name, config=config, **options)
         _check_loaded(tokenizer, report)
-        adapted = body.float() if lora is None else _with_adapter(body.float(), folder, lora)
-        return tokenizer, adapted
+        body = body.float()
+        return tokenizer, body if lora is None else _with_adapter(body, folder, lora)
     except (ConfigError, ImportError):
         raise
     except Exception as error:  # each library of the files' formats raises its own

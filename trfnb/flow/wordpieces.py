@@ -62,8 +62,7 @@ class Wordpieces:
     def strings(self) -> list[list[str]]:
         """The wordpieces of each text as the tokenizer writes them."""
         flat = self.write(self.ids.tolist()) if self.write else [str(i) for i in self.ids]
-        places = zip(self.starts, self.lengths, strict=True)
-        return [flat[start : start + n] for start, n in places]
+        return [flat[i : i + n] for i, n in zip(self.starts, self.lengths, strict=True)]
 
     @property
     def input_ids(self) -> Ints:

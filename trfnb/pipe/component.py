@@ -233,8 +233,7 @@ class Transformer(SharedComponent):
         """Connect a listener, and keep the layer that it wants."""
         super().add_listener(listener, component_name)
         for node in self._encoder_layers():
-            layers = {*node.attrs["layers"], listener.attrs["layer"]}
-            node.attrs["layers"] = sorted(layers, key=str)
+            node.attrs["layers"] = sorted({*node.attrs["layers"], listener.attrs["layer"]}, key=str)
         self._tell_width()
 
     def _tell_width(self) -> None:

@@ -155,9 +155,8 @@ class TransformerData(_Output):
 
     def of(self, component: str) -> "TransformerData | None":
         """Return what a component computed; ``"*"`` stands for the last that did."""
-        if component in ("*", self.source) or not self.source:
-            return self
-        return self.others.get(component)
+        is_own = component in ("*", self.source) or not self.source
+        return self if is_own else self.others.get(component)
 
     def without(self, dropped: "TransformerData") -> "TransformerData | None":
         """Return what a doc keeps once one component's output is dropped."""

@@ -10,7 +10,7 @@ from thinc.api import Model
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..flow.alignment import Pooling, align, pool
-from ..flow.encoder import EncoderInput, EncoderShim, Layer, encoder
+from ..flow.encoder import EncoderShim, Layer, encoder
 from ..flow.grad_factor import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
 from ..flow.runtime import Runtime
@@ -56,17 +56,17 @@ def encode_docs(
     """
     spans, wordpieces = tokenised or tokenise(model, docs)
     node = model.layers[0]
-    asked = EncoderInput(wordpieces, node.attrs["layers"] if layers is None else layers)
-    hidden, backprop = node(asked, is_train)
+    asked = node.attrs["layers"] if layers is None else layers
+    (rows, attentions), backprop = node((wordpieces, asked), is_train)
     found, asarray = align(docs, spans, wordpieces), model.ops.asarray1i
     batch = FullTransformerBatch(
         spans=spans,
         wordpieces=wordpieces,
-        rows=hidden.rows,
+        rows=rows,
         align=Ragged(asarray(cast(Ints1d, found.dataXd)), asarray(found.lengths)),
         n_layers=_shim(model).n_layers,
         n_tokens=[len(doc) for doc in docs],
-        attentions=hidden.attentions,
+        attentions=attentions,
     )
     return batch, backprop
 

@@ -16,10 +16,9 @@ from thinc.types import Floats2d
 from .experiments.weights import EncoderAdam  # noqa: F401
 from .flow.grad_factor import Policy
 from .pipe import legacy
-from .pipe.annotations import AnnotationSetter, Storage
 from .pipe.architectures import registry as registry
 from .pipe.component import Transformer
-from .pipe.data import FullTransformerBatch
+from .pipe.data import AnnotationSetter, FullTransformerBatch, Storage
 from .pipe.tok2vec import PipelineRef, Tok2Vec
 from .pretraining import masking, objectives, text  # noqa: F401
 from .pretraining.weights import LoadPretrained  # noqa: F401

@@ -88,13 +88,9 @@ def realigned(alignment: Ragged, computed_for: Tokens | None, doc: Doc) -> Ragge
     ends_now = np.cumsum(doc.to_array([LENGTH, SPACY]).reshape(-1, 2).sum(axis=1))
     if not np.isin(ends_now, ends).all():
         return None
-    xp, lengths, rows = (
-        get_array_module(alignment.dataXd),
-        to_numpy(alignment.lengths),
-        to_numpy(alignment.dataXd),
-    )
-    token_of = np.repeat(np.searchsorted(ends_now, ends), lengths)
-    pairs = np.unique(np.stack([token_of, rows]), axis=1)
+    token_of = np.repeat(np.searchsorted(ends_now, ends), to_numpy(alignment.lengths))
+    pairs = np.unique(np.stack([token_of, to_numpy(alignment.dataXd)]), axis=1)
+    xp = get_array_module(alignment.dataXd)
     return Ragged(
         xp.asarray(pairs[1].astype("int32")),
         xp.asarray(np.bincount(pairs[0], minlength=len(doc)).astype("int32")),

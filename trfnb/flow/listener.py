@@ -205,8 +205,8 @@ class TransformerListener(SharedListener):
         """Choose the rows of the layer, or mix all layers, and pool each token's."""
         layer = self.attrs["layer"]
         if layer == "mix":
-            n_layers = len(self.get_param("mix"))
-            rows, parts = scalar_mix(self, {i: self._rows(outputs, i) for i in range(n_layers)})
+            numbers = range(len(self.get_param("mix")))
+            rows, parts = scalar_mix(self, {i: self._rows(outputs, i) for i in numbers})
         else:
             index = outputs[0][0].layer_index(layer)
             rows, parts = self._rows(outputs, layer), lambda d_rows: {index: d_rows}

@@ -76,10 +76,7 @@ class PackedBert:
         """
         x = self._embedded(pack)
         training = torch.is_grad_enabled()
-        again, by_hand = (
-            checkpointing and training,
-            training or torch.is_autocast_enabled(x.device.type),
-        )
+        by_hand = training or torch.is_autocast_enabled(x.device.type)
         groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
         found = {0: x} if 0 in layers else {}
         for number, layer in enumerate(self.layers[: max(layers, default=0)], start=1):

@@ -18,8 +18,7 @@ from ..flow.spans import (
     get_doc_spans,
     get_sent_spans,
 )
-from .annotations import TensorSetter, VectorSetter, null_annotation_setter
-from .data import FullTransformerBatch
+from .data import FullTransformerBatch, TensorSetter, VectorSetter, null_annotation_setter
 from .model import token_vector_model, transformer_model
 from .tok2vec import Tok2VecListener
 

@@ -21,14 +21,14 @@ from ..flow.encoder import EncoderShim, Layer
 from ..flow.gradients import Backprop
 from ..flow.listener import Aligned, TransformerListener
 from ..flow.runtime import trim_memory
-from .annotations import (
+from .data import (
     AnnotationSetter,
+    FullTransformerBatch,
     Storage,
     checked_storage,
     null_annotation_setter,
     store,
 )
-from .data import FullTransformerBatch
 from .model import Tokenised, encode_docs, set_width, tokenise
 from .tok2vec import PipelineRef, SharedComponent
 

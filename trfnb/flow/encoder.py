@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -358,17 +359,17 @@ class Trainable(Schedule):
         """Return a number of layers, if it is one."""
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(
                 "trainable_layers expected a number of layers from the top, a schedule of them, or "
                 f"null for all, got {value!r} ({type(value).__name__})."
             )
-        if not value >= 0:
+        if not float(value) >= 0:
             raise ValueError(
                 "trainable_layers expected 0 layers from the top or more (null for all), got "
                 f"{value}."
             )
-        return value
+        return float(value)
 
     def apply(self, body: torch.nn.Module, n_layers: int) -> None:
         """Let the chosen layers take a gradient, and no others."""

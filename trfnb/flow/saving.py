@@ -78,8 +78,8 @@ def load_encoder(
         advice = (
             "Copy the folder again, or download or save the model again."
             if folder.is_dir()
-            else "There is no such directory, and no hub that can be reached has this name. "
-            "Download the model where there is a network and give its path as "
+            else "There is no such directory here: it expected a model name that the hub can be "
+            "reached for. Download the model where there is a network and give its path as "
             "[components.transformer.model] name."
         )
         raise OSError(

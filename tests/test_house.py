@@ -30,7 +30,7 @@ ROOMS = {
 }
 # The way of the data. A stage imports earlier stages only.
 FLOW = ["runtime", "wordpieces", "spans", "batching", "saving", "packed", "engines", "optimizer",
-        "encoder", "alignment", "tokens", "grad_factor", "gradients", "listener"]  # fmt: skip
+        "grad_factor", "encoder", "alignment", "gradients", "listener"]  # fmt: skip
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))

@@ -18,11 +18,11 @@ _HOME = {
     "TransformerModel": "trfnb.pipe.architectures",
     "get_doc_spans": "trfnb.flow.spans",
     "get_sent_spans": "trfnb.flow.spans",
-    "null_annotation_setter": "trfnb.pipe.annotations",
+    "null_annotation_setter": "trfnb.pipe.data",
     "record": "trfnb.runs.results",
     "registry": "trfnb.registration",
     "results": "trfnb.runs.results",
-    "token_vectors": "trfnb.pipe.annotations",
+    "token_vectors": "trfnb.pipe.data",
 }
 
 _MODULES = ("corpora", "experiments", "models", "vectors", "widgets")

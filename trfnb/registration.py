@@ -16,12 +16,10 @@ from thinc.types import Floats2d
 from .experiments.weights import EncoderAdam  # noqa: F401
 from .flow.grad_factor import Policy
 from .pipe import legacy
-from .pipe.annotations import AnnotationSetter, Storage
 from .pipe.architectures import registry as registry
 from .pipe.component import Transformer
-from .pipe.data import FullTransformerBatch
-from .pipe.shared import PipelineRef
-from .pipe.tok2vec import Tok2Vec
+from .pipe.data import AnnotationSetter, FullTransformerBatch, Storage
+from .pipe.tok2vec import PipelineRef, Tok2Vec
 from .pretraining import masking, objectives, text  # noqa: F401
 from .pretraining.weights import load_pretrained  # noqa: F401
 from .vectors import embed, store  # noqa: F401
@@ -91,25 +89,20 @@ def make_tok2vec(
     return pipe
 
 
-def _register() -> None:
-    """Register the factories; `transformer` too, unless spacy-transformers is there for it."""
-    names = ["trfnb_transformer"]
-    if find_spec("spacy_transformers") is None:
-        names.append("transformer")
-        legacy.register()
-    for name in names:
-        Language.factory(
-            name,
-            assigns=["doc._.trf_data"],
-            default_config=Config().from_str(_TRANSFORMER)["transformer"],
-            func=make_transformer,
-        )
+_names = ["trfnb_transformer"]
+if find_spec("spacy_transformers") is None:
+    _names.append("transformer")
+    legacy.register()
+for _name in _names:
     Language.factory(
-        "trfnb_tok2vec",
-        assigns=["doc.tensor"],
-        default_config={"model": DEFAULT_TOK2VEC_MODEL, "balance": None},
-        func=make_tok2vec,
+        _name,
+        assigns=["doc._.trf_data"],
+        default_config=Config().from_str(_TRANSFORMER)["transformer"],
+        func=make_transformer,
     )
-
-
-_register()
+Language.factory(
+    "trfnb_tok2vec",
+    assigns=["doc.tensor"],
+    default_config={"model": DEFAULT_TOK2VEC_MODEL, "balance": None},
+    func=make_tok2vec,
+)

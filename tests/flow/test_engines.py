@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from trfnb.flow import engines as engines_module
-from trfnb.flow.encoder import EncoderInput, EncoderShim, encoder
+from trfnb.flow.encoder import EncoderShim, encoder
 from trfnb.flow.engines import EngineError, Engines, PaddedEngine
 from trfnb.flow.runtime import Runtime, keep_freed_memory, native_bf16
 from trfnb.flow.wordpieces import Wordpieces, encode
@@ -167,10 +167,10 @@ def test_an_encoder_that_ran_is_pickled_and_copied(minilm):
     shim.load()
     pieces = encode(shim.tokenizer, ["the bank"], 256)
     layer = encoder(shim, Runtime(engine="openvino"))
-    before = layer.predict(EncoderInput(pieces, [2]))
+    before = layer.predict((pieces, [2]))[0][2]
     for other in (pickle.loads(pickle.dumps(shim)), shim.copy()):
-        found = encoder(other, Runtime(engine="torch")).predict(EncoderInput(pieces, [2])).rows[2]
-        np.testing.assert_allclose(found, before.rows[2], atol=3e-5)
+        found = encoder(other, Runtime(engine="torch")).predict((pieces, [2]))[0][2]
+        np.testing.assert_allclose(found, before, atol=3e-5)
 
 
 def test_what_openvino_cannot_run_stays_with_torch_and_is_told(monkeypatch):

@@ -211,7 +211,7 @@ def test_listeners_to_different_layers(tiny):
     assert abs(gradient["encoder.layer.0.output.dense.weight"]).max() > 0
     doc = nlp("the river")
     assert trfnb.token_vectors(doc, 1).shape == (2, 16)
-    with pytest.raises(ValueError, match=r"Layer 2 of 3 was not kept; kept: 1, 3"):
+    with pytest.raises(ValueError, match=r"Layer 2 of 3 was not kept; kept: \[1, 3\]"):
         trfnb.token_vectors(doc, 2)
 
 
@@ -341,7 +341,7 @@ def test_nothing_is_computed_above_what_listeners_read(tiny, reached, storage):
         loaded.update(examples(loaded), sgd=Adam(0.01))
     assert reached == [3, 2]
     if storage == "keep":
-        with pytest.raises(ValueError, match=r"Layer -1 of 3 was not kept; kept: 1, 2"):
+        with pytest.raises(ValueError, match=r"Layer -1 of 3 was not kept; kept: \[1, 2\]"):
             trfnb.token_vectors(found[0][0])
 
 

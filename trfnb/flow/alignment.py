@@ -1,18 +1,24 @@
-"""Hidden states of wordpieces -> one vector for each token: alignment, pooling, layer mix."""
+"""Hidden states of wordpieces -> one vector for each token: alignment, pooling, layer mix.
+
+An output belongs to the tokens that it was computed for, not to the object that carries it: a copy
+of a doc has the same tokens; a doc whose tokens were merged or split since has others.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from spacy.attrs import IDX, LENGTH
+from spacy.attrs import IDX, LENGTH, ORTH, SPACY
 from spacy.tokens import Doc, Span
-from thinc.api import Model
+from thinc.api import Model, get_array_module, to_numpy
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from .wordpieces import Wordpieces
 
 Pooling = Model[Ragged, Floats2d]
+# (tokens, 2): each token's text, as the hash in the string store, and whether a space follows.
+Tokens = NDArray[np.uint64]
 
 
 def align(docs: Sequence[Doc], spans: Sequence[Sequence[Span]], wordpieces: Wordpieces) -> Ragged:
@@ -43,6 +49,52 @@ def align(docs: Sequence[Doc], spans: Sequence[Sequence[Span]], wordpieces: Word
     order = np.argsort(tokens, kind="stable")
     lengths = np.bincount(tokens, minlength=n_tokens)
     return Ragged(cast(Ints1d, rows[order].astype("int32")), cast(Ints1d, lengths.astype("int32")))
+
+
+def tokens_of(doc: Doc) -> Tokens:
+    """Return what identifies a doc's tokens."""
+    return cast(Tokens, doc.to_array([ORTH, SPACY]).reshape(-1, 2))
+
+
+def content(doc: Doc) -> bytes:
+    """Return the same in a form that can be compared at once and looked up."""
+    return tokens_of(doc).tobytes()
+
+
+def realigned(alignment: Ragged, computed_for: Tokens | None, doc: Doc) -> Ragged | None:
+    """Return the rows of each of a doc's tokens, merged where tokens were merged since.
+
+    Args:
+        alignment: For each token at the time the numbers of its rows.
+        computed_for: Those tokens; None where they are not known, and only counted.
+        doc: The doc as it is now.
+
+    Returns:
+        For each token of the doc the numbers of its rows, ascending; None where the text is another
+        one, or a token was split: its rows cannot be told apart.
+    """
+    if computed_for is None:
+        return alignment if len(alignment.lengths) == len(doc) else None
+    if np.array_equal(computed_for, tokens_of(doc)):
+        return alignment
+    strings = doc.vocab.strings
+    try:
+        before = [strings[int(orth)] + " " * int(space) for orth, space in computed_for]
+    except KeyError:  # a word that this doc's vocabulary has never seen
+        return None
+    if "".join(before) != doc.text_with_ws:
+        return None
+    ends = np.cumsum([len(text) for text in before])
+    ends_now = np.cumsum(doc.to_array([LENGTH, SPACY]).reshape(-1, 2).sum(axis=1))
+    if not np.isin(ends_now, ends).all():
+        return None
+    token_of = np.repeat(np.searchsorted(ends_now, ends), to_numpy(alignment.lengths))
+    pairs = np.unique(np.stack([token_of, to_numpy(alignment.dataXd)]), axis=1)
+    xp = get_array_module(alignment.dataXd)
+    return Ragged(
+        xp.asarray(pairs[1].astype("int32")),
+        xp.asarray(np.bincount(pairs[0], minlength=len(doc)).astype("int32")),
+    )
 
 
 def pool(
@@ -110,15 +162,14 @@ def scalar_mix(
     return cast(Floats2d, gamma * mixed), backprop
 
 
+# Lay all spans' texts on one line of characters, a gap between two spans.
+#
+# Returns:
+#     For each token of each span its number in the batch, its first character and the one after
+#     its last; for each span the character that its text starts at.
 def _token_characters(
     docs: Sequence[Doc], spans: Sequence[Sequence[Span]]
 ) -> tuple[NDArray[np.int64], ...]:
-    """Lay all spans' texts on one line of characters, a gap between two spans.
-
-    Returns:
-        For each token of each span its number in the batch, its first character and the one after
-        its last; for each span the character that its text starts at.
-    """
     token_ids, starts, ends, bases = [], [], [], []
     first_token = base = 0
     for doc, doc_spans in zip(docs, spans, strict=True):

@@ -36,11 +36,6 @@ class MicroBatch:
     rows: Ints
     texts: Ints
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no position is padding."""
-        return self.rows.size == self.ids.size
-
 
 @dataclass(frozen=True, eq=False)
 class Pack:
@@ -190,8 +185,8 @@ def distinct(wordpieces: Wordpieces) -> tuple[Ints, Ints]:
         original = first.setdefault(wordpieces.ids[start : start + n].tobytes(), i)
         if original != i and n:
             copies.append((i, original))
-    found = np.asarray(list(first.values()), dtype="int64")
-    return found, np.asarray(copies, dtype="int64").reshape(-1, 2)
+    originals = np.asarray(list(first.values()), dtype="int64")
+    return originals, np.asarray(copies, dtype="int64").reshape(-1, 2)
 
 
 def grouped(runs: Runs, waste: int = _WASTE) -> list[Group]:
@@ -216,8 +211,8 @@ def grouped(runs: Runs, waste: int = _WASTE) -> list[Group]:
     return groups
 
 
+# Return the group of some runs whose rows begin at a place of their pack.
 def _group(runs: Runs, first: int) -> Group:
-    """Return the group of some runs whose rows begin at a place of their pack."""
     counts, sizes = np.array(runs).T
     lengths, columns = np.repeat(sizes, counts), np.arange(sizes[0])
     size, rows = (len(lengths), len(columns)), slice(first, first + int(lengths.sum()))

@@ -1,10 +1,10 @@
 """Wordpiece ids -> hidden states: a HuggingFace model inside a Thinc layer."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -24,6 +24,7 @@ from thinc.types import Floats2d, Floats3d
 
 from .batching import distinct, text_rows
 from .engines import Engines
+from .grad_factor import Schedule
 from .optimizer import step
 from .runtime import Runtime
 from .saving import (
@@ -38,33 +39,13 @@ from .wordpieces import Wordpieces
 
 # A layer's number, 0 for the embeddings' output and -1 for the last, or a learned mix of all.
 Layer = int | Literal["mix"]
+# A flat batch of n wordpieces, and the layers that are asked for; "mix" asks for all.
+EncoderInput = tuple[Wordpieces, Sequence[Layer]]
+# Layer number -> (n, width) hidden states; and, if asked for, for each text its attentions,
+# (layers, heads, wordpieces, wordpieces).
+Hidden = tuple[dict[int, Floats2d], list[Floats3d] | None]
 Backprop = Callable[[Mapping[int, Floats2d]], None]
-
-
-@dataclass(frozen=True, eq=False)
-class EncoderInput:
-    """What an encoder is asked for.
-
-    Attributes:
-        wordpieces: A flat batch of n wordpieces.
-        layers: The layers to return; ``"mix"`` asks for all.
-    """
-
-    wordpieces: Wordpieces
-    layers: Sequence[Layer] = (-1,)
-
-
-@dataclass(frozen=True, eq=False)
-class Hidden:
-    """What an encoder computed.
-
-    Attributes:
-        rows: Layer number -> (n, width) hidden states of n wordpieces.
-        attentions: For each text (layers, heads, its wordpieces, its wordpieces), if asked for.
-    """
-
-    rows: dict[int, Floats2d]
-    attentions: list[Floats3d] | None = None
+_NO_MEMORY = "can't allocate memory"  # of a CPU, by torch
 
 
 def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden]:
@@ -73,8 +54,13 @@ def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden
     Its backprop takes gradients by layer number, (n, width) each, for any of the layers that were
     asked for, and adds them to those of the weights; ids have no gradient, so it returns nothing.
     """
-    attrs = {"layers": [-1], "runtime": runtime}
-    return Model("encoder", forward, dims={"nO": None}, shims=[shim], attrs=attrs)
+    return Model(
+        "encoder",
+        forward,
+        dims={"nO": None},
+        shims=[shim],
+        attrs={"layers": [-1], "runtime": runtime},
+    )
 
 
 def forward(
@@ -91,7 +77,8 @@ def forward(
             result = _run(shim, runtime, X, is_train)
             break
         except RuntimeError as error:
-            if not _out_of_memory(error) or items <= X.wordpieces.lengths.max(initial=1):
+            full = isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error)
+            if not full or items <= X[0].lengths.max(initial=1):
                 raise
         # Outside the handler, where the failed pass's tensors are no longer held.
         items //= 2
@@ -112,8 +99,8 @@ def forward(
 def _run(
     shim: "EncoderShim", runtime: Runtime, X: EncoderInput, is_train: bool
 ) -> tuple[Hidden, Backprop]:
-    engines, device, wordpieces = shim.begin(is_train), shim.device, X.wordpieces
-    layers, shape = shim.wanted_layers(X.layers), (len(wordpieces.ids), shim.width)
+    engines, device, (wordpieces, asked) = shim.begin(is_train), shim.device, X
+    layers, shape = shim.wanted_layers(asked), (len(wordpieces.ids), shim.width)
     engine = engines.choose(runtime, device, len(wordpieces.ids), layers, is_train)
     out = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
     attentions: dict[int, Floats3d] = {}
@@ -134,26 +121,23 @@ def _run(
 
     def backprop(d_rows: Mapping[int, Floats2d]) -> None:
         d_torch = {layer: xp2torch(d, device=device) for layer, d in d_rows.items()}
-        ends, gradients = [], []
-        for part in graph:
-            for layer, d in d_torch.items():
-                if part.states[layer].requires_grad:
-                    ends.append(part.states[layer])
-                    gradients.append(d[part.rows])
-        if ends:
+        pairs = [
+            (part.states[layer], d[part.rows])
+            for part in graph
+            for layer, d in d_torch.items()
+            if part.states[layer].requires_grad
+        ]
+        if pairs:
+            ends, gradients = zip(*pairs, strict=True)
             torch.autograd.backward(ends, gradients)
             shim.has_gradient = True
 
     found = {layer: cast(Floats2d, torch2xp(rows)) for layer, rows in out.items()}
     if not shim.attentions:
-        return Hidden(found), backprop
-    nothing = torch.zeros((shim.n_layers, int(shim.config.num_attention_heads), 0, 0))
-    empty = cast(Floats3d, torch2xp(nothing.to(device)))
-    return Hidden(found, [attentions.get(i, empty) for i in range(len(texts))]), backprop
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        return (found, None), backprop
+    size = (shim.n_layers, int(shim.config.num_attention_heads), 0, 0)
+    empty = cast(Floats3d, torch2xp(torch.zeros(size, device=device)))
+    return (found, [attentions.get(i, empty) for i in range(len(texts))]), backprop
 
 
 class EncoderShim(PyTorchShim):
@@ -174,6 +158,7 @@ class EncoderShim(PyTorchShim):
         tokenizer: HuggingFace's tokenizer; None before anything was loaded.
         saved_apart: Whether the weights restored from bytes are in a directory of their own,
             which must still be read.
+        aside: Whether `to_bytes` leaves the weights out, because they are saved as a directory.
         has_gradient: Whether a gradient waits for a step.
 
     Raises:
@@ -207,7 +192,7 @@ class EncoderShim(PyTorchShim):
         self.trainable = Trainable(trainable_layers)
         self.lora = None if lora is None else dict(lora)
         self.tokenizer: Any = None
-        self.has_gradient = self.saved_apart = self._aside = False
+        self.has_gradient = self.saved_apart = self.aside = False
         self._engines: Engines | None = None
 
     def begin(self, is_train: bool) -> Engines:
@@ -216,17 +201,10 @@ class EncoderShim(PyTorchShim):
         body.train(is_train)
         if is_train and self.lora is None:
             self.trainable.apply(body, self.n_layers)
-        engines = self._engines
-        if engines is None or engines.body is not body:
+        if self._engines is None or self._engines.body is not body:
             pad_id = self.tokenizer.pad_token_id
-            engines = Engines(body, 0 if pad_id is None else int(pad_id), self.attentions)
-            self._engines = engines
-        return engines
-
-    @property
-    def engine_report(self) -> str:
-        """Which engine ran last, and why not OpenVINO where it did not."""
-        return "nothing has run yet" if self._engines is None else self._engines.report
+            self._engines = Engines(body, 0 if pad_id is None else int(pad_id), self.attentions)
+        return self._engines
 
     def loaded(self) -> torch.nn.Module:
         """Return the torch module.
@@ -272,9 +250,8 @@ class EncoderShim(PyTorchShim):
 
     def wanted_layers(self, layers: Sequence[Layer]) -> list[int]:
         """Return the numbers of the layers asked for, all of them for a mix."""
-        if "mix" in layers:
-            return list(range(self.n_layers + 1))
-        return sorted({self.layer_index(layer) for layer in layers if layer != "mix"})
+        asked = range(self.n_layers + 1) if "mix" in layers else cast(Sequence[int], layers)
+        return sorted({self.layer_index(layer) for layer in asked})
 
     def load(self, source: str | Path | None = None) -> None:
         """Load weights and tokenizer from a hub or a directory.
@@ -305,20 +282,11 @@ class EncoderShim(PyTorchShim):
         """Write a directory that HuggingFace opens: config, safetensors, tokenizer."""
         save_encoder(directory, self.tokenizer, self.loaded(), self.lora is not None)
 
-    @contextmanager
-    def stored_aside(self) -> Iterator[None]:
-        """Leave the weights out of `to_bytes`, because they are saved as a directory."""
-        self._aside = True
-        try:
-            yield
-        finally:
-            self._aside = False
-
     def to_bytes(self) -> bytes:
         """Return config, tokenizer files and weights (safetensors) as bytes."""
-        if self._model is None or self._aside:
-            return cast(bytes, srsly.msgpack_dumps({"saved_apart": True} if self._aside else {}))
-        saved = encoder_to_bytes(self.tokenizer, self.loaded(), self.lora is not None)
+        saved: dict[str, Any] = {"saved_apart": True} if self.aside else {}
+        if self._model is not None and not self.aside:
+            saved = encoder_to_bytes(self.tokenizer, self._model, self.lora is not None)
         return cast(bytes, srsly.msgpack_dumps(saved))
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
@@ -335,8 +303,8 @@ class EncoderShim(PyTorchShim):
             self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
         return self
 
+    # Take what was just loaded, with what the settings ask of it.
     def _install(self, tokenizer: Any, body: Any) -> None:
-        """Take what was just loaded, with what the settings ask of it."""
         if self.attentions:
             body.set_attn_implementation("eager")
         self.tokenizer, self._model = tokenizer, body.to(get_torch_default_device())
@@ -370,14 +338,14 @@ class EncoderShim(PyTorchShim):
             super().to_device(device_type, device_id)
 
 
-class Trainable:
+class Trainable(Schedule):
     """How many of the upper layers learn.
 
     Gradual unfreezing starts at the top and moves down (Howard and Ruder, 2018, Universal
     language model fine-tuning for text classification, https://arxiv.org/abs/1801.06146).
 
     Args:
-        layers: None for everything, the embeddings included; a number of layers, counted from the
+        value: None for everything, the embeddings included; a number of layers, counted from the
             top; or a schedule of such numbers, stepped once a training step. One more than the
             model has layers reaches the embeddings.
 
@@ -386,24 +354,22 @@ class Trainable:
         ValueError: a number is negative or NaN.
     """
 
-    def __init__(self, layers: float | Iterable[float] | None = None) -> None:
-        self._schedule: Iterator[float] | None = None
-        self.now: float | None
-        if layers is None or (isinstance(layers, (int, float)) and not isinstance(layers, bool)):
-            self.now = _checked(layers)
-        elif isinstance(layers, Iterable) and not hasattr(layers, "encode"):
-            self._schedule = iter(layers)
-            self.now = _checked(next(self._schedule, None))
-        else:
+    @staticmethod
+    def checked(value: Any) -> float | None:
+        """Return a number of layers, if it is one."""
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(
                 "trainable_layers expected a number of layers from the top, a schedule of them, or "
-                f"null for all, got {layers!r} ({type(layers).__name__})."
+                f"null for all, got {value!r} ({type(value).__name__})."
             )
-
-    def step(self) -> None:
-        """Move on to the next training step."""
-        if self._schedule is not None:
-            self.now = _checked(next(self._schedule, self.now))
+        if not float(value) >= 0:
+            raise ValueError(
+                "trainable_layers expected 0 layers from the top or more (null for all), got "
+                f"{value}."
+            )
+        return float(value)
 
     def apply(self, body: torch.nn.Module, n_layers: int) -> None:
         """Let the chosen layers take a gradient, and no others."""
@@ -417,16 +383,8 @@ class Trainable:
                     parameter.requires_grad_(True)
 
 
-def _checked(layers: float | None) -> float | None:
-    if layers is not None and not layers >= 0:
-        raise ValueError(
-            f"trainable_layers expected 0 layers from the top or more (null for all), got {layers}."
-        )
-    return layers
-
-
+# Find the encoder's layers.
 def _layer_stack(body: torch.nn.Module, n_layers: int) -> torch.nn.ModuleList:
-    """Find the encoder's layers."""
     for module in body.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == n_layers:
             return module

@@ -1,8 +1,8 @@
 """The engines that run a batch of wordpieces through an encoder.
 
-An `Engine` takes wordpieces and returns hidden states, part by part. There are three: torch over
-packs (BERT's family on a CPU), torch over padded blocks (every other encoder, and GPUs), and
-OpenVINO over padded blocks (inference on a CPU, where it is installed).
+Each takes wordpieces and returns hidden states, part by part. There are three: torch over packs
+(BERT's family on a CPU), torch over padded blocks (every other encoder, and GPUs), and OpenVINO
+over padded blocks (inference on a CPU, where it is installed).
 """
 
 import warnings
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -52,29 +52,6 @@ class Part:
     attentions: dict[int, Floats3d] = field(default_factory=dict)
 
 
-class Engine(Protocol):
-    """A way to run an encoder."""
-
-    def run(
-        self,
-        wordpieces: Wordpieces,
-        texts: Ints,
-        layers: Sequence[int],
-        runtime: Runtime,
-        is_train: bool,
-    ) -> Iterator[Part]:
-        """Run texts of a flat batch through the encoder, part by part.
-
-        Args:
-            wordpieces: The flat batch.
-            texts: The numbers of the texts to run.
-            layers: Numbers of the layers to return.
-            runtime: Precision and budget.
-            is_train: Whether to keep what torch needs for a backward pass.
-        """
-        ...
-
-
 class Engines:
     """The engines of one loaded model.
 
@@ -103,7 +80,7 @@ class Engines:
         pieces: int,
         layers: Sequence[int],
         train: bool,
-    ) -> Engine:
+    ) -> "PackedEngine | PaddedEngine | OpenVinoEngine":
         """Return the fastest engine for a batch; on a GPU packs are not measured yet.
 
         Args:
@@ -125,10 +102,10 @@ class Engines:
         self.report = f"torch over {'packs' if packed else 'padded blocks'} ({reason})"
         return self.packed if packed and self.packed is not None else self.padded
 
+    # Return what speaks against OpenVINO; nothing where it has the model ready.
     def _against_openvino(
         self, runtime: Runtime, device: torch.device, pieces: int, layers: Sequence[int]
     ) -> str:
-        """Return what speaks against OpenVINO; nothing where it has the model ready."""
         if runtime.engine == "torch":
             return 'engine = "torch"'
         if device.type != "cpu" or self.padded.attentions or runtime.precision_on(device) == "fp16":
@@ -149,11 +126,11 @@ class Engines:
         return self.openvino.failure
 
 
+@dataclass(frozen=True, eq=False)
 class PackedEngine:
     """Runs texts laid end to end: nothing is computed for padding."""
 
-    def __init__(self, packed: PackedBert) -> None:
-        self.packed = packed
+    packed: PackedBert
 
     def run(
         self,
@@ -163,7 +140,15 @@ class PackedEngine:
         runtime: Runtime,
         is_train: bool,
     ) -> Iterator[Part]:
-        """Run packs one by one."""
+        """Run texts of a flat batch through the encoder, pack by pack.
+
+        Args:
+            wordpieces: The flat batch.
+            texts: The numbers of the texts to run.
+            layers: Numbers of the layers to return.
+            runtime: Precision and budget.
+            is_train: Whether to keep what torch needs for a backward pass.
+        """
         keep_freed_memory()
         device = next(self.packed.embeddings.parameters()).device
         for pack in packs(wordpieces, runtime.items(device, is_train), texts):
@@ -171,18 +156,18 @@ class PackedEngine:
                 torch.enable_grad() if is_train else torch.inference_mode(),
                 runtime.autocast(device),
             ):
-                states = self.packed.states(pack, layers, checkpointing=runtime.checkpointing)
-                found = {layer: rows.float() for layer, rows in states.items()}
+                found = self.packed.states(pack, layers, checkpointing=runtime.checkpointing)
+                found = {layer: rows.float() for layer, rows in found.items()}
             yield Part(torch.from_numpy(pack.rows).to(device), found)
 
 
+@dataclass(eq=False)
 class PaddedEngine:
     """Runs a HuggingFace model as it is, over padded blocks of texts of about one length."""
 
-    def __init__(self, body: torch.nn.Module, pad_id: int, attentions: bool) -> None:
-        self.body: Any = body
-        self.pad_id = pad_id
-        self.attentions = attentions
+    body: Any
+    pad_id: int
+    attentions: bool
 
     def run(
         self,
@@ -200,15 +185,14 @@ class PaddedEngine:
         device = next(self.body.parameters()).device
         if device.type == "cpu":
             keep_freed_memory()
-        padding = _CPU_PADDING if device.type == "cpu" else None
-        if self.padding_counts:
-            padding = 0
+        most = _CPU_PADDING if device.type == "cpu" else None
+        padding = 0 if self.padding_counts else most
         if is_train and runtime.checkpointing:
             self.body.gradient_checkpointing_enable({"use_reentrant": False})
         items = runtime.items(device, is_train)
         for batch in micro_batches(wordpieces, items, self.pad_id, padding, texts):
             ids = torch.from_numpy(batch.ids).to(device)
-            mask = None if batch.is_full else torch.from_numpy(batch.mask).to(device)
+            mask = None if batch.mask.all() else torch.from_numpy(batch.mask).to(device)
             with torch.set_grad_enabled(is_train), runtime.autocast(device):
                 output = self.output(ids, mask, layers)
                 found = {}
@@ -252,14 +236,12 @@ class PaddedEngine:
         return self.body(
             input_ids=ids,
             attention_mask=None if mask is None else mask.long(),
-            output_hidden_states=any(layer != self._n_layers for layer in layers),
+            output_hidden_states=any(
+                layer != self.body.config.num_hidden_layers for layer in layers
+            ),
             output_attentions=self.attentions,
             return_dict=True,
         )
-
-    @property
-    def _n_layers(self) -> int:
-        return int(self.body.config.num_hidden_layers)
 
     def layer(self, output: Any, layer: int, ids: torch.Tensor) -> torch.Tensor:
         """Return a layer's states, (texts, longest, width).
@@ -267,10 +249,10 @@ class PaddedEngine:
         Raises:
             ValueError: the layer has not one state for each wordpiece.
         """
-        states, n_layers = output.last_hidden_state, self._n_layers
+        states, n_layers = output.last_hidden_state, self.body.config.num_hidden_layers
         if layer != n_layers:
-            known = len(output.hidden_states) == n_layers + 1
-            states = output.hidden_states[layer] if known else None
+            every = output.hidden_states
+            states = every[layer] if len(every) == n_layers + 1 else None
         if states is None or states.shape[:2] != ids.shape:
             raise ValueError(
                 f"Layer {layer} of the transformer expected a state for each wordpiece, but layers "
@@ -280,8 +262,8 @@ class PaddedEngine:
         return cast(torch.Tensor, states)
 
 
+# Return each text's attentions, (layers, heads, wordpieces, wordpieces), by text number.
 def _attentions(output: Any, batch: MicroBatch) -> dict[int, Floats3d]:
-    """Return each text's attentions, (layers, heads, wordpieces, wordpieces), by text number."""
     stacked = torch.stack([one.detach().float() for one in output.attentions], dim=1)
     found = {}
     for text, weights, mask in zip(batch.texts.tolist(), stacked, batch.mask, strict=True):
@@ -379,9 +361,8 @@ class OpenVinoEngine:
         return compiled
 
 
+# A model that takes (ids, mask) and returns the states of some layers.
 class _LayersOf(torch.nn.Module):
-    """A model that takes (ids, mask) and returns the states of some layers."""
-
     def __init__(self, padded: PaddedEngine, layers: Sequence[int]) -> None:
         super().__init__()
         self.body, self.padded, self.layers = padded.body, padded, layers

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise, repeat, tee
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import catalogue
 import numpy as np
@@ -19,13 +19,49 @@ import torch
 from spacy.util import registry as _registry
 
 registry: Any = _registry
-if not hasattr(registry, "balancers"):
-    registry.balancers = catalogue.create("spacy", "balancers", entry_points=True)
+# Two that transformers brought, and one of ours.
+for _kind in ("span_getters", "annotation_setters", "balancers"):
+    if not hasattr(registry, _kind):
+        setattr(registry, _kind, catalogue.create("spacy", _kind, entry_points=True))
 
 AUTO = "auto"
 
 
-class GradFactor:
+class Schedule:
+    """A number that stays, or one that changes from training step to training step.
+
+    Args:
+        value: A number, or a Thinc schedule (an iterable of them; when it ends, its last value
+            stays).
+
+    Attributes:
+        now: The number of the present step.
+    """
+
+    checked: Callable[[Any], Any]  # returns a number as it is to be used, or raises
+
+    def __init__(self, value: Any) -> None:
+        given = isinstance(value, Iterable) and not isinstance(value, str)
+        self._rest: Iterator[Any] = iter(value if given else ())
+        self.now = self.checked(next(self._rest, value))
+
+    def step(self) -> None:
+        """Move on to the next training step."""
+        self.now = self.checked(next(self._rest, self.now))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A generator cannot be pickled; another process, which only predicts, needs no schedule.
+        return type(self), (self.now,)
+
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> Self:
+        kind, value = self.__reduce__()
+        copied: Self = kind(*value)
+        # A generator cannot be copied, but what it yields can go to both.
+        self._rest, copied._rest = tee(self._rest)
+        return copied
+
+
+class GradFactor(Schedule):
     """The number that a listener's gradient is multiplied by: constant, or one a training step.
 
     Args:
@@ -45,41 +81,28 @@ class GradFactor:
 
     def __init__(self, value: float | str | Iterable[float]) -> None:
         self.auto = isinstance(value, str) and value == AUTO
-        self._rest: Iterator[float] = iter(())
-        if isinstance(value, Iterable) and not isinstance(value, str):
-            self._rest = iter(value)
-        self.now = 1.0 if self.auto else _checked(next(self._rest, value))
+        super().__init__(1.0 if self.auto else value)
 
-    def step(self) -> None:
-        """Move on to the next training step."""
-        self.now = _checked(next(self._rest, self.now))
+    @staticmethod
+    def checked(value: Any) -> float:
+        """Return a factor, if it is a finite number."""
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(
+                "grad_factor expected a finite number or a schedule of them, e.g. 0.5 or "
+                f'{{"@schedules": "trfnb.frozen_then_warmup.v1", …}}, or "{AUTO}"; '
+                f"got {value!r} ({type(value).__name__})."
+            )
+        if not math.isfinite(value):
+            raise ValueError(f"grad_factor expected a finite number, got {value}.")
+        return float(value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A generator cannot be pickled; another process, which only predicts, needs no schedule.
         return GradFactor, (AUTO if self.auto else self.now,)
-
-    def __deepcopy__(self, memo: Mapping[int, Any]) -> "GradFactor":
-        copied = GradFactor(AUTO if self.auto else self.now)
-        # A generator cannot be copied, but what it yields can go to both.
-        self._rest, copied._rest = tee(self._rest)
-        return copied
 
 
 def as_factor(value: "float | str | Iterable[float] | GradFactor") -> GradFactor:
     """Keep a factor as it is, with what is left of its schedule, or make one."""
     return value if isinstance(value, GradFactor) else GradFactor(value)
-
-
-def _checked(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
-            "grad_factor expected a finite number or a schedule of them, e.g. 0.5 or "
-            f'{{"@schedules": "trfnb.frozen_then_warmup.v1", …}}, or "{AUTO}"; '
-            f"got {value!r} ({type(value).__name__})."
-        )
-    if not math.isfinite(value):
-        raise ValueError(f"grad_factor expected a finite number, got {value}.")
-    return float(value)
 
 
 @registry.schedules("trfnb.frozen_then_warmup.v1")

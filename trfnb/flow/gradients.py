@@ -13,8 +13,8 @@ from spacy.tokens import Doc
 from thinc.api import Optimizer, get_array_module
 from thinc.types import Floats2d
 
+from .alignment import content
 from .grad_factor import AUTO, GradFactor, chosen_factors
-from .tokens import content
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ class SharedGradients:
 
         Args:
             docs: The batch.
-            shared: The component (see `trfnb.pipe.shared.SharedComponent`): its model, listeners
+            shared: The component (see `trfnb.pipe.tok2vec.SharedComponent`): its model, listeners
                 and policy. No gradient is asked of it where every factor is 0.
             losses: The losses of all components so far; under the shared component's name they
                 get the squared norm of the gradients that came.
@@ -364,8 +364,9 @@ class GradientLog:
                 missing = "no gradient came" if factor else "not computed: factor 0"
                 state = missing if np.isnan(raw[i]) else "measured"
                 rows.append((number, name, factor, raw[i], norm, share, state))
-        columns = ["step", "listener", "factor", "raw_norm", "norm", "share", "state"]
-        return pd.DataFrame(rows, columns=columns)
+        return pd.DataFrame(
+            rows, columns=["step", "listener", "factor", "raw_norm", "norm", "share", "state"]
+        )
 
     def conflicts(self) -> "pd.DataFrame":
         """Return one row per step and pair: ``step``, ``first``, ``second``, ``cosine``.

@@ -53,6 +53,10 @@ class SharedListener(Model):
     upstream_name: str
     upstream: Upstream
     sample: Sequence[Doc] | None = None
+    # Returns what lies on a doc for this listener; None where it carries nothing.
+    stored: Callable[[Doc, bool], Any]
+    # Turns outputs, of a batch or doc by doc, into one vector a token, and learns on the way.
+    vectors: Callable[[Sequence[Any], bool], tuple[Floats2d, Callable[[Floats2d], Parts]]]
 
     @property
     def grad_factor(self) -> float:
@@ -62,16 +66,6 @@ class SharedListener(Model):
     @grad_factor.setter
     def grad_factor(self, value: float | str | Iterable[float]) -> None:
         self.attrs["factor"] = GradFactor(value)
-
-    def stored(self, doc: Doc, is_train: bool) -> Any:
-        """Return what lies on a doc for this listener; None where it carries nothing."""
-        raise NotImplementedError
-
-    def vectors(
-        self, outputs: Sequence[Any], is_train: bool
-    ) -> tuple[Floats2d, Callable[[Floats2d], Parts]]:
-        """Turn outputs, of a batch or doc by doc, into one vector a token, and learn on the way."""
-        raise NotImplementedError
 
 
 def remember_sample(model: SharedListener, X: Any = None, Y: Any = None) -> None:
@@ -84,10 +78,9 @@ def forward(
 ) -> tuple[list[Floats2d], Backprop]:
     """Hand on the shared vectors of a batch: of the step under way, or what lies on the docs."""
     lengths = [len(doc) for doc in docs]
-    sampled = docs is model.sample and model.has_dim("nO")
-    if sampled or not any(lengths):
-        zeros = [model.ops.alloc2f(length, model.get_dim("nO")) for length in lengths]
-        return zeros, lambda d_vectors: []
+    if (docs is model.sample and model.has_dim("nO")) or not any(lengths):
+        width = model.get_dim("nO")
+        return [model.ops.alloc2f(length, width) for length in lengths], lambda d_vectors: []
     model.sample, upstream = None, model.upstream()
     reading = upstream.gradients.read(model, docs) if is_train and upstream is not None else None
     batch, add = reading or (None, None)
@@ -212,8 +205,8 @@ class TransformerListener(SharedListener):
         """Choose the rows of the layer, or mix all layers, and pool each token's."""
         layer = self.attrs["layer"]
         if layer == "mix":
-            n_layers = len(self.get_param("mix"))
-            rows, parts = scalar_mix(self, {i: self._rows(outputs, i) for i in range(n_layers)})
+            numbers = range(len(self.get_param("mix")))
+            rows, parts = scalar_mix(self, {i: self._rows(outputs, i) for i in numbers})
         else:
             index = outputs[0][0].layer_index(layer)
             rows, parts = self._rows(outputs, layer), lambda d_rows: {index: d_rows}

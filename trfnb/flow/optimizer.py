@@ -37,9 +37,8 @@ def step(optimizer: Optimizer, owner: int, parameters: Named) -> None:
 
 
 def _is_plain_adam(optimizer: Optimizer) -> bool:
-    thincs = type(optimizer).__call__ is Optimizer.__call__ or hasattr(optimizer, "scale_of")
     return (
-        thincs
+        (type(optimizer).__call__ is Optimizer.__call__ or hasattr(optimizer, "scale_of"))
         and not optimizer.use_radam
         and optimizer.b1 > 0.0
         and optimizer.b2 > 0.0

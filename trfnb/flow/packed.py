@@ -25,6 +25,9 @@ _FIRST_POSITION: dict[str, Callable[[Any], int]] = {
     "CamembertModel": lambda config: int(config.pad_token_id) + 1,
 }
 _SAME = 1e-4
+# Query, key, value, mixing, inner and outer module of a HuggingFace layer.
+_LINEAR = [f"attention.self.{name}" for name in ("query", "key", "value")]
+_LINEAR += ["attention.output.dense", "intermediate.dense", "output.dense"]
 # Rows of scores of this many numbers: torch's softmax of bf16 is faster in fp32 and back.
 _IN_FP32 = range(16, 48)
 # Dropout decides by sixteen random bits for each number.
@@ -96,12 +99,11 @@ class PackedBert:
         )
         return cast(torch.Tensor, states[0])
 
+    # Return the embeddings of ids; their gradient is added to the table's in place.
+    #
+    # torch makes a table of zeros for every pass, though a pass touches few of its rows, and
+    # adds these tables up: for MiniLM 47 MB a pass.
     def _looked_up(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings of ids; their gradient is added to the table's in place.
-
-        torch makes a table of zeros for every pass, though a pass touches few of its rows, and
-        adds these tables up: for MiniLM 47 MB a pass.
-        """
         table = self.embeddings.word_embeddings
         rows = functional.embedding(ids, table.weight.detach())
         if table.weight.requires_grad and torch.is_grad_enabled():
@@ -120,20 +122,17 @@ class PackedBert:
 
     def _layer(self, layer: Any, x: torch.Tensor, groups: Sequence[Group]) -> torch.Tensor:
         mixed, outer = layer.attention.output, layer.output
-        x_mixed = mixed.dense(self._mixed(layer.attention.self, x, groups))
+        own, heads = layer.attention.self, self.heads
+        # Queries, keys and values have no name, so that they go once they are mixed.
+        found = attend(own.query(x), own.key(x), own.value(x), groups, heads, _rate(own.dropout))
+        x_mixed = mixed.dense(found)
         x = mixed.LayerNorm(dropout(x_mixed, _rate(mixed.dropout)) + x)
         inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(x))
         x_outer = dropout(outer.dense(inner), _rate(outer.dropout))
         return cast(torch.Tensor, outer.LayerNorm(x_outer + x))
 
-    def _mixed(self, own: Any, x: torch.Tensor, groups: Sequence[Group]) -> torch.Tensor:
-        """Return what attention mixes; its queries, keys and values go when it is done."""
-        return attend(
-            own.query(x), own.key(x), own.value(x), groups, self.heads, _rate(own.dropout)
-        )
-
+    # Return whether this computes what the HuggingFace model itself computes.
     def _agrees(self, body: torch.nn.Module) -> bool:
-        """Return whether this computes what the HuggingFace model itself computes."""
         config: Any = body.config
         low = int(getattr(config, "pad_token_id", 0) or 0) + 1
         ids = np.arange(low, low + 5) % config.vocab_size
@@ -143,7 +142,7 @@ class PackedBert:
         top, was = len(self.layers), body.training
         body.eval()
         try:
-            modules = [module for layer in self.layers for module in _linears(layer)]
+            modules = [layer.get_submodule(path) for layer in self.layers for path in _LINEAR]
             if not all(type(module) is torch.nn.Linear for module in modules):
                 return False
             with torch.no_grad():
@@ -157,13 +156,6 @@ class PackedBert:
             return False  # another version of the model names its parts otherwise
         finally:
             body.train(was)
-
-
-def _linears(layer: Any) -> tuple[torch.nn.Linear, ...]:
-    """Return query, key, value, mixing, inner and outer module of a HuggingFace layer."""
-    own = layer.attention.self
-    attention = (own.query, own.key, own.value, layer.attention.output.dense)
-    return (*attention, layer.intermediate.dense, layer.output.dense)
 
 
 def attend(
@@ -205,8 +197,8 @@ def attend(
         return torch.cat(mixed)
 
 
+# Return the softmax of the last axis, by the faster of two ways in bf16.
 def _softmax(scores: torch.Tensor) -> torch.Tensor:
-    """Return the softmax of the last axis, by the faster of two ways in bf16."""
     if scores.dtype == torch.bfloat16 and scores.shape[-1] in _IN_FP32:
         return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
     return scores.softmax(-1)
@@ -233,6 +225,6 @@ def dropout(x: torch.Tensor, rate: float) -> torch.Tensor:
     return x * keep.to(x.dtype).mul_(_STEPS / (_STEPS - dropped))
 
 
+# Return what a dropout module drops in its present mode.
 def _rate(module: Any) -> float:
-    """Return what a dropout module drops in its present mode."""
     return float(module.p) if module.training else 0.0

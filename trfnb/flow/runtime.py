@@ -83,10 +83,8 @@ class Runtime:
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """Return the context that forward passes run in."""
-        precision = self.precision_on(device)
-        if precision == "fp32":
-            return nullcontext()
-        return torch.autocast(device.type, dtype=_DTYPES[precision])
+        dtype = _DTYPES.get(self.precision_on(device))
+        return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
 
 
 def native_bf16(device: torch.device) -> bool:

@@ -71,11 +71,22 @@ def load_encoder(
             body, report = _model_class(config).from_pretrained(name, config=config, **options)
         _check_loaded(tokenizer, report)
         body = body.float()
-        return tokenizer, body if lora is None else _with_adapter(body, folder / _ADAPTER, lora)
+        return tokenizer, body if lora is None else _with_adapter(body, folder, lora)
     except (ConfigError, ImportError):
         raise
     except Exception as error:  # each library of the files' formats raises its own
-        raise OSError(_cannot_load(name, folder.is_dir(), error)) from error
+        advice = (
+            "Copy the folder again, or download or save the model again."
+            if folder.is_dir()
+            else "There is no such directory here: it expected a model name that the hub can be "
+            "reached for. Download the model where there is a network and give its path as "
+            "[components.transformer.model] name."
+        )
+        raise OSError(
+            f"Cannot load the transformer {name!r}: expected config.json, tokenizer files and "
+            f"{_WEIGHTS} that are whole and fit each other, in a directory or by their name on a "
+            f"hub. ({type(error).__name__}: {error}) {advice}"
+        ) from error
 
 
 def save_encoder(directory: Path, tokenizer: Any, body: Any, has_adapter: bool) -> None:
@@ -155,9 +166,9 @@ def from_spacy_transformers(saved: dict[str, Any]) -> dict[str, Any]:
     return {"files": files}
 
 
+# Hide bars over local files, and reports of tensors that nothing reads.
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide bars over local files, and reports of tensors that nothing reads."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -171,14 +182,14 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+# Freeze a model and give it low-rank updates, saved or new, that learn in its place.
 def _with_adapter(body: torch.nn.Module, folder: Path, settings: dict[str, Any]) -> torch.nn.Module:
-    """Freeze a model and give it low-rank updates, saved or new, that learn in its place."""
     try:
         import peft
     except ImportError as error:
         raise ImportError("lora needs peft: run `pip install 'trfnb[lora]'`.") from error
-    if (folder / "adapter_config.json").exists():
-        return peft.PeftModel.from_pretrained(body, str(folder), is_trainable=True)
+    if (folder / _ADAPTER / "adapter_config.json").exists():
+        return peft.PeftModel.from_pretrained(body, str(folder / _ADAPTER), is_trainable=True)
     try:
         return peft.get_peft_model(cast(Any, body), peft.LoraConfig(**settings))
     except (TypeError, ValueError) as error:
@@ -188,11 +199,10 @@ def _with_adapter(body: torch.nn.Module, folder: Path, settings: dict[str, Any])
         ) from error
 
 
+# Return the class that loads a model: HuggingFace's choice, or that of a lone encoder.
+#
+# HuggingFace's choice for T5 or BART has a decoder, also where its encoder was saved alone.
 def _model_class(config: Any) -> Any:
-    """Return the class that loads a model: HuggingFace's choice, or that of a lone encoder.
-
-    HuggingFace's choice for T5 or BART has a decoder, also where its encoder was saved alone.
-    """
     from transformers import MODEL_MAPPING, AutoModel
 
     name = str((getattr(config, "architectures", None) or [""])[0])
@@ -203,8 +213,8 @@ def _model_class(config: Any) -> Any:
     return getattr(import_module(module), name, AutoModel)
 
 
+# Refuse settings that a model does not know, and models with a decoder.
 def _check_config(source: str, config: Any, unknown: Iterable[str]) -> None:
-    """Refuse settings that a model does not know, and models with a decoder."""
     from transformers import AutoModel
 
     hints = []
@@ -226,8 +236,8 @@ def _check_config(source: str, config: Any, unknown: Iterable[str]) -> None:
         )
 
 
+# Refuse weights of which a part is missing or of another size: it would be random.
 def _check_loaded(tokenizer: Any, report: Mapping[str, Any]) -> None:
-    """Refuse weights of which a part is missing or of another size: it would be random."""
     wrong = sorted(f"no tensor {name}" for name in report["missing_keys"] if _UNUSED not in name)
     wrong += [
         f"{name} of size {tuple(got)} where config.json asks for {tuple(expected)}"
@@ -238,22 +248,6 @@ def _check_loaded(tokenizer: Any, report: Mapping[str, Any]) -> None:
     if wrong:
         more = f" and {len(wrong) - _NAMES} more" if len(wrong) > _NAMES else ""
         raise ValueError(f"found {', '.join(wrong[:_NAMES])}{more}")
-
-
-def _cannot_load(name: str, is_folder: bool, error: Exception) -> str:
-    cause = f"({type(error).__name__}: {error})"
-    if is_folder:
-        return (
-            f"Cannot load the transformer from {name}: expected config.json, tokenizer files and "
-            f"{_WEIGHTS} that are whole and fit each other. {cause} Copy the folder again, or "
-            "download or save the model again."
-        )
-    return (
-        f"Cannot load the transformer {name!r}: expected a local directory with config.json, "
-        f"tokenizer files and {_WEIGHTS}, or a model name that the hub can be reached for. "
-        "Download it where there is a network and give its path as "
-        f"[components.transformer.model] name. {cause}"
-    )
 
 
 def weights_digest(tensors: Iterable[torch.Tensor]) -> bytes:

@@ -162,8 +162,8 @@ def checked_spans(get_spans: SpanGetter, docs: Sequence[Doc]) -> list[list[Span]
     return spans
 
 
+# Count each token's wordpieces; those of the space before it count for it too.
 def _wordpieces_per_token(docs: Sequence[Doc], tokenizer: Any) -> list[NDArray[np.int64]]:
-    """Count each token's wordpieces; those of the space before it count for it too."""
     pieces = encode(tokenizer, [doc.text for doc in docs])
     counts = []
     for i, doc in enumerate(docs):
@@ -175,8 +175,8 @@ def _wordpieces_per_token(docs: Sequence[Doc], tokenizer: Any) -> list[NDArray[n
     return counts
 
 
+# Return first and last token of each window; a token longer than a window stands alone.
 def _windows(counts: NDArray[np.int64], room: int, stride: int) -> list[tuple[int, int]]:
-    """Return first and last token of each window; a token longer than a window stands alone."""
     ends = np.cumsum(counts)
     windows, start = [], 0
     while start < len(counts):
@@ -190,8 +190,8 @@ def _windows(counts: NDArray[np.int64], room: int, stride: int) -> list[tuple[in
     return windows
 
 
+# Halve spans that by themselves have more wordpieces than within their doc.
 def _halved(spans: list[list[Span]], tokenizer: Any, window: int) -> list[list[Span]]:
-    """Halve spans that by themselves have more wordpieces than within their doc."""
     lengths = iter(encode(tokenizer, [span.text for one in spans for span in one]).lengths)
     fitting = []
     for one in spans:

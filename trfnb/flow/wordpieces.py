@@ -62,8 +62,7 @@ class Wordpieces:
     def strings(self) -> list[list[str]]:
         """The wordpieces of each text as the tokenizer writes them."""
         flat = self.write(self.ids.tolist()) if self.write else [str(i) for i in self.ids]
-        places = zip(self.starts, self.lengths, strict=True)
-        return [flat[start : start + n] for start, n in places]
+        return [flat[i : i + n] for i, n in zip(self.starts, self.lengths, strict=True)]
 
     @property
     def input_ids(self) -> Ints:
@@ -195,12 +194,11 @@ def character_offsets(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tup
     return [place for place, n in zip(places, sizes, strict=True) for _ in range(n)]
 
 
+# Write the first wordpiece as text, or the first few where they are bytes of one character.
+#
+# Returns:
+#     The text, and how many wordpieces it stands for.
 def _written(tokenizer: Any, ids: Sequence[int]) -> tuple[str, int]:
-    """Write the first wordpiece as text, or the first few where they are bytes of one character.
-
-    Returns:
-        The text, and how many wordpieces it stands for.
-    """
     raw = str(tokenizer.convert_ids_to_tokens([ids[0]])[0])
     for n in range(1, min(len(ids), _MAX_BYTES) + 1):
         text = str(tokenizer.decode(list(ids[:n])))

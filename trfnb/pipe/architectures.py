@@ -1,18 +1,14 @@
-"""What a config names: models, listeners, span getters, annotation setters.
-
-The registry is spaCy's, with two parts that transformers brought, and one of ours.
-"""
+"""What a config names: models, listeners, span getters, annotation setters."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import catalogue
 from spacy.tokens import Doc
-from spacy.util import registry as _spacy_registry
 from thinc.api import Model, reduce_mean
 from thinc.types import Floats2d, Ragged
 
 from ..flow.encoder import EncoderShim, Layer
+from ..flow.grad_factor import registry as registry
 from ..flow.listener import TransformerListener
 from ..flow.runtime import EngineName, Precision, Runtime
 from ..flow.spans import (
@@ -22,15 +18,9 @@ from ..flow.spans import (
     get_doc_spans,
     get_sent_spans,
 )
-from .annotations import TensorSetter, VectorSetter, null_annotation_setter
-from .data import FullTransformerBatch
+from .data import FullTransformerBatch, TensorSetter, VectorSetter, null_annotation_setter
 from .model import token_vector_model, transformer_model
 from .tok2vec import Tok2VecListener
-
-registry: Any = _spacy_registry
-for _kind in ("span_getters", "annotation_setters", "balancers"):
-    if not hasattr(registry, _kind):
-        setattr(registry, _kind, catalogue.create("spacy", _kind, entry_points=True))
 
 GradFactorSetting = float | Literal["auto"] | Iterable[float]
 

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -17,22 +16,21 @@ from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model
 
+from ..flow.alignment import tokens_of
 from ..flow.encoder import EncoderShim, Layer
 from ..flow.gradients import Backprop
 from ..flow.listener import Aligned, TransformerListener
 from ..flow.runtime import trim_memory
-from ..flow.tokens import tokens_of
-from .annotations import (
+from .data import (
     AnnotationSetter,
+    FullTransformerBatch,
     Storage,
     checked_storage,
-    install_extension,
     null_annotation_setter,
     store,
 )
-from .data import FullTransformerBatch
 from .model import Tokenised, encode_docs, set_width, tokenise
-from .shared import PipelineRef, SharedComponent
+from .tok2vec import PipelineRef, SharedComponent
 
 # A stream is cut so that a batch's hidden states stay small beside the weights.
 _TOKENS_A_BATCH = 10_000
@@ -85,7 +83,8 @@ class Transformer(SharedComponent):
         self.max_batch_items = max_batch_items
         self.storage: Storage = checked_storage(storage)
         self.truncated = 0, 0
-        install_extension()
+        if not Doc.has_extension("trf_data"):
+            Doc.set_extension("trf_data", default=None)
 
     @property
     def max_batch_items(self) -> int:
@@ -118,7 +117,6 @@ class Transformer(SharedComponent):
             stream: Docs.
             batch_size: The most docs of a batch; long docs make smaller ones.
         """
-        handle_error = self.get_error_handler()
         for number, batch in enumerate(_cut(stream, batch_size, _TOKENS_A_BATCH), start=1):
             if self.storage == "none" and number % _TRIM_EVERY == 0:
                 trim_memory()
@@ -126,14 +124,14 @@ class Transformer(SharedComponent):
                 try:
                     self.set_annotations(docs, self.predict(docs, tokenised()))
                 except Exception as error:
-                    handle_error(self.name, self, docs, error)
+                    self.get_error_handler()(self.name, self, docs, error)
                     continue
                 yield from docs
 
+    # Cut a batch in parts, and yield each with what returns its wordpieces.
     def _tokenised(
         self, batch: list[Doc]
     ) -> Iterator[tuple[list[Doc], Callable[[], Tokenised | None]]]:
-        """Cut a batch in parts, and yield each with what returns its wordpieces."""
         parts = [batch]
         if self._is_ours and torch.get_num_threads() > 1:
             n_tokens = max(_TOKENS_A_PART, sum(map(len, batch)) // 2)
@@ -158,6 +156,7 @@ class Transformer(SharedComponent):
         quiet = self.annotation_setter is null_annotation_setter and self.storage != "last"
         return self._encode(docs, False, self._layers_read() if quiet else None, tokenised)[0]
 
+    # Run the model, and note which tokens each output was computed for.
     def _encode(
         self,
         docs: Sequence[Doc],
@@ -165,7 +164,6 @@ class Transformer(SharedComponent):
         layers: Sequence[Layer] | None,
         tokenised: Tokenised | None = None,
     ) -> tuple[FullTransformerBatch, Any]:
-        """Run the model, and note which tokens each output was computed for."""
         if self._is_ours:
             batch, backprop = encode_docs(
                 self.model, docs, is_train, layers=layers, tokenised=tokenised
@@ -185,8 +183,8 @@ class Transformer(SharedComponent):
         store(docs, predictions.doc_data, storage, readers, self.name)
         self._report_truncation(predictions)
 
+    # Count what was cut, and warn the first time.
     def _report_truncation(self, predictions: FullTransformerBatch) -> None:
-        """Count what was cut, and warn the first time."""
         if not predictions.wordpieces.truncated.any():
             return
         lost = [int(data.wordpieces.truncated.sum()) for data in predictions.doc_data]
@@ -235,8 +233,7 @@ class Transformer(SharedComponent):
         """Connect a listener, and keep the layer that it wants."""
         super().add_listener(listener, component_name)
         for node in self._encoder_layers():
-            layers = {*node.attrs["layers"], listener.attrs["layer"]}
-            node.attrs["layers"] = sorted(layers, key=str)
+            node.attrs["layers"] = sorted({*node.attrs["layers"], listener.attrs["layer"]}, key=str)
         self._tell_width()
 
     def _tell_width(self) -> None:
@@ -245,13 +242,13 @@ class Transformer(SharedComponent):
             for listener in self.listeners:
                 listener.listen_to(self.model.get_dim("nO"), n_layers)
 
+    # Whether the model is trfnb's, which takes wordpieces and layers as arguments.
     @property
     def _is_ours(self) -> bool:
-        """Whether the model is trfnb's, which takes wordpieces and layers as arguments."""
         return self.model.name == "transformer_model"
 
+    # Return the layers that listeners read or the user keeps; None for all that are set.
     def _layers_read(self) -> list[Layer] | None:
-        """Return the layers that listeners read or the user keeps; None for all that are set."""
         if not self.listeners or not self._is_ours:
             return None
         kept = self.model.attrs.get("kept", [-1])
@@ -273,11 +270,14 @@ class Transformer(SharedComponent):
     def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
         """Save the component; each encoder becomes a directory that HuggingFace opens too."""
         encoders = [shim for shim in self._encoders() if shim.tokenizer is not None]
-        with ExitStack() as stack:
+        try:
             for i, shim in enumerate(encoders if "model" not in exclude else ()):
                 shim.save(Path(path) / f"encoder{i or ''}")
-                stack.enter_context(shim.stored_aside())
+                shim.aside = True
             super().to_disk(path, exclude=exclude)
+        finally:
+            for shim in encoders:
+                shim.aside = False
 
     def from_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> "Transformer":
         """Load what `to_disk` saved."""
@@ -295,8 +295,8 @@ class Transformer(SharedComponent):
         self._restored()
         return self
 
+    # Take the width from restored weights.
     def _restored(self) -> None:
-        """Take the width from restored weights."""
         if any(shim.tokenizer is not None for shim in self._encoders()):
             if self._encoder_layers()[0] in self.model.layers:
                 set_width(self.model)
@@ -327,8 +327,8 @@ def prefetch(
         yield from waiting
 
 
+# Cut a stream of docs into batches; one that reaches either limit is complete.
 def _cut(stream: Iterable[Doc], max_docs: int, max_tokens: int) -> Iterator[list[Doc]]:
-    """Cut a stream of docs into batches; one that reaches either limit is complete."""
     batch: list[Doc] = []
     tokens = 0
     for doc in stream:

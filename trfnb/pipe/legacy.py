@@ -129,8 +129,8 @@ def independent_v2(
     return token_vector_model(transformer, pooling, grad_factor, layers=layers)
 
 
+# Make a node that hands on what it gets: its work is done by its neighbour.
 def _placeholder(name: str, layers: Sequence[Model] = ()) -> Model[Any, Any]:
-    """Make a node that hands on what it gets: its work is done by its neighbour."""
     # A pipeline whose listeners were replaced here has a width where this node stands.
     return Model(
         name,
@@ -249,8 +249,8 @@ def renamed(block: Any) -> Any:
     return {**new, "@architectures": f"trfnb.{kind}.v1"}
 
 
+# Put trfnb's layers where the tree of nodes followed spacy-transformers'.
 def _own_layers(model: Model) -> Model:
-    """Put trfnb's layers where the tree of nodes followed spacy-transformers'."""
     for node in list(model.walk()):
         # A node whose listener was replaced still has the reference, to something else.
         old = node.get_ref("listener") if node.has_ref("listener") else node

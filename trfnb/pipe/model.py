@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -11,7 +10,7 @@ from thinc.api import Model
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..flow.alignment import Pooling, align, pool
-from ..flow.encoder import EncoderInput, EncoderShim, Layer, encoder
+from ..flow.encoder import EncoderShim, Layer, encoder
 from ..flow.grad_factor import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
 from ..flow.runtime import Runtime
@@ -19,18 +18,8 @@ from ..flow.spans import SpanGetter, WordpieceSpans, checked_spans
 from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
 from .data import FullTransformerBatch
 
-
-@dataclass(frozen=True, eq=False)
-class Tokenised:
-    """What the encoder reads of a batch of docs.
-
-    Attributes:
-        spans: For each doc, what is read of it.
-        wordpieces: The wordpieces of all spans.
-    """
-
-    spans: list[list[Span]]
-    wordpieces: Wordpieces
+# What the encoder reads of each doc of a batch, and the wordpieces of all that.
+Tokenised = tuple[list[list[Span]], Wordpieces]
 
 
 def tokenise(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc]) -> Tokenised:
@@ -42,7 +31,7 @@ def tokenise(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc])
         get_spans = partial(get_spans, tokenizer=shim.tokenizer, limit=limit)
     spans = checked_spans(get_spans, docs)
     texts = [span.text for doc_spans in spans for span in doc_spans]
-    return Tokenised(spans, encode(shim.tokenizer, texts, limit, model.attrs["keep_end"]))
+    return spans, encode(shim.tokenizer, texts, limit, model.attrs["keep_end"])
 
 
 def encode_docs(
@@ -65,19 +54,19 @@ def encode_docs(
     Returns:
         The batch, and a callback that takes gradients, (wordpieces, width), by layer number.
     """
-    read = tokenise(model, docs) if tokenised is None else tokenised
+    spans, wordpieces = tokenised or tokenise(model, docs)
     node = model.layers[0]
-    asked = EncoderInput(read.wordpieces, node.attrs["layers"] if layers is None else layers)
-    hidden, backprop = node(asked, is_train)
-    found, asarray = align(docs, read.spans, read.wordpieces), model.ops.asarray1i
+    asked = node.attrs["layers"] if layers is None else layers
+    (rows, attentions), backprop = node((wordpieces, asked), is_train)
+    found, asarray = align(docs, spans, wordpieces), model.ops.asarray1i
     batch = FullTransformerBatch(
-        spans=read.spans,
-        wordpieces=read.wordpieces,
-        rows=hidden.rows,
+        spans=spans,
+        wordpieces=wordpieces,
+        rows=rows,
         align=Ragged(asarray(cast(Ints1d, found.dataXd)), asarray(found.lengths)),
         n_layers=_shim(model).n_layers,
         n_tokens=[len(doc) for doc in docs],
-        attentions=hidden.attentions,
+        attentions=attentions,
     )
     return batch, backprop
 
@@ -146,8 +135,8 @@ def transformer_model(
     )
 
 
+# Load the weights, unless they were restored already.
 def _init(model: Model[list[Doc], FullTransformerBatch], X: Any = None, Y: Any = None) -> None:
-    """Load the weights, unless they were restored already."""
     if _shim(model).tokenizer is None:
         _shim(model).load()
     set_width(model)
@@ -222,8 +211,7 @@ def token_vector_model(
 
 
 def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any = None) -> None:
-    transformer = cast(TokenVectors, model).transformer.initialize()
-    model.set_dim("nO", transformer.get_dim("nO"))
+    model.set_dim("nO", cast(TokenVectors, model).transformer.initialize().get_dim("nO"))
 
 
 def _forward_vectors(

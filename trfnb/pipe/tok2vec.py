@@ -1,22 +1,163 @@
-"""spaCy's Tok2Vec component and its listener, with a grad_factor and one backward pass for all."""
+"""spaCy's Tok2Vec component and its listener, with a grad_factor and one backward pass for all.
 
+`SharedComponent` is what every shared component does: find its listeners, hand out a batch, take
+gradients.
+"""
+
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
-from spacy.pipeline.tok2vec import Tok2VecListener as SpacyListener
-from spacy.pipeline.tok2vec import forward as spacy_forward
+from spacy.pipeline import tok2vec as spacys
 from spacy.tokens import Doc
-from spacy.training import Example
+from spacy.training import Example, validate_examples
 from spacy.vocab import Vocab
-from thinc.api import Model, Optimizer
+from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
-from ..flow.grad_factor import GradFactor
-from ..flow.gradients import Backprop, Junction, Parts
+from ..flow.grad_factor import GradFactor, Policy
+from ..flow.gradients import Backprop, GradientLog, Junction, Parts, SharedGradients
 from ..flow.listener import Backprop as ListenerBackprop
 from ..flow.listener import SharedListener, Upstream, forward, remember_sample, split
-from .shared import SharedComponent
+
+
+class PipelineRef(Upstream):
+    """A weak reference to the pipeline that a component is part of; not sent to other processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PipelineRef, ()
+
+
+class SharedComponent(spacys.Tok2Vec):
+    """A component that others listen to; it keeps to the protocol of spaCy's own.
+
+    Args:
+        vocab: The pipeline's vocabulary.
+        model: The shared layer.
+        name: The component's name.
+
+    Attributes:
+        balance: The policy that chooses the factor of every listener set to ``"auto"``.
+        gradients: The way of the listeners' gradients, and the training step under way.
+        pipeline: The pipeline, where it is known.
+    """
+
+    listener_type: Any
+    balance: Policy | None = None
+    pipeline: PipelineRef = PipelineRef()
+
+    def __init__(self, vocab: Vocab, model: Model, name: str = "tok2vec") -> None:
+        super().__init__(vocab, model, name)
+        self.gradients = SharedGradients()
+
+    def find_listeners(self, component: Any) -> None:
+        """Connect every listener in a component's model that names this one, or any."""
+        model = getattr(component, "model", None)
+        for node in model.walk() if isinstance(model, Model) else ():
+            if isinstance(node, self.listener_type) and node.upstream_name in ("*", self.name):
+                self.add_listener(node, component.name)
+
+    def add_listener(self, listener: Any, component_name: str) -> None:
+        """Connect a listener layer of a component; another that it listened to lets go of it."""
+        super().add_listener(listener, component_name)
+        if not isinstance(listener, SharedListener):
+            return
+        other, nlp = listener.upstream(), self.pipeline()
+        listener.upstream = Upstream(self)
+        if other is None or other is self or not other.remove_listener(listener, component_name):
+            return
+        if listener.upstream_name == "*" and (nlp is None or nlp.has_pipe(other.name)):
+            first, second = sorted((self.name, other.name))
+            warnings.warn(
+                f"The listener of {component_name!r} to '*' found two components to listen to, "
+                f"{first!r} and {second!r}. It listens to the later one in the pipeline; the other "
+                f"gets no gradient from {component_name!r}. Set the listener's upstream to one of "
+                "the two names.",
+                stacklevel=2,
+            )
+
+    def named_listeners(self) -> dict[str, Any]:
+        """Return every listener layer by the name of its component, numbered from its second on."""
+        return {
+            name if place == 0 else f"{name}#{place + 1}": layer
+            for name, layers in self.listener_map.items()
+            for place, layer in enumerate(layers)
+        }
+
+    @property
+    def gradient_log(self) -> GradientLog:
+        """The listeners' gradients in every training step so far."""
+        return self.gradients.log
+
+    @property
+    def junction(self) -> Junction | None:
+        """The batch under way, with the gradients that wait there."""
+        return self.gradients.junction
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Encode a batch for the listeners.
+
+        Args:
+            examples: The batch.
+            drop: Dropout rate of Thinc layers; a HuggingFace model has its own in its config.
+            sgd: If given, step as soon as all listeners' gradients have arrived.
+            losses: Gets the squared norm of the arriving gradients under the component's name.
+        """
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.update")
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        if self.listeners:
+            set_dropout_rate(self.model, drop)
+            self.gradients.begin([example.predicted for example in examples], self, losses)
+            if sgd is not None:
+                self.finish_update(sgd)
+        return losses
+
+    def finish_update(self, sgd: Optimizer) -> None:
+        """Step the weights, once this batch's gradients are there.
+
+        ``nlp.update(sgd=…)`` calls this before any listener ran; the step then waits for them.
+        """
+        self.gradients.finish(sgd)
+
+    def send_back(self) -> None:
+        """Send back the gradients that wait (see `SharedGradients.send_back`)."""
+        self.gradients.send_back()
+
+    def check_enabled(self) -> None:
+        """Make sure that it is no mistake that docs come to a listener without an output.
+
+        Raises:
+            ValueError: this component is disabled, or was removed from its pipeline.
+        """
+        nlp = self.pipeline()
+        if nlp is not None and self not in [component for _, component in nlp.pipeline]:
+            raise ValueError(
+                f"A listener expected output of {self.name!r} on every doc, but {self.name!r} is "
+                f"disabled or was removed from the pipeline. Enable it (nlp.enable_pipe("
+                f"{self.name!r})), add it again, or give each component a copy of its own before "
+                "that: nlp.replace_listeners."
+            )
+
+    def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
+        """Save the component after the latest step."""
+        self.send_back()
+        super().to_disk(path, exclude=exclude)
+
+    def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
+        """Save the component, after the latest step, in bytes."""
+        self.send_back()
+        return cast(bytes, super().to_bytes(exclude=exclude))
 
 
 class Tok2Vec(SharedComponent):
@@ -31,12 +172,7 @@ class Tok2Vec(SharedComponent):
         name: The component's name.
     """
 
-    listener_type = SpacyListener
-
-    def __init__(
-        self, vocab: Vocab, model: Model[list[Doc], list[Floats2d]], name: str = "tok2vec"
-    ) -> None:
-        super().__init__(vocab, model, name)
+    listener_type = spacys.Tok2VecListener
 
     def predict(self, docs: Iterable[Doc]) -> list[Floats2d]:
         """Return each doc's vectors, by the weights after the latest step."""
@@ -60,11 +196,11 @@ class Tok2Vec(SharedComponent):
                 junction = cast(Junction, self.junction)
                 vectors = split(junction.outputs, [len(doc) for doc in docs])
                 backprop = partial(self._add, junction, name)
-                layer.receive(SpacyListener.get_batch_id(docs), vectors, backprop)
+                layer.receive(spacys.Tok2VecListener.get_batch_id(docs), vectors, backprop)
         return losses
 
+    # Take the gradient of a listener of spaCy's own.
     def _add(self, junction: Junction, name: str, d_vectors: list[Floats2d]) -> list[Doc]:
-        """Take the gradient of a listener of spaCy's own."""
         self.gradients.add(junction, name, {0: self.model.ops.flatten(d_vectors)})
         return []
 
@@ -85,7 +221,7 @@ class Tok2Vec(SharedComponent):
         return cast(list[Floats2d], super().predict(docs))
 
 
-class Tok2VecListener(SharedListener, SpacyListener):
+class Tok2VecListener(SharedListener, spacys.Tok2VecListener):
     """spaCy's listener, whose gradient is multiplied by a factor.
 
     It listens to spaCy's `tok2vec` as well as to `trfnb_tok2vec`; only the second skips its
@@ -100,7 +236,7 @@ class Tok2VecListener(SharedListener, SpacyListener):
     def __init__(
         self, upstream: str, width: int, grad_factor: float | str | Iterable[float] = 1.0
     ) -> None:
-        SpacyListener.__init__(self, upstream, width)
+        spacys.Tok2VecListener.__init__(self, upstream, width)
         self._func = _forward
         self.init = remember_sample
         self.attrs["factor"] = GradFactor(grad_factor)
@@ -118,13 +254,13 @@ class Tok2VecListener(SharedListener, SpacyListener):
         return self.ops.flatten(list(outputs)), lambda d_vectors: {0: d_vectors}
 
 
+# Listen to trfnb's component, or to spaCy's own: on the docs, or by its batch id.
 def _forward(
     model: Tok2VecListener, docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], ListenerBackprop]:
-    """Listen to trfnb's component, or to spaCy's own: on the docs, or by its batch id."""
     if model.upstream() is not None:
         return forward(model, docs, is_train)
-    vectors, spacy_backprop = spacy_forward(model, docs, is_train)
+    vectors, spacy_backprop = spacys.forward(model, docs, is_train)
     factor = model.grad_factor
     lengths = [len(doc) for doc in docs]
     if [len(one) for one in vectors] != lengths:

@@ -78,14 +78,13 @@ def load_encoder(
         advice = (
             "Copy the folder again, or download or save the model again."
             if folder.is_dir()
-            else "There is no such directory here: it expected a model name that the hub can be "
-            "reached for. Download the model where there is a network and give its path as "
-            "[components.transformer.model] name."
+            else "There is no such directory here. Download the model where there is a network "
+            "and give its path as [components.transformer.model] name."
         )
         raise OSError(
-            f"Cannot load the transformer {name!r}: expected config.json, tokenizer files and "
-            f"{_WEIGHTS} that are whole and fit each other, in a directory or by their name on a "
-            f"hub. ({type(error).__name__}: {error}) {advice}"
+            f"Cannot load the transformer {name!r}: expected a local directory with config.json, "
+            f"tokenizer files and {_WEIGHTS} that are whole and fit each other, or a model name "
+            f"that the hub can be reached for. ({type(error).__name__}: {error}) {advice}"
         ) from error
 
 

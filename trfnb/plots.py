@@ -322,7 +322,6 @@ def _intervals(
     joined: bool,
     logx: bool = False,
 ) -> Figure:
-    """Draw means with interval bars, a colour and marker for each hue."""
     numeric = pd.api.types.is_numeric_dtype(table[x])
     ticks = sorted(set(table[x])) if numeric else _unique(table[x])
     hues = _unique(table[hue]) if hue else [None]
@@ -385,7 +384,6 @@ def _over_steps(
 def _readings(
     doc: "Doc", read: Mapping[str, tuple[Sequence["Span"], Sequence[int], str]]
 ) -> Figure:
-    """Draw spans with the token where the reading of each ended, and a note for the title."""
     figure, panels = blank(8.0, 2.2 * len(read) + 0.3, len(read), sharex=True)
     for axes, (name, (its_spans, ends, note)) in zip(panels[:, 0], read.items(), strict=True):
         times = np.zeros(len(doc), dtype="int64")
@@ -406,8 +404,7 @@ def _readings(
 def _half(rows: pd.DataFrame, floor: float | None) -> np.ndarray:
     """Half-widths below and above; nothing is drawn for the unknown spread of a single run."""
     low = rows["low"] if floor is None else rows["low"].clip(lower=floor)
-    halves = np.array([rows["mean"] - low, rows["high"] - rows["mean"]], dtype=float)
-    return np.nan_to_num(halves)
+    return np.nan_to_num(np.array([rows["mean"] - low, rows["high"] - rows["mean"]], dtype=float))
 
 
 def _legend(axes: Axes, title: str | None = None) -> None:

@@ -20,8 +20,7 @@ from .pipe.architectures import registry as registry
 from .pipe.component import Transformer
 from .pipe.data import AnnotationSetter, FullTransformerBatch, Storage
 from .pipe.tok2vec import PipelineRef, Tok2Vec
-from .pretraining import masking, objectives, text  # noqa: F401
-from .pretraining.weights import load_pretrained  # noqa: F401
+from .pretraining import masking, objectives, text, weights  # noqa: F401
 from .vectors import embed, store  # noqa: F401
 
 _DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

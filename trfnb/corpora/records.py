@@ -163,7 +163,6 @@ def _named(value: Any, feature: Any) -> Any:
 
 
 def _parse(text: str) -> Any:
-    """Return what JSON text says, or the text itself if it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -240,7 +239,6 @@ def _bad(expected: str, got: Any) -> BadSentenceError:
 
 
 def _from_label_studio(record: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """Return a task of Label Studio as a plain record."""
     done = [one for one in record["annotations"] if not one.get("was_cancelled")]
     if not done:
         return {"answer": "ignore"}
@@ -292,7 +290,6 @@ def _layers(
 
 
 def _pick(record: Mapping[Any, Any], known: Sequence[str], given: Any) -> Any:
-    """Return the value of the key asked for, or of the only one that is known."""
     found = [key for key in record if str(key).strip().lower() in known]
     if given is None and len(found) > 1:
         raise _bad(f"one key for {known[0]} (column=… and text_column=… choose)", list(record))
@@ -309,7 +306,6 @@ def _are_offsets(value: Any) -> bool:
 
 
 def _tokens(record: Mapping[Any, Any], reading: Reading) -> Any:
-    """Return a Doc of the record's words, or of its text."""
     tokenizer = _tokenizer(reading.lang)
     words = record.get("words", record.get("tokens"))
     text = record.get("text") if words else _pick(record, TEXTS, reading.text_column)

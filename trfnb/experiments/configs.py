@@ -345,7 +345,6 @@ def _listeners_in(block: Block) -> Iterator[tuple[Block, str]]:
 
 
 def _factor_of(grad_factor: GradFactor, task: str) -> float | str | Block:
-    """Return one task's gradient factor: a number, a schedule block or "auto"."""
     if isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor:
         grad_factor = grad_factor.get(task, 1.0)
     if isinstance(grad_factor, Mapping):

@@ -293,8 +293,6 @@ class _Budget:
 
 
 class _Best:
-    """The best evaluation on dev so far."""
-
     def __init__(self, nlp: Language, dev: list[Example], settings: dict[str, Any]) -> None:
         self.nlp, self.dev, self.settings = nlp, dev, settings
         self.score, self.step = float("-inf"), 0

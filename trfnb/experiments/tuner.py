@@ -242,7 +242,6 @@ class Tuner:
         self._resumed = perf_counter()
 
     def _apply(self, nlp: Language, made: int) -> None:
-        """Make the moves that wait."""
         shared: Any = next(
             pipe for _, pipe in nlp.pipeline if self.tasks[0] in getattr(pipe, "listener_map", ())
         )
@@ -354,7 +353,6 @@ def _blocks(part: Any) -> Iterator[dict[str, Any]]:
 
 
 def _resolved(value: Any) -> Any:
-    """Turn a config's block into what it names; anything else stays."""
     if isinstance(value, Mapping):
         return registry.resolve({"value": dict(value)})["value"]
     return value

@@ -87,8 +87,7 @@ class EncoderAdam(Optimizer):
         self, key: tuple[int, str], weights: Any, gradient: Any, *, lr_scale: float = 1.0
     ) -> Any:
         """Return the stepped weights and a cleared gradient."""
-        scale = lr_scale * self.scale_of(key)
-        return super().__call__(key, weights, gradient, lr_scale=scale)
+        return super().__call__(key, weights, gradient, lr_scale=lr_scale * self.scale_of(key))
 
     def scale_of(self, key: tuple[int, str]) -> float:
         """Return what the rate of a parameter is multiplied by; fused steps ask for it."""

@@ -325,8 +325,8 @@ def _identity(config: Config, text: Path) -> dict[str, Any]:
     root = text if text.is_dir() else text.parent
     found |= {f"text {p.relative_to(root)}": p.stat().st_size for p in text_files(text)}
     # As JSON gives it back: numbers as keys become text, tuples lists.
-    told = json.dumps(found | {"threads": torch.get_num_threads()}, default=str)
-    return dict(json.loads(told))
+    found |= {"threads": torch.get_num_threads()}
+    return dict(json.loads(json.dumps(found, default=str)))
 
 
 def _check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

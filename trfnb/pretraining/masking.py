@@ -148,8 +148,7 @@ def corrupt_wordpieces(
 
 def words_of(doc: Doc) -> list[str]:
     """Return a doc's words; much faster than token by token."""
-    strings = doc.vocab.strings
-    return [strings[key] for key in cast(Any, doc.to_array("ORTH")).tolist()]
+    return [doc.vocab.strings[key] for key in cast(Any, doc.to_array("ORTH")).tolist()]
 
 
 def word_groups(doc: Doc) -> Groups:

@@ -283,6 +283,5 @@ def _end_earlier_views_of_this_cell(view: GradFactorTuner) -> None:
 
 
 def _name(value: Any) -> str:
-    """Return what a schedule's or policy's block names, without the package and version."""
     name = next(iter(value.values())) if isinstance(value, Mapping) else value
     return str(name).removeprefix("trfnb.").rsplit(".v", 1)[0]

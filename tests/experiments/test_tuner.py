@@ -160,7 +160,9 @@ def test_nothing_to_tune_or_to_export():
 
 
 def test_factors_within_one_step_are_no_schedule(corpus):
-    tuner = Tuner(config(accumulate_gradient=2, balance="equal_norms"), corpus)
+    halves = config(balance="equal_norms")
+    halves["training"]["accumulate_gradient"] = 2
+    tuner = Tuner(halves, corpus)
     tuner.run()
     with pytest.raises(ValueError, match="accumulate_gradient = 1"):
         tuner.export_parameters()

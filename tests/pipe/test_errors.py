@@ -18,7 +18,7 @@ def build(tiny, **listener):
 
 def test_missing_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(OSError, match=r"expected a local directory with .* Download it"):
+    with pytest.raises(OSError, match=r"expected a local directory with .* Download the model"):
         initialized(build(tmp_path / "absent"))
 
 

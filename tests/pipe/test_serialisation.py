@@ -401,7 +401,7 @@ DAMAGES = {
         lambda e: (e / "model.safetensors").write_bytes(
             (e / "model.safetensors").read_bytes()[:99]
         ),
-        r"encoder: expected config.json, .* \(SafetensorError",
+        r"encoder': expected a local .* \(SafetensorError",
     ),
     "empty": (lambda e: (e / "model.safetensors").write_bytes(b""), r"\(SafetensorError"),
     "another size": (

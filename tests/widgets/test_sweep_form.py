@@ -51,7 +51,7 @@ def test_one_value_sets_and_several_vary(form):
     ("name", "value", "message"),
     [
         ("seed", "many", "expected int, got &#x27;many&#x27;"),
-        ("mode", "a; c", "expected one of &#x27;a&#x27;, &#x27;b&#x27;, got &#x27;c&#x27;"),
+        ("mode", "a; c", "expected &#x27;a&#x27; or &#x27;b&#x27;, got &#x27;c&#x27;"),
     ],
 )
 def test_a_wrong_value_is_told_and_cannot_be_run(form, name, value, message):

@@ -1,6 +1,12 @@
 """Annotated corpora: a name or a path becomes train, dev and test, and those become Examples."""
 
-from trfnb.corpora.corpus import Corpus, CorpusError, Sentence
-from trfnb.corpora.loading import fetch, load
+from importlib import import_module
+from typing import Any
 
 __all__ = ["Corpus", "CorpusError", "Sentence", "fetch", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("trfnb.corpora.loading"), name)
+    raise AttributeError(f"module 'trfnb.corpora' has no attribute {name!r}")

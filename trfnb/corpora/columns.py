@@ -214,7 +214,6 @@ def _label_column(
 
 
 def _kinds(cells: list[str]) -> set[str] | None:
-    """Return the entity types of a column, or None for a column of something else."""
     labels = [cell for cell in cells if LABEL.fullmatch(cell)]
     return {cell[2:] for cell in labels} - {"", "O"} if len(labels) > 0.9 * len(cells) else None
 

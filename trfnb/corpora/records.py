@@ -201,7 +201,6 @@ def _read_records(
 
 
 def _sentence(record: Any, offsets: bool, reading: Reading) -> Sentence | None:
-    """Return a record as a sentence; None, counted, if nobody annotated it."""
     if isinstance(record, list) and len(record) == 2:
         text, value = record
         record = {"text": text, **(value if isinstance(value, dict) else {"label": value})}
@@ -260,7 +259,6 @@ def _from_label_studio(record: Mapping[str, Any], reading: Reading) -> dict[str,
 def _layers(
     record: Mapping[str, Any], answer: str, offsets: bool, reading: Reading
 ) -> dict[str, Any]:
-    """Return what a record says: categories, spans in characters, entities in tokens."""
     if answer not in ("accept", "reject"):
         raise _bad('as "answer" accept, reject or ignore', answer)
     layers: dict[str, Any] = {}
@@ -342,7 +340,6 @@ def _aligned(doc: Any, spans: Sequence[Any], reading: Reading) -> dict[str, Any]
 
 
 def _in_characters(value: Any, text: str) -> list[Span]:
-    """Return spans from ``[start, end, label]`` or an object of an annotation tool."""
     if isinstance(value, list):
         value = dict(zip(("start", "end", "label"), value, strict=False))
     start, end = (value.get(key, value.get(f"{key}_offset")) for key in ("start", "end"))

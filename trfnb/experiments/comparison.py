@@ -260,5 +260,4 @@ def paired_bootstrap(
 
 
 def _metrics(nlp: Language) -> list[str]:
-    """Return the main scores, each once: components of one spans key share theirs."""
     return list(dict.fromkeys(main_scores(nlp).values()))

@@ -40,7 +40,7 @@ from trfnb.pretraining.weights import (
 )
 
 # Settings that may change when a run is resumed: its ends and its pace.
-_FREE = {"pretraining.max_epochs"} | {
+_FREE = {"pretraining.max_epochs", "nlp.disabled"} | {
     f"{SECTION}.{name}" for name in ("max_steps", "max_seconds", "patience", "keep", "save_every")
 }
 

@@ -376,8 +376,8 @@ def _predict_wordpieces(
     whole = encode(shim.tokenizer, [doc.text for doc in docs], limit)
     ids, hidden = model.attrs["task"](whole, rng=step_rng())
     rows = np.flatnonzero(hidden)
-    states, backprop_encoder = encoder(replace(whole, ids=ids), is_train)
     layer = shim.layer_index(-1)
+    (states, _), backprop_encoder = encoder((replace(whole, ids=ids), [layer]), is_train)
     vectors = states[layer]
     output, backprop_head = model.layers[1](vectors[rows], is_train)
 

@@ -225,7 +225,13 @@ def _arrays(content: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
 def _tensors(place: str, content: bytes) -> dict[str, Any]:
     saved: Any = srsly.msgpack_loads(content)
     # Without weights where the transformer was not loaded yet.
-    tensors = load(saved["weights"]) if saved else {}
+    files = saved["files"] if saved else {}
+    tensors = {
+        k: v
+        for name in files
+        if name.endswith(".safetensors")
+        for k, v in load(files[name]).items()
+    }
     return {f"{place}.{name}": tensor for name, tensor in tensors.items()}
 
 

@@ -1,6 +1,10 @@
 """Encoders small enough for a unit test."""
 
+import os
 import string
+
+# Two workers share the machine's cores; more threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -103,17 +103,21 @@ def states_of(engine, flat, layers, runtime, width):
     return found
 
 
-@pytest.fixture(scope="module")
-def bert(minilm):
+TEXTS = ["The bank by the river was flooded in April.", "Unbelievable!", "", "A b c d. " * 3]
+
+
+@pytest.fixture
+def bert(tiny):
     pytest.importorskip("openvino")
-    texts = ["The bank by the river was flooded in April.", "Unbelievable!", "", "A b c d. " * 20]
-    flat = encode(AutoTokenizer.from_pretrained(minilm), texts, 256)
-    return AutoModel.from_pretrained(minilm).eval(), flat
+    flat = encode(AutoTokenizer.from_pretrained(tiny), TEXTS, 48)
+    return AutoModel.from_pretrained(tiny).eval(), flat
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_openvino_computes_what_torch_does(bert, precision):
-    body, flat = bert
+def test_openvino_computes_what_torch_does(minilm, precision):
+    pytest.importorskip("openvino")
+    flat = encode(AutoTokenizer.from_pretrained(minilm), TEXTS, 48)
+    body = AutoModel.from_pretrained(minilm).eval()
     own = Engines(body, 0, attentions=False)
     torch_states = states_of(own.packed, flat, [0, 3, 6], Runtime(), 384)
     found = states_of(own.openvino, flat, [0, 3, 6], Runtime(precision), 384)
@@ -127,45 +131,45 @@ def test_openvino_computes_what_torch_does(bert, precision):
 def test_a_changed_weight_is_compiled_again(bert):
     body, flat = copy.deepcopy(bert[0]), bert[1]
     engine = Engines(body, 0, attentions=False).openvino
-    before = states_of(engine, flat, [6], Runtime(), 384)[6]
-    assert engine.prepare((6,), "fp32") is engine.prepare((6,), "fp32")
-    body.encoder.layer[5].output.dense.weight.data[7, 11] += 40.0
-    after = states_of(engine, flat, [6], Runtime(), 384)[6]
+    before = states_of(engine, flat, [3], Runtime(), 16)[3]
+    assert engine.prepare((3,), "fp32") is engine.prepare((3,), "fp32")
+    body.encoder.layer[2].output.dense.weight.data[7, 11] += 40.0
+    after = states_of(engine, flat, [3], Runtime(), 16)[3]
     assert (after - before).abs().max() > 0.1
-    expected = states_of(Engines(body, 0, attentions=False).packed, flat, [6], Runtime(), 384)[6]
+    expected = states_of(Engines(body, 0, attentions=False).packed, flat, [3], Runtime(), 16)[3]
     torch.testing.assert_close(after, expected, atol=3e-5, rtol=1e-4)
 
 
 def test_two_threads_run_one_compiled_model(bert):
     body, flat = bert
     engine = Engines(body, 0, attentions=False).openvino
-    alone = states_of(engine, flat, [6], Runtime(), 384)[6]
+    alone = states_of(engine, flat, [3], Runtime(), 16)[3]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: states_of(engine, flat, [6], Runtime(), 384)[6], range(8)))
+        found = list(pool.map(lambda _: states_of(engine, flat, [3], Runtime(), 16)[3], range(8)))
     assert all(torch.equal(one, alone) for one in found)
 
 
 def test_auto_waits_until_compiling_is_worth_it_and_training_starts_anew(bert, monkeypatch):
     own, flat = Engines(bert[0], 0, attentions=False), bert[1]
     auto, n = Runtime(), len(flat.ids)
-    assert own.choose(auto, CPU, n, [6], False) is own.packed
+    assert own.choose(auto, CPU, n, [3], False) is own.packed
     assert "too little to encode" in own.report
     monkeypatch.setattr(engines_module, "_WORTH_A_CALL", 1)
     monkeypatch.setattr(engines_module, "_WORTH_COMPILING", 2 * n)
-    assert own.choose(auto, CPU, n, [6], False) is own.openvino
+    assert own.choose(auto, CPU, n, [3], False) is own.openvino
     assert own.report == "openvino, fp32"
-    assert own.choose(auto, CPU, n, [6], True) is own.packed
+    assert own.choose(auto, CPU, n, [3], True) is own.packed
     assert own.report == "torch over packs (training)"
-    assert own.choose(auto, CPU, n, [6], False) is own.packed
-    assert own.choose(Runtime(engine="torch"), CPU, n, [6], False) is own.packed
-    assert own.choose(Runtime("fp16"), CPU, n, [6], False) is own.packed
-    assert own.choose(Runtime(engine="openvino"), CPU, 1, [6], False) is own.openvino
+    assert own.choose(auto, CPU, n, [3], False) is own.packed
+    assert own.choose(Runtime(engine="torch"), CPU, n, [3], False) is own.packed
+    assert own.choose(Runtime("fp16"), CPU, n, [3], False) is own.packed
+    assert own.choose(Runtime(engine="openvino"), CPU, 1, [3], False) is own.openvino
 
 
-def test_an_encoder_that_ran_is_pickled_and_copied(minilm):
-    shim = EncoderShim(minilm)
+def test_an_encoder_that_ran_is_pickled_and_copied(tiny):
+    shim = EncoderShim(tiny)
     shim.load()
-    pieces = encode(shim.tokenizer, ["the bank"], 256)
+    pieces = encode(shim.tokenizer, ["the bank"], 48)
     layer = encoder(shim, Runtime(engine="openvino"))
     before = layer.predict((pieces, [2]))[0][2]
     for other in (pickle.loads(pickle.dumps(shim)), shim.copy()):

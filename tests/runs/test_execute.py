@@ -38,15 +38,15 @@ def test_mishaps_end_in_their_states_and_leave_good_rows(make_notebook) -> None:
     notebook = make_notebook(BEGIN, MISHAP, END, parameters=PARAMETERS)
     expected = {
         "raise": (State.FAILED, "KeyError: 'no such thing'"),
-        "hang": (State.TIMED_OUT, "the run took longer than 40 s"),
+        "hang": (State.TIMED_OUT, "the run took longer than 25 s"),
         "killed": (State.KILLED, "the kernel was killed from outside (SIGKILL)"),
         "segfault": (State.FAILED, "the kernel crashed (SIGSEGV)"),
         "exit": (State.FAILED, "the kernel exited (code 3)"),
-        "sleep": (State.TIMED_OUT, "the run took longer than 40 s"),
+        "sleep": (State.TIMED_OUT, "the run took longer than 25 s"),
         "group": (State.FAILED, "ExceptionGroup: two of them (2 sub-exceptions)"),
     }
     runs = [{"seed": 1}, *({"case": case} for case in expected), {"seed": 2}]
-    found = run_sweep(Sweep(notebook, runs=runs, timeout=40, jobs=2))
+    found = run_sweep(Sweep(notebook, runs=runs, timeout=25, jobs=2))
     assert not found.complete
     first, *bad, last = found.statuses
     assert [first.metrics["score"], last.metrics["score"]] == [1, 2]

@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 
 from trfnb.cli import main
-from trfnb.runs.specification import expand, load_sweep
+from trfnb.runs.specification import Sweep, expand, load_sweep
+from trfnb.runs.sweep import run_sweep
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "notebooks" / "sweeps").glob("*.yml"))
+# Two sweeps of one notebook have the same smoke run.
+SMOKE = {load_sweep(path).notebook.resolve(): path for path in reversed(SWEEPS)}
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -18,7 +22,17 @@ def test_its_parameters_are_the_notebooks(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if path not in SMOKE], ids=lambda p: p.stem
+)
+def test_a_notebook_without_a_sweep_runs(path: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    sweep = Sweep(path, runs=[{"smoke": True}], threads=1)
+    assert run_sweep(sweep, out=tmp_path / "run").complete
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SMOKE.values(), ids=lambda path: path.stem)
 def test_its_smoke_run_ends_well(path: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     out = tmp_path / path.stem

@@ -65,7 +65,7 @@ def pieces(lengths):
 def test_a_text_alone_and_beside_a_longer_one(make):
     torch.manual_seed(0)
     engine = PaddedEngine(make().eval(), 0, attentions=False)
-    n_layers = engine.body.config.num_hidden_layers
+    n_layers = engine.hf_model.config.num_hidden_layers
     flat = pieces([8, 12, 8])
     found = torch.zeros(len(flat.ids), 16)
     for part in engine.run(flat, np.arange(3), [n_layers], Runtime(), False):
@@ -80,11 +80,15 @@ def test_padding_counts_is_found_by_a_trial(tiny):
 
 
 def test_layers_of_several_lengths_are_refused():
-    body = FunnelModel(
+    hf_model = FunnelModel(
         FunnelConfig(vocab_size=50, block_sizes=[2, 2], d_model=16, n_head=2, d_head=8, d_inner=32)
     )
     with pytest.raises(ValueError, match=r"\(funnel\) have several lengths. Read its last layer"):
-        list(PaddedEngine(body, 0, False).run(pieces([8]), np.arange(1), [1, 4], Runtime(), False))
+        list(
+            PaddedEngine(hf_model, 0, False).run(
+                pieces([8]), np.arange(1), [1, 4], Runtime(), False
+            )
+        )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -117,8 +121,8 @@ def bert(tiny):
 def test_openvino_computes_what_torch_does(minilm, precision):
     pytest.importorskip("openvino")
     flat = encode(AutoTokenizer.from_pretrained(minilm), TEXTS, 48)
-    body = AutoModel.from_pretrained(minilm).eval()
-    own = Engines(body, 0, attentions=False)
+    hf_model = AutoModel.from_pretrained(minilm).eval()
+    own = Engines(hf_model, 0, attentions=False)
     torch_states = states_of(own.packed, flat, [0, 3, 6], Runtime(), 384)
     found = states_of(own.openvino, flat, [0, 3, 6], Runtime(precision), 384)
     for layer, expected in torch_states.items():
@@ -129,20 +133,20 @@ def test_openvino_computes_what_torch_does(minilm, precision):
 
 
 def test_a_changed_weight_is_compiled_again(bert):
-    body, flat = copy.deepcopy(bert[0]), bert[1]
-    engine = Engines(body, 0, attentions=False).openvino
+    hf_model, flat = copy.deepcopy(bert[0]), bert[1]
+    engine = Engines(hf_model, 0, attentions=False).openvino
     before = states_of(engine, flat, [3], Runtime(), 16)[3]
     assert engine.prepare((3,), "fp32") is engine.prepare((3,), "fp32")
-    body.encoder.layer[2].output.dense.weight.data[7, 11] += 40.0
+    hf_model.encoder.layer[2].output.dense.weight.data[7, 11] += 40.0
     after = states_of(engine, flat, [3], Runtime(), 16)[3]
     assert (after - before).abs().max() > 0.1
-    expected = states_of(Engines(body, 0, attentions=False).packed, flat, [3], Runtime(), 16)[3]
+    expected = states_of(Engines(hf_model, 0, attentions=False).packed, flat, [3], Runtime(), 16)[3]
     torch.testing.assert_close(after, expected, atol=3e-5, rtol=1e-4)
 
 
 def test_two_threads_run_one_compiled_model(bert):
-    body, flat = bert
-    engine = Engines(body, 0, attentions=False).openvino
+    hf_model, flat = bert
+    engine = Engines(hf_model, 0, attentions=False).openvino
     alone = states_of(engine, flat, [3], Runtime(), 16)[3]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: states_of(engine, flat, [3], Runtime(), 16)[3], range(8)))

@@ -34,7 +34,7 @@ RUNS = [(1, 70), (3, 64), (2, 50), (2, 48), (2, 32), (1, 31), (3, 15), (4, 1)]
 
 
 @pytest.fixture(params=["bert", "roberta"])
-def body(request):
+def hf_model(request):
     torch.manual_seed(0)
     if request.param == "bert":
         return BertModel(BertConfig(**SIZES)).eval()
@@ -48,13 +48,13 @@ def flat(lengths=LENGTHS):
     return Wordpieces(ids, np.zeros((len(ids), 2), "int64"), lengths, zeros)
 
 
-def expected(body, pieces):
+def expected(hf_model, pieces):
     """Return every layer's states of every text, run by itself."""
     found = []
     for start, n in zip(pieces.starts, pieces.lengths, strict=True):
         if n:
             ids = torch.from_numpy(pieces.ids[start : start + n])[None]
-            states = body(input_ids=ids, output_hidden_states=True).hidden_states
+            states = hf_model(input_ids=ids, output_hidden_states=True).hidden_states
             found.append(torch.stack([one[0] for one in states]))
     return torch.cat(found, dim=1)
 
@@ -68,76 +68,80 @@ def ours(packed, pieces, layers, max_items=12, **options):
 
 
 @pytest.mark.parametrize("max_items", [1, 12, 1000])
-def test_states_and_gradients_are_those_of_the_model(body, max_items):
-    pieces, packed = flat(), PackedBert.of(body)
-    right = expected(body, pieces)
+def test_states_and_gradients_are_those_of_the_model(hf_model, max_items):
+    pieces, packed = flat(), PackedBert.of(hf_model)
+    right = expected(hf_model, pieces)
     right.square().sum().backward()
-    gradients = {n: one.grad.clone() for n, one in body.named_parameters() if one.grad is not None}
+    gradients = {
+        n: one.grad.clone() for n, one in hf_model.named_parameters() if one.grad is not None
+    }
     for options in ({}, {"checkpointing": True}):
-        body.zero_grad()
+        hf_model.zero_grad()
         found = ours(packed, pieces, range(4), max_items, **options)
         torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-5)
         found.square().sum().backward()
-        for name, one in body.named_parameters():
+        for name, one in hf_model.named_parameters():
             if name in gradients:
                 torch.testing.assert_close(one.grad, gradients[name], atol=1e-3, rtol=1e-4)
 
 
-def test_nothing_is_computed_above_the_highest_layer(body):
-    packed, calls = PackedBert.of(body), []
-    for number, layer in enumerate(body.encoder.layer, start=1):
+def test_nothing_is_computed_above_the_highest_layer(hf_model):
+    packed, calls = PackedBert.of(hf_model), []
+    for number, layer in enumerate(hf_model.encoder.layer, start=1):
         layer.output.dense.register_forward_hook(lambda *_, number=number: calls.append(number))
     ours(packed, flat(), [0, 1], max_items=1000)
     assert calls == [1]
 
 
-def test_bf16_states_stay_close(body):
-    pieces, packed = flat(), PackedBert.of(body)
+def test_bf16_states_stay_close(hf_model):
+    pieces, packed = flat(), PackedBert.of(hf_model)
     for _ in range(2):
         with torch.no_grad():
-            exact = expected(body, pieces)[3]
+            exact = expected(hf_model, pieces)[3]
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             found = ours(packed, pieces, [3])[3].float()
         assert torch.cosine_similarity(found, exact, dim=-1).min() > 0.99
-        body.encoder.layer[1].output.dense.weight.data *= 1.5
+        hf_model.encoder.layer[1].output.dense.weight.data *= 1.5
 
 
-def test_dropout_drops(body):
-    body.train()
-    packed, pieces = PackedBert.of(body), flat()
+def test_dropout_drops(hf_model):
+    hf_model.train()
+    packed, pieces = PackedBert.of(hf_model), flat()
     one, other = (ours(packed, pieces, [3]) for _ in range(2))
     assert (one - other).abs().max() > 0.1
-    for layer in body.encoder.layer:  # by attention alone, and without gradients
+    for layer in hf_model.encoder.layer:  # by attention alone, and without gradients
         layer.attention.output.dropout.p = layer.output.dropout.p = 0.0
-    body.embeddings.dropout.p = 0.0
+    hf_model.embeddings.dropout.p = 0.0
     with torch.no_grad():
         one, other = (ours(packed, pieces, [3]) for _ in range(2))
     assert (one - other).abs().max() > 0.01
-    assert body.training
+    assert hf_model.training
 
 
 def test_other_kinds_are_left_to_their_own_code():
     config = DistilBertConfig(vocab_size=60, dim=16, n_layers=2, n_heads=4, hidden_dim=32)
     assert PackedBert.of(DistilBertModel(config)) is None
-    body = BertModel(BertConfig(**SIZES))
-    body.encoder.layer[0].output.dense = torch.nn.Sequential(body.encoder.layer[0].output.dense)
-    assert PackedBert.of(body) is None
-    body = BertModel(BertConfig(**SIZES))
-    last = body.encoder.layer[2]
+    hf_model = BertModel(BertConfig(**SIZES))
+    hf_model.encoder.layer[0].output.dense = torch.nn.Sequential(
+        hf_model.encoder.layer[0].output.dense
+    )
+    assert PackedBert.of(hf_model) is None
+    hf_model = BertModel(BertConfig(**SIZES))
+    last = hf_model.encoder.layer[2]
     last.register_forward_hook(lambda module, args, output: output * 2)
-    assert PackedBert.of(body) is None
+    assert PackedBert.of(hf_model) is None
 
 
 @pytest.mark.parametrize("padding", [None, 0])
 def test_the_embedding_table_learns_as_in_torch(padding):
     torch.manual_seed(0)
-    body = BertModel(BertConfig(**SIZES)).eval()
-    packed, pieces = PackedBert.of(body), flat()
+    hf_model = BertModel(BertConfig(**SIZES)).eval()
+    packed, pieces = PackedBert.of(hf_model), flat()
     pieces.ids[0] = 0
     table = torch.nn.Embedding(70, 16, padding_idx=padding)  # another one than at first
-    body.set_input_embeddings(table)
+    hf_model.set_input_embeddings(table)
     for _ in range(2):
-        expected(body, pieces)[0].square().sum().backward()
+        expected(hf_model, pieces)[0].square().sum().backward()
         right, table.weight.grad = table.weight.grad, None
         found = ours(packed, pieces, [0])[0]
         found.square().sum().backward()

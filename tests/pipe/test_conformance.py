@@ -176,11 +176,11 @@ def test_independent_transformers(tiny, name, row):
         assert vectors.dtype == np.float32
         np.testing.assert_allclose(model.predict([doc])[0], vectors, atol=1e-5)
     assert model.predict([]) == []
-    body = shim_of(model).loaded().double()
+    hf_model = shim_of(model).loaded().double()
     vectors, backprop = model.begin_update(docs)
     weights = random_like(vectors)
     assert backprop([w.copy() for w in weights]) == []
-    bias = body.encoder.layer[0].output.dense.bias
+    bias = hf_model.encoder.layer[0].output.dense.bias
     gradient = bias.grad[:4].tolist()
     expected = slopes(lambda: model.predict(docs), weights, bias, range(4), 1e-3)
     factor = row.get("grad_factor", 1.0)
@@ -238,10 +238,10 @@ def test_transformer_listeners(tiny, name, row):
 @pytest.mark.parametrize(("name", "row"), rows("architectures", "trfnb.Tok2VecListener.v1"))
 def test_tok2vec_listeners(name, row):
     nlp = spacy.blank("en")
-    body = {"@architectures": "spacy.HashEmbedCNN.v2", "width": 8, "depth": 1, "embed_size": 50}
-    body |= {"window_size": 1, "maxout_pieces": 2, "subword_features": True}
-    body["pretrained_vectors"] = None
-    nlp.add_pipe("trfnb_tok2vec", name="tok2vec", config={"model": body})
+    hf_model = {"@architectures": "spacy.HashEmbedCNN.v2", "width": 8, "depth": 1, "embed_size": 50}
+    hf_model |= {"window_size": 1, "maxout_pieces": 2, "subword_features": True}
+    hf_model["pretrained_vectors"] = None
+    nlp.add_pipe("trfnb_tok2vec", name="tok2vec", config={"model": hf_model})
     nlp.add_pipe("tagger", config={"model": {"tok2vec": {"@architectures": name, **row}}})
     initialized(nlp)
     tok2vec, listener = nlp.get_pipe("tok2vec"), nlp.get_pipe("tagger").model.get_ref("tok2vec")

@@ -72,11 +72,11 @@ def test_settings_the_model_does_not_have(tiny):
         transformer_pipeline(tiny, transformer_config=config)
 
 
-def seq2seq(folder, tiny, body):
+def seq2seq(folder, tiny, hf_model):
     """Save a model with an encoder and a decoder, or a part of it, and a tokenizer."""
     from transformers import AutoTokenizer
 
-    body.save_pretrained(folder)
+    hf_model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny).save_pretrained(folder)
     return folder
 
@@ -107,9 +107,9 @@ def test_a_model_with_a_decoder_and_the_advice_that_works(tmp_path, tiny, monkey
 
 @pytest.mark.parametrize("kind", ["T5EncoderModel", "T5Model"])
 def test_encoders_saved_alone_load(tmp_path, tiny, kind):
-    body = t5(kind)
-    body = body if kind == "T5EncoderModel" else body.get_encoder()
-    nlp = transformer_pipeline(seq2seq(tmp_path / "alone", tiny, body))
+    hf_model = t5(kind)
+    hf_model = hf_model if kind == "T5EncoderModel" else hf_model.get_encoder()
+    nlp = transformer_pipeline(seq2seq(tmp_path / "alone", tiny, hf_model))
     expected = trfnb.token_vectors(nlp("the river"))
     again = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
     np.testing.assert_array_equal(trfnb.token_vectors(again("the river")), expected)

@@ -22,21 +22,23 @@ MEASURED, AT_ZERO, ABSENT = "measured", "not computed: factor 0", "no gradient c
 EQUAL = {"@balancers": "trfnb.equal_norms.v1", "smoothing": 0.0}
 
 
-def pipeline(body, tiny, factors, layers=(-1, -1), **settings):
-    """Two taggers on one body: their loss has a closed form."""
+def pipeline(encoder, tiny, factors, layers=(-1, -1), **settings):
+    """Two taggers on one encoder: their loss has a closed form."""
     nlp = spacy.blank("en")
-    if body == "tok2vec":
-        nlp.add_pipe("trfnb_tok2vec", name="body", config={"model": CNN, **settings})
+    if encoder == "tok2vec":
+        nlp.add_pipe("trfnb_tok2vec", name="encoder", config={"model": CNN, **settings})
         listener = {"@architectures": "trfnb.Tok2VecListener.v1", "width": 8}
         extras = [{}, {}]
     else:
-        nlp.add_pipe("trfnb_transformer", name="body", config={"model": {"name": tiny}, **settings})
+        nlp.add_pipe(
+            "trfnb_transformer", name="encoder", config={"model": {"name": tiny}, **settings}
+        )
         listener = {"@architectures": "trfnb.TransformerListener.v1"}
         extras = [{"layer": layer} for layer in layers]
     for name, factor, extra in zip(("first", "second"), factors, extras, strict=True):
         tok2vec = {**listener, "grad_factor": factor, **extra}
         nlp.add_pipe("tagger", name=name, config={"model": {"tok2vec": tok2vec}})
-    return initialized(nlp, free=("body",))
+    return initialized(nlp, free=("encoder",))
 
 
 def listener(nlp, name):
@@ -44,9 +46,9 @@ def listener(nlp, name):
 
 
 def weights(nlp):
-    """The body's weights as writable flat views, and their gradients."""
+    """The encoder's weights as writable flat views, and their gradients."""
     found = []
-    for node in nlp.get_pipe("body").model.walk():
+    for node in nlp.get_pipe("encoder").model.walk():
         for name in node.param_names:
             if node.has_param(name):
                 gradient = node.get_grad(name) if node.has_grad(name) else None
@@ -60,16 +62,16 @@ def weights(nlp):
 
 def gradient(nlp, batch):
     nlp.update(batch, sgd=False)
-    nlp.get_pipe("body").send_back()
+    nlp.get_pipe("encoder").send_back()
     return [np.zeros_like(w) if g is None else g.copy() for w, g in weights(nlp)]
 
 
 def loss(nlp, batch, factors):
     docs = [eg.predicted for eg in batch]
-    body = nlp.get_pipe("body")
+    encoder = nlp.get_pipe("encoder")
     total = 0.0
     with torch.no_grad():
-        body.set_annotations(docs, body.predict(docs))
+        encoder.set_annotations(docs, encoder.predict(docs))
         for name, factor in zip(("first", "second"), factors, strict=True):
             tagger = nlp.get_pipe(name)
             scores = np.concatenate(tagger.model.begin_update(docs)[0]).astype("float64")
@@ -79,11 +81,11 @@ def loss(nlp, batch, factors):
     return total
 
 
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("encoder", BODIES)
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, -1.0])
-def test_finite_differences_with_two_listeners(tiny, body, factor):
+def test_finite_differences_with_two_listeners(tiny, encoder, factor):
     factors = (factor, 1.0)
-    nlp = pipeline(body, tiny, factors)
+    nlp = pipeline(encoder, tiny, factors)
     batch = examples(nlp)
     found = gradient(nlp, batch)
     noise = np.random.default_rng(1)
@@ -103,10 +105,10 @@ def test_finite_differences_with_two_listeners(tiny, body, factor):
         assert abs(expected) > 0.1
 
 
-@pytest.mark.parametrize("body", BODIES)
-def test_the_gradient_is_linear_in_each_factor(tiny, body):
+@pytest.mark.parametrize("encoder", BODIES)
+def test_the_gradient_is_linear_in_each_factor(tiny, encoder):
     def found(*factors):
-        nlp = pipeline(body, tiny, factors)
+        nlp = pipeline(encoder, tiny, factors)
         return gradient(nlp, examples(nlp))
 
     first, second = found(1.0, 0.0), found(0.0, 1.0)
@@ -124,7 +126,7 @@ def test_listeners_to_different_layers_are_linear_too(tiny):
     both, nlp = found(2.0, 0.5)
     for one, two, sum_ in zip(first, second, both, strict=True):
         np.testing.assert_allclose(sum_, 2.0 * one + 0.5 * two, rtol=1e-4, atol=1e-4)
-    log = nlp.get_pipe("body").gradient_log
+    log = nlp.get_pipe("encoder").gradient_log
     log.close()
     assert log.conflicts()["cosine"].isna().all(), "they do not meet at one output"
     assert (log.table()["raw_norm"] > 0).all()
@@ -142,14 +144,14 @@ def test_every_step_is_logged(tiny):
             nlp.update(half, sgd=False, exclude=["second"] if step == 1 else [])
         for _, pipe in nlp.pipeline:
             pipe.finish_update(optimizer)
-    table = nlp.get_pipe("body").gradient_log.table()
+    table = nlp.get_pipe("encoder").gradient_log.table()
     first, second = (table[table["listener"] == name] for name in ("first", "second"))
     assert list(first["factor"]) == [0, 0, 1, 0.25]
     assert list(first["state"]) == [AT_ZERO, AT_ZERO, MEASURED, MEASURED]
     assert list(second["factor"]) == [0.5] * 4
     assert list(second["state"]) == [MEASURED, ABSENT, MEASURED, MEASURED]
     np.testing.assert_allclose(second["norm"], 0.5 * second["raw_norm"])
-    cosines = nlp.get_pipe("body").gradient_log.conflicts()["cosine"]
+    cosines = nlp.get_pipe("encoder").gradient_log.conflicts()["cosine"]
     assert list(cosines.isna()) == [True, True, False, False]
     assert (cosines.dropna().abs() <= 1).all()
 
@@ -157,37 +159,37 @@ def test_every_step_is_logged(tiny):
 def test_all_frozen_is_logged_too(tiny):
     nlp = pipeline("tok2vec", tiny, (0.0, 0.0))
     nlp.update(examples(nlp), sgd=Adam(0.01))
-    nlp.get_pipe("body").send_back()
-    table = nlp.get_pipe("body").gradient_log.table()
+    nlp.get_pipe("encoder").send_back()
+    table = nlp.get_pipe("encoder").gradient_log.table()
     assert list(table["state"]) == [AT_ZERO, AT_ZERO]
 
 
 def test_the_measured_norm_is_that_of_the_gradient_sent(tiny):
     nlp = pipeline("tok2vec", tiny, (0.5, 1.0))
     batch = examples(nlp)
-    nlp.get_pipe("body").update(batch)
+    nlp.get_pipe("encoder").update(batch)
     for name in ("first", "second"):
         nlp.get_pipe(name).update(batch)
-    waiting = [parts[0] for parts in nlp.get_pipe("body").junction.contributions.values()]
-    nlp.get_pipe("body").send_back()
-    nlp.get_pipe("body").gradient_log.close()
-    table = nlp.get_pipe("body").gradient_log.table()
+    waiting = [parts[0] for parts in nlp.get_pipe("encoder").junction.contributions.values()]
+    nlp.get_pipe("encoder").send_back()
+    nlp.get_pipe("encoder").gradient_log.close()
+    table = nlp.get_pipe("encoder").gradient_log.table()
     np.testing.assert_allclose(table["raw_norm"], [np.linalg.norm(g) for g in waiting], rtol=1e-5)
-    cosine = nlp.get_pipe("body").gradient_log.conflicts()["cosine"][0]
+    cosine = nlp.get_pipe("encoder").gradient_log.conflicts()["cosine"][0]
     lengths = np.linalg.norm(waiting[0]) * np.linalg.norm(waiting[1])
     assert cosine == pytest.approx((waiting[0] * waiting[1]).sum() / lengths, rel=1e-4)
 
 
-@pytest.mark.parametrize("body", BODIES)
-def test_a_policy_decides_where_a_listener_says_auto(tiny, body):
-    nlp = pipeline(body, tiny, ("auto", "auto"), balance=EQUAL)
+@pytest.mark.parametrize("encoder", BODIES)
+def test_a_policy_decides_where_a_listener_says_auto(tiny, encoder):
+    nlp = pipeline(encoder, tiny, ("auto", "auto"), balance=EQUAL)
     batch = examples(nlp)
     found = gradient(nlp, batch)
-    nlp.get_pipe("body").gradient_log.close()
-    table = nlp.get_pipe("body").gradient_log.table()
+    nlp.get_pipe("encoder").gradient_log.close()
+    table = nlp.get_pipe("encoder").gradient_log.table()
     assert table["norm"][0] == pytest.approx(table["norm"][1])
     assert table["raw_norm"][0] != pytest.approx(table["raw_norm"][1], rel=1e-2)
-    fixed = pipeline(body, tiny, tuple(table["factor"]))
+    fixed = pipeline(encoder, tiny, tuple(table["factor"]))
     for one, two in zip(found, gradient(fixed, examples(fixed)), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
 
@@ -200,32 +202,32 @@ def test_losses_reach_the_policy_a_batch_later(tiny):
         seen.append(meeting.losses.tolist())
         return [1.0, 1.0]
 
-    nlp.get_pipe("body").balance = policy
+    nlp.get_pipe("encoder").balance = policy
     losses, words = {}, sum(len(eg) for eg in examples(nlp))
     optimizer = Adam(0.001)
     nlp.update(examples(nlp), sgd=optimizer, losses=losses)
     first = dict(losses)
     nlp.update(examples(nlp), sgd=optimizer, losses=losses)
-    nlp.get_pipe("body").send_back()
+    nlp.get_pipe("encoder").send_back()
     assert np.isnan(seen[0]).all()
     assert seen[1] == pytest.approx([first["first"] / words, first["second"] / words])
 
 
-@pytest.mark.parametrize("body", BODIES)
-def test_a_config_goes_round(tiny, body, tmp_path):
+@pytest.mark.parametrize("encoder", BODIES)
+def test_a_config_goes_round(tiny, encoder, tmp_path):
     ramp = {"@schedules": "trfnb.piecewise_constant.v1", "starts": [0, 2], "factors": [1.0, 0.0]}
-    nlp = pipeline(body, tiny, ("auto", ramp), balance=EQUAL)
+    nlp = pipeline(encoder, tiny, ("auto", ramp), balance=EQUAL)
     nlp.update(examples(nlp), sgd=Adam(0.01))
     nlp.to_disk(tmp_path)
     loaded = spacy.load(tmp_path)
     assert loaded.config["components"] == nlp.config["components"]
-    assert loaded.config["components"]["body"]["balance"] == EQUAL
+    assert loaded.config["components"]["encoder"]["balance"] == EQUAL
     assert listener(loaded, "first").attrs["factor"].auto
     optimizer, seen = Adam(0.01), []
     for _ in range(4):
         seen.append(listener(loaded, "second").grad_factor)
         loaded.update(examples(loaded), sgd=optimizer)
-    loaded.get_pipe("body").send_back()
+    loaded.get_pipe("encoder").send_back()
     assert seen == [1, 1, 0, 0]
 
 

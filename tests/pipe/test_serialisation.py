@@ -212,7 +212,7 @@ def test_storage_none_holds_memory_flat(tiny):
 
 
 def test_storage_none_while_training_on_annotations(tiny):
-    """A frozen body's output must last as long as a component reads it."""
+    """A frozen hf_model's output must last as long as a component reads it."""
     nlp = transformer_pipeline(tiny)
     nlp.get_pipe("transformer").storage = "none"
     for _ in range(2):
@@ -311,12 +311,12 @@ def test_rehearsing(tiny):
     nlp = train(transformer_pipeline(tiny))
     optimizer = nlp.resume_training()
     before = nlp.get_pipe("tagger").model.to_bytes()
-    body = parameters(nlp)
+    hf_model = parameters(nlp)
     train(nlp, 1)
     losses = nlp.rehearse(examples(nlp), sgd=optimizer)
     assert "tagger" in losses
     assert nlp.get_pipe("tagger").model.to_bytes() != before
-    assert moved(body, parameters(nlp))
+    assert moved(hf_model, parameters(nlp))
     train(nlp, 1)
 
 

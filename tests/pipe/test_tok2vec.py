@@ -1,4 +1,4 @@
-"""The small body: the same junction, with spaCy's own layers."""
+"""The small hf_model: the same junction, with spaCy's own layers."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ OURS = "trfnb.Tok2VecListener.v1"
 
 def pipeline(factory="trfnb_tok2vec", listener=OURS, tagger=None, ner=None):
     nlp = spacy.blank("en")
-    body = {
+    hf_model = {
         "@architectures": "spacy.HashEmbedCNN.v2",
         "pretrained_vectors": None,
         "width": 8,
@@ -21,7 +21,7 @@ def pipeline(factory="trfnb_tok2vec", listener=OURS, tagger=None, ner=None):
         "maxout_pieces": 2,
         "subword_features": False,
     }
-    nlp.add_pipe(factory, name="tok2vec", config={"model": body})
+    nlp.add_pipe(factory, name="tok2vec", config={"model": hf_model})
     for name, extra in (("tagger", tagger), ("ner", ner)):
         settings = {"@architectures": listener, "width": 8, **(extra or {})}
         nlp.add_pipe(name, config={"model": {"tok2vec": settings}})

@@ -197,13 +197,13 @@ class EncoderShim(PyTorchShim):
 
     def begin(self, is_train: bool) -> Engines:
         """Set the model for a forward pass and return the engines that can run it."""
-        body = self.loaded()
-        body.train(is_train)
+        hf_model = self.loaded()
+        hf_model.train(is_train)
         if is_train and self.lora is None:
-            self.trainable.apply(body, self.n_layers)
-        if self._engines is None or self._engines.body is not body:
+            self.trainable.apply(hf_model, self.n_layers)
+        if self._engines is None or self._engines.hf_model is not hf_model:
             pad_id = self.tokenizer.pad_token_id
-            self._engines = Engines(body, 0 if pad_id is None else int(pad_id), self.attentions)
+            self._engines = Engines(hf_model, 0 if pad_id is None else int(pad_id), self.attentions)
         return self._engines
 
     def loaded(self) -> torch.nn.Module:
@@ -304,10 +304,10 @@ class EncoderShim(PyTorchShim):
         return self
 
     # Take what was just loaded, with what the settings ask of it.
-    def _install(self, tokenizer: Any, body: Any) -> None:
+    def _install(self, tokenizer: Any, hf_model: Any) -> None:
         if self.attentions:
-            body.set_attn_implementation("eager")
-        self.tokenizer, self._model = tokenizer, body.to(get_torch_default_device())
+            hf_model.set_attn_implementation("eager")
+        self.tokenizer, self._model = tokenizer, hf_model.to(get_torch_default_device())
 
     def __getstate__(self) -> dict[str, Any]:
         # HuggingFace hangs hooks on a model that has run, which cannot be pickled or copied.
@@ -371,24 +371,24 @@ class Trainable(Schedule):
             )
         return float(value)
 
-    def apply(self, body: torch.nn.Module, n_layers: int) -> None:
+    def apply(self, hf_model: torch.nn.Module, n_layers: int) -> None:
         """Let the chosen layers take a gradient, and no others."""
         wanted = None if self.now is None else int(self.now)
         everything = wanted is None or wanted > n_layers
-        for parameter in body.parameters():
+        for parameter in hf_model.parameters():
             parameter.requires_grad_(everything)
         if not everything and wanted:
-            for layer in _layer_stack(body, n_layers)[n_layers - wanted :]:
+            for layer in _layer_stack(hf_model, n_layers)[n_layers - wanted :]:
                 for parameter in layer.parameters():
                     parameter.requires_grad_(True)
 
 
 # Find the encoder's layers.
-def _layer_stack(body: torch.nn.Module, n_layers: int) -> torch.nn.ModuleList:
-    for module in body.modules():
+def _layer_stack(hf_model: torch.nn.Module, n_layers: int) -> torch.nn.ModuleList:
+    for module in hf_model.modules():
         if isinstance(module, torch.nn.ModuleList) and len(module) == n_layers:
             return module
     raise ValueError(
         f"trainable_layers expected a model with a list of {n_layers} layers, but "
-        f"{type(body).__name__} has none. Leave trainable_layers = null."
+        f"{type(hf_model).__name__} has none. Leave trainable_layers = null."
     )

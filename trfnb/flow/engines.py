@@ -56,7 +56,7 @@ class Engines:
     """The engines of one loaded model.
 
     Args:
-        body: The HuggingFace model.
+        hf_model: The HuggingFace model.
         pad_id: The id that fills up a batch.
         attentions: Whether to return attentions, which the model itself must compute.
 
@@ -64,10 +64,10 @@ class Engines:
         report: Which engine ran last, and why not OpenVINO where it did not.
     """
 
-    def __init__(self, body: torch.nn.Module, pad_id: int, attentions: bool) -> None:
-        self.body = body
-        self.padded = PaddedEngine(body, pad_id, attentions)
-        packed = None if attentions else PackedBert.of(body)
+    def __init__(self, hf_model: torch.nn.Module, pad_id: int, attentions: bool) -> None:
+        self.hf_model = hf_model
+        self.padded = PaddedEngine(hf_model, pad_id, attentions)
+        packed = None if attentions else PackedBert.of(hf_model)
         self.packed = None if packed is None else PackedEngine(packed)
         self.openvino = OpenVinoEngine(self.padded)
         self.report = "nothing has run yet"
@@ -165,7 +165,7 @@ class PackedEngine:
 class PaddedEngine:
     """Runs a HuggingFace model as it is, over padded blocks of texts of about one length."""
 
-    body: Any
+    hf_model: Any
     pad_id: int
     attentions: bool
 
@@ -182,13 +182,13 @@ class PaddedEngine:
         Raises:
             ValueError: a layer has not one state for each wordpiece.
         """
-        device = next(self.body.parameters()).device
+        device = next(self.hf_model.parameters()).device
         if device.type == "cpu":
             keep_freed_memory()
         most = _CPU_PADDING if device.type == "cpu" else None
         padding = 0 if self.padding_counts else most
         if is_train and runtime.checkpointing:
-            self.body.gradient_checkpointing_enable({"use_reentrant": False})
+            self.hf_model.gradient_checkpointing_enable({"use_reentrant": False})
         items = runtime.items(device, is_train)
         for batch in micro_batches(wordpieces, items, self.pad_id, padding, texts):
             ids = torch.from_numpy(batch.ids).to(device)
@@ -209,35 +209,35 @@ class PaddedEngine:
         Found by a trial: a text alone and beside a longer one.
         """
         ids, mask = self.trial()
-        was = self.body.training
-        self.body.eval()
+        was = self.hf_model.training
+        self.hf_model.eval()
         try:
             with torch.no_grad():
                 alone = self.output(ids[1:, : int(mask[1].sum())], None).last_hidden_state[0]
                 beside = self.output(ids, mask).last_hidden_state[1, : len(alone)]
         finally:
-            self.body.train(was)
+            self.hf_model.train(was)
         largest = max(float(alone.abs().max()), 1.0)
         return not torch.allclose(alone, beside, atol=1e-3 * largest, rtol=0, equal_nan=True)
 
     def trial(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return random ids of two texts, (2, 19), the second one shorter, and their mask."""
-        size = int(getattr(self.body.config, "vocab_size", None) or 100)
+        size = int(getattr(self.hf_model.config, "vocab_size", None) or 100)
         ids = torch.from_numpy(np.random.default_rng(0).integers(0, size, (2, 19)))
         mask = torch.ones_like(ids, dtype=torch.bool)
         ids[1, 7:], mask[1, 7:] = self.pad_id, False
-        device = next(self.body.parameters()).device
+        device = next(self.hf_model.parameters()).device
         return ids.to(device), mask.to(device)
 
     def output(
         self, ids: torch.Tensor, mask: torch.Tensor | None, layers: Sequence[int] = ()
     ) -> Any:
         """Return what the model returns for (texts, longest) ids."""
-        return self.body(
+        return self.hf_model(
             input_ids=ids,
             attention_mask=None if mask is None else mask.long(),
             output_hidden_states=any(
-                layer != self.body.config.num_hidden_layers for layer in layers
+                layer != self.hf_model.config.num_hidden_layers for layer in layers
             ),
             output_attentions=self.attentions,
             return_dict=True,
@@ -249,15 +249,15 @@ class PaddedEngine:
         Raises:
             ValueError: the layer has not one state for each wordpiece.
         """
-        states, n_layers = output.last_hidden_state, self.body.config.num_hidden_layers
+        states, n_layers = output.last_hidden_state, self.hf_model.config.num_hidden_layers
         if layer != n_layers:
             every = output.hidden_states
             states = every[layer] if len(every) == n_layers + 1 else None
         if states is None or states.shape[:2] != ids.shape:
             raise ValueError(
                 f"Layer {layer} of the transformer expected a state for each wordpiece, but layers "
-                f"of this kind ({self.body.config.model_type}) have several lengths. Read its last "
-                'layer: layer = -1 on listeners (neither a lower one nor "mix"), and layers = [].'
+                f"of this kind ({self.hf_model.config.model_type}) have several lengths. Read its "
+                'last layer: layer = -1 on listeners (neither a lower one nor "mix"), and layers = [].'
             )
         return cast(torch.Tensor, states)
 
@@ -297,7 +297,7 @@ class OpenVinoEngine:
             EngineError: OpenVINO is not installed, cannot convert the model, or computes
                 something else.
         """
-        digest = weights_digest(self.padded.body.state_dict().values())
+        digest = weights_digest(self.padded.hf_model.state_dict().values())
         if digest != self._digest:
             self._digest, self._compiled = digest, {}
         key = layers, precision, torch.get_num_threads()
@@ -340,7 +340,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # a busy core must not hold up the others
         }
-        self.padded.body.eval()
+        self.padded.hf_model.eval()
         try:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # the tracer warns of every branch in Python
@@ -365,7 +365,7 @@ class OpenVinoEngine:
 class _LayersOf(torch.nn.Module):
     def __init__(self, padded: PaddedEngine, layers: Sequence[int]) -> None:
         super().__init__()
-        self.body, self.padded, self.layers = padded.body, padded, layers
+        self.hf_model, self.padded, self.layers = padded.hf_model, padded, layers
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         output = self.padded.output(ids, mask, self.layers)

@@ -37,28 +37,28 @@ _STEPS = 2**16
 class PackedBert:
     """An encoder of BERT's family that reads packs; it shares the HuggingFace model's modules."""
 
-    def __init__(self, body: torch.nn.Module) -> None:
-        whole = cast(Any, body)
-        self.first_position = _FIRST_POSITION[type(body).__name__](whole.config)
+    def __init__(self, hf_model: torch.nn.Module) -> None:
+        whole = cast(Any, hf_model)
+        self.first_position = _FIRST_POSITION[type(hf_model).__name__](whole.config)
         self.embeddings = whole.embeddings
         self.layers = list(whole.encoder.layer)
         self.heads = int(whole.config.num_attention_heads)
         self._d_table: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, body: torch.nn.Module) -> Self | None:
+    def of(cls, hf_model: torch.nn.Module) -> Self | None:
         """Wrap a model, or return None where it is of another kind or computes otherwise."""
-        config = getattr(body, "config", None)
+        config = getattr(hf_model, "config", None)
         plain = (
-            type(body).__name__ in _FIRST_POSITION
+            type(hf_model).__name__ in _FIRST_POSITION
             and not getattr(config, "is_decoder", False)
             and getattr(config, "position_embedding_type", None) in (None, "absolute")
             and not getattr(config, "chunk_size_feed_forward", 0)
         )
         if not plain:
             return None
-        packed = cls(body)
-        return packed if packed._agrees(body) else None
+        packed = cls(hf_model)
+        return packed if packed._agrees(hf_model) else None
 
     def states(
         self,
@@ -132,15 +132,15 @@ class PackedBert:
         return cast(torch.Tensor, outer.LayerNorm(x_outer + x))
 
     # Return whether this computes what the HuggingFace model itself computes.
-    def _agrees(self, body: torch.nn.Module) -> bool:
-        config: Any = body.config
+    def _agrees(self, hf_model: torch.nn.Module) -> bool:
+        config: Any = hf_model.config
         low = int(getattr(config, "pad_token_id", 0) or 0) + 1
         ids = np.arange(low, low + 5) % config.vocab_size
         texts = [ids, ids[:2], ids[2:4]]
         positions = np.array([0, 1, 2, 3, 4, 0, 1, 0, 1])
         pack = Pack(np.concatenate(texts), positions, np.arange(9), [(1, 5), (2, 2)])
-        top, was = len(self.layers), body.training
-        body.eval()
+        top, was = len(self.layers), hf_model.training
+        hf_model.eval()
         try:
             modules = [layer.get_submodule(path) for layer in self.layers for path in _LINEAR]
             if not all(type(module) is torch.nn.Linear for module in modules):
@@ -148,14 +148,16 @@ class PackedBert:
             with torch.no_grad():
                 ours = self.states(pack, [top])[top]
                 theirs = [
-                    body(input_ids=torch.from_numpy(one).to(ours.device)[None]).last_hidden_state[0]
+                    hf_model(
+                        input_ids=torch.from_numpy(one).to(ours.device)[None]
+                    ).last_hidden_state[0]
                     for one in texts
                 ]
             return bool(torch.allclose(ours, torch.cat(theirs), atol=_SAME, rtol=_SAME))
         except (AttributeError, TypeError, KeyError):
             return False  # another version of the model names its parts otherwise
         finally:
-            body.train(was)
+            hf_model.train(was)
 
 
 def attend(

@@ -68,10 +68,10 @@ def load_encoder(
         _check_config(name, config, unknown)
         options = {"output_loading_info": True, "ignore_mismatched_sizes": True, **trust}
         with _quiet():
-            body, report = _model_class(config).from_pretrained(name, config=config, **options)
+            hf_model, report = _model_class(config).from_pretrained(name, config=config, **options)
         _check_loaded(tokenizer, report)
-        body = body.float()
-        return tokenizer, body if lora is None else _with_adapter(body, folder, lora)
+        hf_model = hf_model.float()
+        return tokenizer, hf_model if lora is None else _with_adapter(hf_model, folder, lora)
     except (ConfigError, ImportError):
         raise
     except Exception as error:  # each library of the files' formats raises its own
@@ -88,7 +88,7 @@ def load_encoder(
         ) from error
 
 
-def save_encoder(directory: Path, tokenizer: Any, body: Any, has_adapter: bool) -> None:
+def save_encoder(directory: Path, tokenizer: Any, hf_model: Any, has_adapter: bool) -> None:
     """Write a directory that HuggingFace opens: config, safetensors, tokenizer.
 
     An adapter goes into a directory of its own beside the weights that it was put on.
@@ -96,9 +96,9 @@ def save_encoder(directory: Path, tokenizer: Any, body: Any, has_adapter: bool) 
     directory.mkdir(parents=True, exist_ok=True)
     with _quiet():
         if has_adapter:
-            body.save_pretrained(directory / _ADAPTER)
-            body = deepcopy(body).unload()
-        body.save_pretrained(directory, max_shard_size="1000GB")
+            hf_model.save_pretrained(directory / _ADAPTER)
+            hf_model = deepcopy(hf_model).unload()
+        hf_model.save_pretrained(directory, max_shard_size="1000GB")
     tokenizer.save_pretrained(directory)
 
 
@@ -118,10 +118,10 @@ def check_saved(name: str, directory: Path, has_adapter: bool) -> None:
         )
 
 
-def encoder_to_bytes(tokenizer: Any, body: Any, has_adapter: bool) -> dict[str, Any]:
+def encoder_to_bytes(tokenizer: Any, hf_model: Any, has_adapter: bool) -> dict[str, Any]:
     """Return the files that `save_encoder` writes, by their path in the directory."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        save_encoder(Path(name), tokenizer, body, has_adapter)
+        save_encoder(Path(name), tokenizer, hf_model, has_adapter)
         paths = sorted(path for path in Path(name).rglob("*") if path.is_file())
         return {"files": {str(path.relative_to(name)): path.read_bytes() for path in paths}}
 
@@ -182,15 +182,17 @@ def _quiet() -> Iterator[None]:
 
 
 # Freeze a model and give it low-rank updates, saved or new, that learn in its place.
-def _with_adapter(body: torch.nn.Module, folder: Path, settings: dict[str, Any]) -> torch.nn.Module:
+def _with_adapter(
+    hf_model: torch.nn.Module, folder: Path, settings: dict[str, Any]
+) -> torch.nn.Module:
     try:
         import peft
     except ImportError as error:
         raise ImportError("lora needs peft: run `pip install 'trfnb[lora]'`.") from error
     if (folder / _ADAPTER / "adapter_config.json").exists():
-        return peft.PeftModel.from_pretrained(body, str(folder / _ADAPTER), is_trainable=True)
+        return peft.PeftModel.from_pretrained(hf_model, str(folder / _ADAPTER), is_trainable=True)
     try:
-        return peft.get_peft_model(cast(Any, body), peft.LoraConfig(**settings))
+        return peft.get_peft_model(cast(Any, hf_model), peft.LoraConfig(**settings))
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"lora expected settings of peft's LoraConfig, such as {{'r': 8, 'lora_alpha': 16, "

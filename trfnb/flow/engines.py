@@ -257,7 +257,7 @@ class PaddedEngine:
             raise ValueError(
                 f"Layer {layer} of the transformer expected a state for each wordpiece, but layers "
                 f"of this kind ({self.hf_model.config.model_type}) have several lengths. Read its "
-                'last layer: layer = -1 on listeners (neither a lower one nor "mix"), and layers = [].'
+                'last layer: layer = -1 on listeners (not a lower one, nor "mix"), and layers = [].'
             )
         return cast(torch.Tensor, states)
 

@@ -254,12 +254,16 @@ def socket_folder(token: str) -> Path:
 
 
 def memory_of(pid: int) -> float:
-    """Return the megabytes (10⁶) that a process and its children hold in memory."""
+    """Return the megabytes (10⁶) that a process and its children hold in memory.
+
+    Of a child only its own pages count: what a fork shares with its parent is counted there.
+    """
     total = 0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        for one in [process, *process.children(recursive=True)]:
-            total += one.memory_info().rss
+        total = process.memory_info().rss
+        for child in process.children(recursive=True):
+            total += child.memory_full_info().uss
     return total / 1e6
 
 

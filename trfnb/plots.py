@@ -169,7 +169,7 @@ def norms(table: pd.DataFrame, *, column: str = "norm", axes: Any = None) -> Fig
     """Draw each listener's gradient norm over the steps, and its running mean.
 
     Args:
-        table: As `trfnb.flow.measurement.GradientLog.table` gives it.
+        table: As `trfnb.flow.gradients.GradientLog.table` gives it.
         column: ``"norm"``, after the factor, or ``"raw_norm"``.
         axes: Where to draw; a new figure's if left out.
     """
@@ -189,7 +189,7 @@ def conflicts(table: pd.DataFrame, *, axes: Any = None) -> Figure:
     """Draw the cosine of each pair of listeners over the steps; below 0 they are in conflict.
 
     Args:
-        table: As `trfnb.flow.measurement.GradientLog.conflicts` gives it.
+        table: As `trfnb.flow.gradients.GradientLog.conflicts` gives it.
         axes: Where to draw; a new figure's if left out.
     """
     pairs = table.assign(pair=table["first"] + " – " + table["second"])

@@ -169,7 +169,7 @@ def test_products_of_gradients_of_several_layers():
 def logged(*batches):
     log = GradientLog()
     for factors, came in batches:
-        log.add(list(factors), factors, list(came), gram([{0: x} for x in came.values()]))
+        log.add(factors, list(came), gram([{0: x} for x in came.values()]))
     log.close()
     return log
 

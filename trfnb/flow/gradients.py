@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations, combinations_with_replacement
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 from spacy.tokens import Doc
@@ -19,18 +19,35 @@ from .grad_factor import AUTO, GradFactor, chosen_factors
 if TYPE_CHECKING:
     import pandas as pd
 
-Parts = dict[int, Floats2d]  # gradients of a shared output: layer number -> (rows, width)
-Backprop = Callable[[Parts], Any]
+LayerGradients = dict[int, Floats2d]  # of a shared output: layer number -> (rows, width)
+_SEVERAL_CALLS = (
+    "Where a component calls its model more than once, train with sgd=False and call "
+    "finish_update for each component after."
+)
+
+
+class Shared(Protocol):
+    """What gradients need of the component that they meet at."""
+
+    name: str
+    model: Any
+    balance: Any
+
+    def named_listeners(self) -> dict[str, Any]:
+        """Return every listener layer by the name of its component."""
+
+    def encode_for_update(
+        self, docs: Sequence[Doc], is_train: bool
+    ) -> tuple[Any, Callable[[LayerGradients], Any] | None]:
+        """Return outputs for the listeners, and a callback for the gradient of these outputs."""
 
 
 @dataclass
 class Junction:
-    """One batch at the shared output: what listeners read, and the gradients that they send back.
-
-    It is known by its tokens: a copy of its docs finds it, the same docs in another order do not.
+    """Docs at the shared output: what listeners read, and the gradients that they send back.
 
     Attributes:
-        contents: The tokens of each of its docs, in order.
+        contents: The tokens of each of its docs, in order: copies of them are recognised.
         outputs: What the shared layer computed for them.
         backprop: Takes the gradient of the outputs; None where no gradient is wanted.
         contributions: Each listener's gradient before its factor, by the listener's name.
@@ -39,20 +56,70 @@ class Junction:
 
     contents: list[bytes]
     outputs: Any
-    backprop: Backprop | None
-    contributions: dict[str, Parts] = field(default_factory=dict)
+    backprop: Callable[[LayerGradients], Any] | None
+    contributions: dict[str, LayerGradients] = field(default_factory=dict)
     sent: bool = False
+
+
+@dataclass
+class Batch:
+    """A batch of docs on its way, from `SharedGradients.begin` until its gradients went back.
+
+    Attributes:
+        shared: The component.
+        listeners: Its listeners, by the names of their components.
+        factors: Each listener's factor; a policy's are chosen on the way back.
+        words: How many words it has, at least 1.
+        losses: Where all components add up their losses.
+        losses_before: The losses when it began.
+        losses_per_word: The loss per word of each listener's component in the batch before.
+        junctions: The batch, and behind it parts of its docs that a listener read by themselves.
+        owed: How many gradients each listener owes for what it has read.
+        optimizer: Steps the weights once all gradients are there; None where nobody asked yet.
+    """
+
+    shared: Shared
+    listeners: dict[str, Any]
+    factors: dict[str, float]
+    words: int
+    losses: dict[str, float]
+    losses_before: dict[str, float]
+    losses_per_word: dict[str, float]
+    junctions: list[Junction] = field(default_factory=list)
+    owed: Counter[str] = field(default_factory=Counter)
+    optimizer: Optimizer | None = None
+
+    def encode(self, docs: Sequence[Doc], is_train: bool) -> Junction:
+        """Compute docs for the listeners."""
+        outputs, backprop = self.shared.encode_for_update(docs, is_train)
+        self.junctions.append(Junction([content(doc) for doc in docs], outputs, backprop))
+        return self.junctions[-1]
+
+    def lost_per_word(self) -> dict[str, float]:
+        """Return the loss per word of each listener's component in this batch."""
+        return {
+            name: (self.losses[name] - self.losses_before.get(name, 0.0)) / self.words
+            for name in self.listeners
+            if name in self.losses
+        }
+
+    @property
+    def complete(self) -> bool:
+        """Whether every listener with a factor has read, and all gradients came."""
+        return all(self.owed.get(name, 1) <= 0 for name, factor in self.factors.items() if factor)
 
 
 class SharedGradients:
     """The way of all listeners' gradients back through the layer that they share.
 
-    There is one for each shared component. It has three states:
+    There is one for each shared component. It is in one of four states:
 
-    - *idle*: no training step is under way.
-    - *open*, after `begin`: listeners `read` the batch, and the gradients that they add wait.
+    - *idle*: no batch is on its way.
+    - *open*, after `begin`: listeners `read` the batch, and the gradients that they `add` wait.
     - *waiting*, after `finish` came before any listener read the batch: ``nlp.update(sgd=…)``
       calls the shared component's step first. The optimizer waits for the gradients.
+    - *stepped*, after the last gradient of a waiting batch: a listener that reads it again comes
+      too late.
 
     A sum of all gradients, each multiplied by its factor, goes back in one pass, and then the
     weights step: by `finish` where the batch is open, by the last gradient where it is waiting.
@@ -60,36 +127,38 @@ class SharedGradients:
     weights without a step. `begin` starts with it, so that several batches accumulate.
 
     Attributes:
-        junction: The batch under way; None where the state is idle.
+        batch: The latest batch; it has no junctions where the state is idle.
         log: What met at the shared output in every step.
     """
 
     def __init__(self) -> None:
         self.log = GradientLog()
-        self.junction: Junction | None = None
-        self._unsent: list[Junction] = []
-        self._shared: Any = None
-        self._listeners: dict[str, Any] = {}
-        self._factors: dict[str, float] = {}
-        self._words = 1
-        self._losses: dict[str, float] = {}
-        self._losses_before: dict[str, float] = {}
-        self._losses_per_word: dict[str, float] = {}
-        self._optimizer: Optimizer | None = None
-        self._reads: Counter[str] = Counter()
-        self._has_gradient = self._in_step = False
+        self.batch: Batch | None = None
+        self._has_gradient = False  # one that no step has used yet
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy of a component is in no training step.
-        return SharedGradients, ()
+        return SharedGradients, ()  # a copy of a component is in no training step
 
-    def begin(self, docs: Sequence[Doc], shared: Any, losses: dict[str, float]) -> None:
+    @property
+    def junction(self) -> Junction | None:
+        """The batch on its way; None where the state is idle."""
+        return self.batch.junctions[0] if self.batch and self.batch.junctions else None
+
+    @property
+    def state(self) -> Literal["idle", "open", "waiting", "stepped"]:
+        """Where the latest batch is on its way."""
+        if self.batch is None or not self.batch.junctions:
+            return "idle"
+        if self.batch.junctions[0].sent:
+            return "stepped"
+        return "waiting" if self.batch.optimizer else "open"
+
+    def begin(self, docs: Sequence[Doc], shared: Shared, losses: dict[str, float]) -> None:
         """Compute a batch for the listeners, after sending back what waited.
 
         Args:
             docs: The batch.
-            shared: The component (see `trfnb.pipe.tok2vec.SharedComponent`): its model, listeners
-                and policy. No gradient is asked of it where every factor is 0.
+            shared: The component. No gradient is asked of it where every factor is 0.
             losses: The losses of all components so far; under the shared component's name they
                 get the squared norm of the gradients that came.
 
@@ -105,49 +174,47 @@ class SharedGradients:
                 f"to choose it, and has none. Set balance, e.g. [components.{name}.balance] with "
                 '@balancers = "trfnb.equal_norms.v1", or a number instead.'
             )
-        self._shared, self._listeners = shared, listeners
-        self._factors = {one: _factor(listener).now for one, listener in listeners.items()}
-        self._reads.clear()
         # A component adds its loss after its gradient came: what is known is the batch before's.
-        self._losses_per_word = {
-            one: (self._losses[one] - self._losses_before.get(one, 0.0)) / self._words
-            for one in listeners
-            if one in self._losses
-        }
+        losses_per_word = self.batch.lost_per_word() if self.batch else {}
         losses.setdefault(name, 0.0)
-        self._losses, self._losses_before = losses, dict(losses)
-        self._words = max(1, sum(map(len, docs)))
-        self.junction = self._encoded(docs, any(self._factors.values()))
-        self._in_step = True
-
-    def _encoded(self, docs: Sequence[Doc], is_train: bool) -> Junction:
-        outputs, backprop = self._shared.encode_for_update(docs, is_train)
-        junction = Junction([content(doc) for doc in docs], outputs, backprop)
-        self._unsent.append(junction)
-        return junction
+        factors = {one: _factor(listener).now for one, listener in listeners.items()}
+        words = max(1, sum(map(len, docs)))
+        self.batch = Batch(shared, listeners, factors, words, losses, dict(losses), losses_per_word)
+        self.batch.encode(docs, any(factors.values()))
 
     def read(
         self, listener: Any, docs: Sequence[Doc]
-    ) -> tuple[Any, Callable[[Parts], None]] | None:
-        """Return what a listener reads of the batch under way, and what takes its gradient.
+    ) -> tuple[Any, Callable[[LayerGradients], None]] | None:
+        """Return what a listener reads of the batch on its way, and what takes its gradient.
 
         Parts of its docs, such as sentences, are encoded by themselves, and take part in the step.
 
         Returns:
             Outputs, and a callback for their gradient before the factor; None where these docs
-            belong to no step under way, as in a rehearsal.
+            belong to no batch on its way, as in a rehearsal.
 
         Raises:
             ValueError: the docs are others than those of the batch, or come in another order.
         """
-        junction, shared = self.junction, getattr(self._shared, "name", "")
-        name = next((one for one, x in self._listeners.items() if x is listener), None)
-        if junction is None or name is None:
+        batch, junction = self.batch, self.junction
+        known = batch.listeners.items() if batch else ()
+        name = next((name for name, layer in known if layer is listener), None)
+        if batch is None or junction is None or name is None:
             return None
-        contents, factor = [content(doc) for doc in docs], self._factors[name]
-        if contents != junction.contents:
+        contents, factor = [content(doc) for doc in docs], batch.factors[name]
+        same = contents == junction.contents
+        if self.state == "stepped":
+            if same and factor != 0:
+                warnings.warn(
+                    f"The listener of {name!r} reads a batch after its training step: nothing that "
+                    f"it learns of it now reaches {batch.shared.name!r}. {_SEVERAL_CALLS}",
+                    stacklevel=2,
+                )
+            if not same or factor != 0:
+                return None
+        if not same:
             in_batch = all(any(one in whole for whole in junction.contents) for one in contents)
-            if junction.sent or (not in_batch and self.take_overdue_step()):
+            if not in_batch and self.take_overdue_step():
                 return None
             permuted = sorted(contents) == sorted(junction.contents)
             if permuted or not in_batch:
@@ -157,122 +224,116 @@ class SharedGradients:
                     f"{'the same docs in another order' if permuted else 'other docs'} "
                     f"({len(docs)}). Update both on one batch, in one order: nlp.update(examples)."
                 )
-            junction = self._encoded(docs, factor != 0)
-        elif junction.sent and factor != 0:
-            warnings.warn(
-                f"The listener of {name!r} reads a batch after its training step: nothing that it "
-                f"learns of it now reaches {shared!r}. Where a component calls its model more "
-                "than once, train with sgd=False and call finish_update for each component after.",
-                stacklevel=2,
-            )
-            return None
-        self._reads[name] += factor != 0  # no gradient follows at 0, but the batch was read
+            junction = batch.encode(docs, factor != 0)
+        batch.owed[name] += factor != 0  # no gradient follows at 0, but the batch was read
         return junction.outputs, partial(self.add, junction, name)
 
-    def add(self, junction: Junction, listener: str, parts: Parts) -> None:
+    def add(self, junction: Junction, listener: str, gradients: LayerGradients) -> None:
         """Take a listener's gradient, before its factor; at a factor of 0 it is dropped.
 
         Raises:
-            ValueError: the batch's gradients were sent back already.
+            ValueError: the gradients of these docs were sent back already.
         """
-        if self._factors[listener] == 0:
+        batch = cast(Batch, self.batch)
+        if batch.factors[listener] == 0:
             return
         if junction.sent:
             raise ValueError(
-                f"{self._shared.name!r} expected the gradient of {listener!r} before its training "
-                "step, but it came after it. Where a component calls its model more "
-                "than once, train with sgd=False and call finish_update for each component after."
+                f"{batch.shared.name!r} expected the gradient of {listener!r} before its training "
+                f"step, but it came after it. {_SEVERAL_CALLS}"
             )
-        self._reads[listener] -= 1
+        batch.owed[listener] -= 1
         # A model may call its listener twice.
-        junction.contributions[listener] = _sum(junction.contributions.get(listener, {}), parts)
-        expected = [name for name, factor in self._factors.items() if factor != 0]
-        if self._optimizer and all(self._reads.get(name, 1) <= 0 for name in expected):
-            self._settle()
+        junction.contributions[listener] = _sum(junction.contributions.get(listener, {}), gradients)
+        if batch.optimizer and batch.complete:
+            self._send(batch)
+            self._step(batch, batch.optimizer)
 
     def finish(self, optimizer: Optimizer) -> None:
         """Step the shared layer's weights, as soon as this batch's gradients are there."""
-        self._optimizer = optimizer
-        if self.junction is None or self.junction.sent or self._reads:
-            self.send_back()
+        if self.batch is None:
+            return
+        self.batch.optimizer = optimizer
+        if self.state != "waiting" or self.batch.owed:
+            self._send(self.batch)
+            self._step(self.batch, optimizer)
+            self.batch.junctions.clear()
 
     def send_back(self) -> None:
         """Send back the gradients that wait, and take the step that waits for them.
 
         Without a step, the gradients stay on the weights and add up with those of later batches.
         """
-        self._settle()
-        self.junction = None
+        if self.batch is not None:
+            self._send(self.batch)
+            if self.batch.optimizer:
+                self._step(self.batch, self.batch.optimizer)
+            self.batch.junctions.clear()
 
     def take_overdue_step(self) -> bool:
-        """Take a step that waits though gradients came: a listener was left out of the update.
+        """Take a step that waits though gradients came, and return whether there was one.
 
-        Returns:
-            Whether there was one.
+        A listener was then left out of the update.
         """
-        if self._optimizer is None or not any(one.contributions for one in self._unsent):
-            return False
-        self.send_back()
-        return True
+        junctions = self.batch.junctions if self.batch and self.state == "waiting" else []
+        overdue = any(junction.contributions for junction in junctions)
+        if overdue:
+            self.send_back()
+        return overdue
 
-    def _settle(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        for junction in unsent:
-            self._backward(junction)
-        if self._optimizer is None:
-            return
-        optimizer, self._optimizer = self._optimizer, None
+    def _send(self, batch: Batch) -> None:
+        for junction in batch.junctions:
+            if not junction.sent:
+                self._backward(batch, junction)
+
+    def _step(self, batch: Batch, optimizer: Optimizer) -> None:
+        batch.optimizer = None
         if self._has_gradient:
-            self._shared.model.finish_update(optimizer)
+            batch.shared.model.finish_update(optimizer)
             self._has_gradient = False
-        if self._in_step:
-            self._in_step = False
-            self.log.close()
-            for listener in self._listeners.values():
+        if self.log.close():
+            for listener in batch.listeners.values():
                 _factor(listener).step()
 
-    def _backward(self, junction: Junction) -> None:
+    def _backward(self, batch: Batch, junction: Junction) -> None:
         came, junction.contributions = junction.contributions, {}
         backprop, junction.backprop = junction.backprop, None
         junction.sent = True
-        names, factors, products = list(came), dict(self._factors), gram(list(came.values()))
-        auto = [name for name in names if _factor(self._listeners[name]).auto]
+        names, factors, products = list(came), dict(batch.factors), gram(list(came.values()))
+        auto = [name for name in names if _factor(batch.listeners[name]).auto]
         if auto:
-            places = [names.index(name) for name in auto]
+            places = np.ix_(*[[names.index(name) for name in auto]] * 2)
             factors |= chosen_factors(
-                self._shared.balance, auto, products[np.ix_(places, places)], self._losses_per_word
+                batch.shared.balance, auto, products[places], batch.losses_per_word
             )
         if came and backprop is not None:
-            total: Parts = {}
-            for name, parts in came.items():
-                total = _sum(total, parts, factors[name])
+            total: LayerGradients = {}
+            for name, gradients in came.items():
+                total = _sum(total, gradients, factors[name])
             backprop(total)
             self._has_gradient = True
         squares = np.square([factors[name] for name in names])
-        self._losses[self._shared.name] += float(products.diagonal() @ squares)
-        self.log.add(list(factors), factors, names, products)
+        batch.losses[batch.shared.name] += float(products.diagonal() @ squares)
+        self.log.add(factors, names, products)
 
 
 def _factor(listener: Any) -> GradFactor:
     return listener.attrs.get("factor") or GradFactor(1.0)  # spaCy's own listeners have none
 
 
-def _sum(total: Parts, parts: Parts, factor: float = 1.0) -> Parts:
+def _sum(total: LayerGradients, other: LayerGradients, factor: float = 1.0) -> LayerGradients:
     summed = dict(total)
-    for layer, gradient in parts.items():
+    for layer, gradient in other.items():
         weighted = gradient * factor  # a listener's own array stays as it is
         summed[layer] = summed[layer] + weighted if layer in summed else weighted
     return summed
 
 
-def gram(gradients: Sequence[Parts]) -> np.ndarray:
-    """Return all inner products of the listeners' gradients, (k, k), on the host.
+def gram(gradients: Sequence[LayerGradients]) -> np.ndarray:
+    """Return all inner products of the listeners' gradients before factors, (k, k), on the host.
 
     Norms are the roots of the diagonal, a cosine is an entry over two norms. Two listeners to
     different layers have no output in common: their entry is NaN.
-
-    Args:
-        gradients: What each listener sent, before its factor.
     """
     found = np.full((len(gradients), len(gradients)), np.nan)
     for (i, first), (j, second) in combinations_with_replacement(enumerate(gradients), 2):
@@ -312,35 +373,36 @@ class GradientLog:
         self.steps: list[Step] = []
         self._parts: list[Step] = []
 
-    def add(
-        self, listeners: Sequence[str], factors: Mapping[str, float], came: Sequence[str],
-        products: np.ndarray,
-    ) -> None:  # fmt: skip
+    def add(self, factors: Mapping[str, float], came: Sequence[str], products: np.ndarray) -> None:
         """Take one batch: a whole step, or a part of one.
 
         Args:
-            listeners: All of them.
-            factors: Each one's effective factor.
+            factors: Each listener's effective factor.
             came: Whose gradient arrived.
             products: The `gram` of those.
         """
+        listeners = tuple(factors)
         whole = np.full((len(listeners), len(listeners)), np.nan)
         places = [listeners.index(name) for name in came]
         whole[np.ix_(places, places)] = products
-        self._parts.append(Step(tuple(listeners), tuple(factors[x] for x in listeners), whole))
+        self._parts.append(Step(listeners, tuple(factors.values()), whole))
 
-    def close(self) -> None:
-        """End the step. Its parts hold different words, so that their inner products add up."""
+    def close(self) -> bool:
+        """End the step; return whether there was one.
+
+        Its parts hold different words, so that their inner products add up.
+        """
         parts, self._parts = self._parts, []
         parts = [part for part in parts if part.listeners == parts[-1].listeners]
         if not parts:
-            return
+            return False
         factors = np.array([part.factors for part in parts])
         grams = np.stack([part.gram for part in parts])
         total = np.where(np.isnan(grams).all(axis=0), np.nan, np.nansum(grams, axis=0))
         varied = bool((factors != factors[0]).any())
         mean = factors.mean(axis=0) if varied else factors[0]
         self.steps.append(Step(parts[-1].listeners, tuple(mean.tolist()), total, varied))
+        return True
 
     def table(self) -> "pd.DataFrame":
         """Return one row per step and listener.

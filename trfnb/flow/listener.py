@@ -12,7 +12,7 @@ from thinc.types import Floats2d, Ints1d, Ragged
 from .alignment import Pooling, pool, scalar_mix
 from .encoder import Layer
 from .grad_factor import GradFactor
-from .gradients import Parts
+from .gradients import LayerGradients
 
 Backprop = Callable[[list[Floats2d]], list[Doc]]
 # A transformer's output for a batch or a doc, and the rows of each of its tokens.
@@ -53,10 +53,16 @@ class SharedListener(Model):
     upstream_name: str
     upstream: Upstream
     sample: Sequence[Doc] | None = None
-    # Returns what lies on a doc for this listener; None where it carries nothing.
-    stored: Callable[[Doc, bool], Any]
-    # Turns outputs, of a batch or doc by doc, into one vector a token, and learns on the way.
-    vectors: Callable[[Sequence[Any], bool], tuple[Floats2d, Callable[[Floats2d], Parts]]]
+
+    def take_stored(self, doc: Doc, is_train: bool) -> Any:
+        """Return what lies on a doc for this listener, once it is read; None where nothing does."""
+        raise NotImplementedError
+
+    def vectors(
+        self, outputs: Sequence[Any], is_train: bool
+    ) -> tuple[Floats2d, Callable[[Floats2d], LayerGradients]]:
+        """Turn outputs, of a batch or doc by doc, into one vector per token; learn on the way."""
+        raise NotImplementedError
 
     @property
     def grad_factor(self) -> float:
@@ -99,7 +105,7 @@ def forward(
 def _outputs(model: SharedListener, docs: Sequence[Doc], is_train: bool) -> list[Any]:
     # Copies, parts and changed docs carry no output, nor does any where the upstream is frozen.
     filled = [doc for doc in docs if len(doc)]
-    found = [model.stored(doc, is_train) for doc in filled]
+    found = [model.take_stored(doc, is_train) for doc in filled]
     missing = [doc for doc, one in zip(filled, found, strict=True) if one is None]
     if missing:
         upstream = model.upstream()
@@ -182,7 +188,7 @@ class TransformerListener(SharedListener):
             self.set_param("mix", self.ops.alloc1f(n_layers + 1))
             self.set_param("gamma", self.ops.alloc1f(1) + 1.0)
 
-    def stored(self, doc: Doc, is_train: bool) -> Aligned | None:
+    def take_stored(self, doc: Doc, is_train: bool) -> Aligned | None:
         """Return what a component left on a doc, and the rows of the tokens that the doc has now.
 
         A reader is counted, and an output dropped once its last has come.
@@ -201,7 +207,7 @@ class TransformerListener(SharedListener):
 
     def vectors(
         self, outputs: Sequence[Aligned], is_train: bool
-    ) -> tuple[Floats2d, Callable[[Floats2d], Parts]]:
+    ) -> tuple[Floats2d, Callable[[Floats2d], LayerGradients]]:
         """Choose the rows of the layer, or mix all layers, and pool each token's."""
         layer = self.attrs["layer"]
         if layer == "mix":

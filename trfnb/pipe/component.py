@@ -18,7 +18,7 @@ from thinc.api import Model
 
 from ..flow.alignment import tokens_of
 from ..flow.encoder import EncoderShim, Layer
-from ..flow.gradients import Backprop
+from ..flow.gradients import LayerGradients
 from ..flow.listener import Aligned, TransformerListener
 from ..flow.runtime import trim_memory
 from .data import (
@@ -204,7 +204,7 @@ class Transformer(SharedComponent):
 
     def encode_for_update(
         self, docs: Sequence[Doc], is_train: bool
-    ) -> tuple[Aligned, Backprop | None]:
+    ) -> tuple[Aligned, Callable[[LayerGradients], Any] | None]:
         """Return outputs for the listeners, and a callback that takes their summed gradient."""
         batch, backprop = self._encode(docs, is_train, self._layers_read())
         return (batch, batch.align), backprop if is_train else None

@@ -269,7 +269,7 @@ class FullTransformerBatch(_Output):
         return data
 
 
-# Write a doc's output into `Doc.to_bytes`, e.g. on its way between processes.
+# Called with each batch of docs and its output.
 AnnotationSetter = Callable[[Sequence[Doc], FullTransformerBatch], None]
 
 

@@ -18,9 +18,8 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
 from ..flow.grad_factor import GradFactor, Policy
-from ..flow.gradients import Backprop, GradientLog, Junction, Parts, SharedGradients
-from ..flow.listener import Backprop as ListenerBackprop
-from ..flow.listener import SharedListener, Upstream, forward, remember_sample, split
+from ..flow.gradients import GradientLog, Junction, LayerGradients, SharedGradients
+from ..flow.listener import Backprop, SharedListener, Upstream, forward, remember_sample, split
 
 
 class PipelineRef(Upstream):
@@ -206,13 +205,13 @@ class Tok2Vec(SharedComponent):
 
     def encode_for_update(
         self, docs: Sequence[Doc], is_train: bool
-    ) -> tuple[Floats2d, Backprop | None]:
+    ) -> tuple[Floats2d, Callable[[LayerGradients], Any] | None]:
         """Return the vectors of all docs, and a callback that takes their summed gradient."""
         vectors, backprop = self.model(list(docs), is_train)
         lengths = [len(doc) for doc in docs]
 
-        def backprop_flat(parts: Parts) -> None:
-            backprop(split(parts[0], lengths))
+        def backprop_flat(gradients: LayerGradients) -> None:
+            backprop(split(gradients[0], lengths))
 
         return self.model.ops.flatten(vectors), backprop_flat if is_train else None
 
@@ -242,14 +241,14 @@ class Tok2VecListener(SharedListener, spacys.Tok2VecListener):
         self.attrs["factor"] = GradFactor(grad_factor)
         self.upstream = Upstream()
 
-    def stored(self, doc: Doc, is_train: bool) -> Floats2d | None:
+    def take_stored(self, doc: Doc, is_train: bool) -> Floats2d | None:
         """Return a doc's tensor; one of another shape is another component's."""
         tensor = cast(Floats2d, doc.tensor)
         return tensor if tensor.shape == (len(doc), self.get_dim("nO")) else None
 
     def vectors(
         self, outputs: Sequence[Floats2d], is_train: bool
-    ) -> tuple[Floats2d, Callable[[Floats2d], Parts]]:
+    ) -> tuple[Floats2d, Callable[[Floats2d], LayerGradients]]:
         """Lay the vectors of several docs one after another."""
         return self.ops.flatten(list(outputs)), lambda d_vectors: {0: d_vectors}
 
@@ -257,7 +256,7 @@ class Tok2VecListener(SharedListener, spacys.Tok2VecListener):
 # Listen to trfnb's component, or to spaCy's own: on the docs, or by its batch id.
 def _forward(
     model: Tok2VecListener, docs: Sequence[Doc], is_train: bool
-) -> tuple[list[Floats2d], ListenerBackprop]:
+) -> tuple[list[Floats2d], Backprop]:
     if model.upstream() is not None:
         return forward(model, docs, is_train)
     vectors, spacy_backprop = spacys.forward(model, docs, is_train)

@@ -59,19 +59,21 @@ class Search:
             trial = self.study.ask(self._distributions)
             run = self._run_of(trial.params)
             (status,) = self.ledger.plan([run], self.identities, list(self.space))
-            self._trials[status.run] = trial
             new = status.identity not in self.asked
             self.asked.add(status.identity)
             if new and status.state is not State.DONE:
-                status.trial = trial.number
+                status.trial, self._trials[status.run] = trial.number, trial
                 return status
-            self.settle(status)
+            self._tell(trial, status)  # of a run under way: that nothing came of this proposal
         return None
 
     def settle(self, status: Status) -> None:
         """Tell the study how a run ended."""
+        self._tell(self._trials.pop(status.run), status)
+
+    def _tell(self, trial: Any, status: Status) -> None:
         value, state = self._value(status)
-        self.study.tell(self._trials.pop(status.run), value, state=state)
+        self.study.tell(trial, value, state=state)
 
     def _value(self, status: Status) -> tuple[float | None, Any]:
         value = status.numbers.get(self.metric) if status.state is State.DONE else None

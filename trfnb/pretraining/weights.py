@@ -42,14 +42,12 @@ def save_checkpoint(
     path: Path, model: Model, optimizer: Optimizer, state: dict[str, Any], keep: int
 ) -> None:
     """Write a checkpoint, and remove the oldest ones beside it, but the last ``keep``."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, key, value in parameters(model):
-        arrays[f"weights/{name}"] = _numpy(value)
-        for moment in _MOMENTS:
-            held = getattr(optimizer, moment) or {}
-            if key in held:
-                arrays[f"{moment}/{name}"] = _numpy(held[key])
-    updates = {name: optimizer.nr_update.get(key) for name, key, _ in parameters(model)}
+    known = list(parameters(model))
+    arrays = {f"weights/{name}": _numpy(value) for name, _, value in known}
+    for moment in _MOMENTS:
+        held = getattr(optimizer, moment) or {}
+        arrays |= {f"{moment}/{name}": _numpy(held[key]) for name, key, _ in known if key in held}
+    updates = {name: optimizer.nr_update.get(key) for name, key, _ in known}
     with atomic_write(path, "wb") as file:
         file.write(save(arrays, {"state": json.dumps(state | {"updates": updates})}))
     # Hidden ones are what a killed process wrote aside.

@@ -148,7 +148,9 @@ def fasttext_ngram_rows(
     signed = data.view(np.int8).astype(np.int32).view(np.uint32)
     first, h = np.arange(len(begins)), np.full(len(begins), 2166136261, dtype=np.uint32)
     found = [np.empty((2, 0), np.int64)]
-    for n in range(1, min(maxn, len(begins)) + 1):  # each n-gram goes on by its n-th character
+    for n in range(
+        1, min(maxn, np.bincount(owner).max(initial=0)) + 1
+    ):  # each n-gram goes on by its n-th character
         inside = first + n <= len(begins)
         inside[inside] = owner[first[inside]] == owner[first[inside] + n - 1]
         first, h = first[inside], h[inside]

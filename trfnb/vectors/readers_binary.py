@@ -269,7 +269,8 @@ def load_keys(keys: Keys | None, table: str) -> list[str]:
             found = sorted(vocab, key=vocab.__getitem__)
     except Exception as problem:  # the tokenizer's are of no class of their own
         raise VectorsError(f"{keys}: expected words in UTF-8, got {problem}.") from problem
-    return found if isinstance(found, list) else [k.removesuffix("\r") for k in found.split("\n")]
+    listed = found if isinstance(found, list) else [k.removesuffix("\r") for k in found.split("\n")]
+    return [str(key) for key in listed]
 
 
 class _Plain:

@@ -59,6 +59,8 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "x.bin").write_bytes(b"no weights")
     with pytest.raises(PretrainingError, match=r"Give model-last\.bin"):
         load_weights(pipeline(), tmp_path / "x.bin")
+    with pytest.raises(PretrainingError, match="IsADirectoryError"):
+        load_weights(pipeline(), tmp_path)
     with pytest.raises(PretrainingError, match="FileNotFoundError"):
         load_weights(pipeline(), tmp_path / "y.bin")
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ from thinc.api import Model, Optimizer, torch2xp
 from thinc.util import to_numpy
 
 from trfnb.files import atomic_folder, atomic_write
-from trfnb.flow.encoder import EncoderShim
 from trfnb.pipe.architectures import registry
 from trfnb.pretraining.layers import encoder_shim, pretrained_layer
 from trfnb.pretraining.text import PretrainingError
@@ -156,13 +155,14 @@ def load_weights(
     """
     path, target = Path(path), pretrained_layer(nlp, component, layer)
     loaded = target.copy()
+    shim = encoder_shim(loaded)
     try:
-        if path.is_dir():
-            cast(EncoderShim, encoder_shim(loaded)).load(path)
+        if path.is_dir() and shim is not None:
+            shim.load(path)
         else:
             loaded.from_bytes(path.read_bytes())
         shapes, found = _shapes(target), _shapes(loaded)
-        if wrong := sorted(name for name, _ in shapes.items() ^ found.items()):
+        if wrong := sorted({name for name, _ in shapes.items() ^ found.items()}):
             told = [f"{name} {found.get(name)} for {shapes.get(name)}" for name in wrong]
             raise ValueError(f"{len(wrong)} arrays of other sizes: {', '.join(told[:6])}")
     except Exception as error:
@@ -175,8 +175,8 @@ def load_weights(
     for node, other in zip(target.walk(), loaded.walk(), strict=True):
         for name in node.param_names:
             node.set_param(name, other.get_param(name))
-        for shim, read in zip(node.shims, other.shims, strict=True):
-            shim.from_bytes(read.to_bytes())
+        for own, read in zip(node.shims, other.shims, strict=True):
+            own.from_bytes(read.to_bytes())
     return sorted(shapes)
 
 

@@ -248,14 +248,14 @@ def open_source(
 
 
 def _format(head: bytes) -> str:
-    if head[:1] == b"\x80" and b"gensim" in head[:256]:
-        return "gensim"
-    if head[8:10] == b'{"':
-        return "safetensors"
-    for magic, form in ((b"\x93NUMPY", "npy"), (FASTTEXT_MAGIC, "fasttext")):
-        if head.startswith(magic):
-            return form
-    return "word2vec" if looks_like_word2vec(head) else "text"
+    signs = {
+        "gensim": head[:1] == b"\x80" and b"gensim" in head[:256],
+        "safetensors": head[8:10] == b'{"',
+        "npy": head.startswith(b"\x93NUMPY"),
+        "fasttext": head.startswith(FASTTEXT_MAGIC),
+        "word2vec": looks_like_word2vec(head),
+    }
+    return next((form for form, there in signs.items() if there), "text")
 
 
 def _blocks(opened: Source, asked: list[str]) -> Iterator[Block]:

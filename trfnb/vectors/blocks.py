@@ -199,7 +199,7 @@ def usable(
     The others are named in the report. By default each key has the row at its own place.
     """
     rows = np.arange(len(keys)) if rows is None else rows
-    finite = np.isfinite(vectors).all(axis=1)[rows]
+    finite = np.asarray(np.isfinite(vectors).all(axis=1))[rows]
     good = finite & np.array([bool(key) and is_utf8(key) for key in keys], dtype=bool)
     for place in np.flatnonzero(~good).tolist():
         key = keys[place]

@@ -202,7 +202,8 @@ def row_encoder(model: Tok2Vec, vocab: Vocab) -> FullEncoder | WindowEncoder:
     parts = [model.get_ref(name) for name in ("embed", "encode") if model.has_ref(name) is True]
     reach = parts[-1].attrs.get("pad", 0) if parts else 0
     # Of a word that stands twice spaCy's character embedding keeps one of the gradients.
-    if model.layers != parts or not reach or any(x.name == "charembed" for x in model.walk()):
+    odd = model.layers != parts or any(node.name == "charembed" for node in model.walk())
+    if odd or not reach or model.ops.device_type != "cpu":
         return full
     inner = parts[1].layers[0]
     # A single convolution is not chained.
@@ -211,10 +212,8 @@ def row_encoder(model: Tok2Vec, vocab: Vocab) -> FullEncoder | WindowEncoder:
     words = [f"{word}{i % 7}" for i in range(3 * reach) for word in ("The", "river", "42", ",")]
     doc = Doc(vocab, words=words, spaces=[i % 3 > 0 for i in range(len(words))])
     rows = np.array([0, 2 * reach, 9 * reach])
-    same = model.ops.device_type == "cpu" and np.allclose(
-        fast([doc], [words], rows, False)[0], full([doc], [words], rows, False)[0], atol=1e-6
-    )
-    return fast if same else full
+    computed: list[Any] = [way([doc], [words], rows, False)[0] for way in (fast, full)]
+    return fast if np.allclose(*computed, atol=1e-6) else full
 
 
 def reworded(doc: Doc, words: Sequence[str]) -> Doc:

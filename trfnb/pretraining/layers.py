@@ -213,7 +213,7 @@ def row_encoder(model: Tok2Vec, vocab: Vocab) -> FullEncoder | WindowEncoder:
     doc = Doc(vocab, words=words, spaces=[i % 3 > 0 for i in range(len(words))])
     rows = np.array([0, 2 * reach, 9 * reach])
     computed: list[Any] = [way([doc], [words], rows, False)[0] for way in (fast, full)]
-    return fast if np.allclose(*computed, atol=1e-6) else full
+    return fast if np.allclose(computed[0], computed[1], atol=1e-6) else full
 
 
 def reworded(doc: Doc, words: Sequence[str]) -> Doc:

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from thinc.api import CosineDistance
 
-from trfnb.pretraining.layers import DISTANCES, binary, cosine, cross_entropy, one_hot
+from trfnb.pretraining.layers import DISTANCES, binary, cross_entropy, one_hot
 
 RNG = np.random.default_rng(0)
 
@@ -45,10 +44,3 @@ def test_cross_entropy_of_certain_and_of_unknown_targets():
     loss, gradient = cross_entropy(logits, np.array([[0, -1]]))
     assert loss == pytest.approx(np.log(2))
     np.testing.assert_allclose(gradient, [[-0.5, 0.25, 0.25, 0, 0, 0]])
-
-
-def test_cosine_points_where_thincs_points():
-    predicted, targets = (RNG.normal(size=(4, 6)).astype("f") for _ in range(2))
-    ours = cosine(predicted, targets)[1]
-    theirs = CosineDistance(normalize=False, ignore_zeros=True).get_grad(predicted, targets)
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -16,8 +16,8 @@ from trfnb.pipe.architectures import registry
 from trfnb.pretraining import PretrainingError, pretrain
 from trfnb.pretraining.masking import words_of
 from trfnb.pretraining.objectives import (
-    PretrainDistillation,
     outer_bytes,
+    pretrain_distillation,
     vector_problems,
     vector_targets,
 )
@@ -238,6 +238,6 @@ def test_a_teachers_targets_are_the_means_of_its_wordpieces(tiny):
     doc = nlp("paris meets unable april")
     expected = trfnb.token_vectors(doc)[[0, 2, 3]]
     student = spacy.blank("en").add_pipe("tok2vec").model
-    model = PretrainDistillation(tiny)(nlp.vocab, student.initialize())
+    model = pretrain_distillation(nlp.vocab, student.initialize(), tiny)
     found = model.attrs["targets"]([doc], [], np.array([0, 2, 3]))
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
-from small_runs import TOK2VEC, config
+from small_runs import TOK2VEC, config, text
 from spacy.util import load_model_from_config
 
 from trfnb.pretraining import PretrainingError, load_weights, pretrain
@@ -41,7 +41,11 @@ def test_everything_fits(saved):
 
 @pytest.mark.parametrize(
     ("layer", "said"),
-    [({"width": 24}, "different"), ({"depth": 1}, "unused"), ({"depth": 3}, "missing")],
+    [
+        ({"width": 24}, "from 24 to 16"),
+        ({"depth": 1}, "mismatched structure"),
+        ({"depth": 3}, "mismatched structure"),
+    ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_changes(layer, said, saved):
     nlp = pipeline(**layer)
@@ -55,6 +59,8 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "x.bin").write_bytes(b"no weights")
     with pytest.raises(PretrainingError, match=r"Give model-last\.bin"):
         load_weights(pipeline(), tmp_path / "x.bin")
+    with pytest.raises(PretrainingError, match="IsADirectoryError"):
+        load_weights(pipeline(), tmp_path)
     with pytest.raises(PretrainingError, match="FileNotFoundError"):
         load_weights(pipeline(), tmp_path / "y.bin")
 
@@ -64,9 +70,10 @@ def test_the_callback_pickles(tmp_path):
     assert pickle.loads(pickle.dumps(made)).keywords == made.keywords
 
 
-@pytest.fixture
-def given(lines, tiny):
-    made = config(lines, {"@architectures": "trfnb.PretrainWordpieces.v1"}, max_steps=10)
+@pytest.fixture(scope="module")
+def given(tmp_path_factory, tiny):
+    path = text(tmp_path_factory.mktemp("text"))
+    made = config(path, {"@architectures": "trfnb.PretrainWordpieces.v1"}, max_steps=10)
     made["components"]["tok2vec"] = {
         "factory": "trfnb_transformer",
         "model": {"@architectures": "trfnb.TransformerModel.v1", "name": tiny},
@@ -75,13 +82,20 @@ def given(lines, tiny):
     return made
 
 
-def test_the_result_opens_everywhere(given, tiny, tmp_path):
+@pytest.fixture(scope="module")
+def out(given, tmp_path_factory):
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("run") / "out"
+    pretrain(given, folder, progress=False)
+    return folder
+
+
+def test_the_result_opens_everywhere(given, tiny, out):
     from transformers import AutoModel, AutoTokenizer
 
-    path = pretrain(given, tmp_path / "out", progress=False)
-    lines = (tmp_path / "out/log.csv").read_text().splitlines()
+    lines = (out / "log.csv").read_text().splitlines()
     assert float(lines[2].split(",")[4]) < float(lines[1].split(",")[4])
-    folder = tmp_path / "out/model-last"
+    path, folder = out / "model-last.bin", out / "model-last"
     learnt = AutoModel.from_pretrained(folder)
     AutoTokenizer.from_pretrained(folder)
     before = AutoModel.from_pretrained(tiny)
@@ -115,13 +129,12 @@ def fresh(given, **model):
     return load_model_from_config(filled(copied), auto_fill=True)
 
 
-def test_a_transformer_of_another_size_is_refused(given, tmp_path, tiny):
+def test_a_transformer_of_another_size_is_refused(given, tmp_path, tiny, out):
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    pretrain(given, tmp_path / "out", progress=False)
     nlp = fresh(given)
     nlp.initialize()
-    assert len(load_weights(nlp, tmp_path / "out/model-last.bin")) > 20
+    assert len(load_weights(nlp, out / "model-last.bin")) > 20
     settings = AutoConfig.from_pretrained(tiny)
     settings.intermediate_size *= 2
     AutoModel.from_config(settings).save_pretrained(tmp_path / "wide")
@@ -131,21 +144,20 @@ def test_a_transformer_of_another_size_is_refused(given, tmp_path, tiny):
     model = other.get_pipe("tok2vec").model
     before = model.to_bytes()
     for name in ("model-last.bin", "model-last"):
-        with pytest.raises(PretrainingError, match=r"different: .*intermediate"):
-            load_weights(other, tmp_path / "out" / name)
+        with pytest.raises(PretrainingError, match=r"of other sizes: .*intermediate"):
+            load_weights(other, out / name)
         assert model.to_bytes() == before
 
 
-def test_the_component_gets_its_pretrained_weights_from_a_callback(given, tmp_path):
-    pretrain(given, tmp_path / "out", progress=False)
+def test_the_component_gets_its_pretrained_weights_from_a_callback(given, out):
     nlp = fresh(given)
     nlp.config["initialize"]["after_init"] = {
         "@callbacks": "trfnb.LoadPretrained.v1",
-        "path": str(tmp_path / "out/model-last"),
+        "path": str(out / "model-last"),
     }
     nlp.initialize()
     doc = nlp.make_doc("paris meets april")
-    other = fresh(given, name=str(tmp_path / "out/model-last"))
+    other = fresh(given, name=str(out / "model-last"))
     other.initialize()
     a, b = (n.get_pipe("tok2vec").model.predict([doc]).layer(-1) for n in (nlp, other))
     np.testing.assert_array_equal(a, b)

@@ -9,47 +9,49 @@ import pytest
 from trfnb.runs.execute import marked, outcome, socket_folder
 from trfnb.runs.ledger import State
 from trfnb.runs.specification import Sweep
-from trfnb.runs.sweep import run_sweep
+from trfnb.runs.sweep import Outcome, run_sweep
 
 PARAMETERS = "case: str = 'good'\nseed: int = 0"
 BEGIN = "import trfnb, os, signal, subprocess, time\ntrfnb.record('begun', True)"
 MISHAP = """if case == "raise":
+    hold = bytearray(300_000_000)
+    time.sleep(3)
     raise KeyError("no such thing")
 if case == "hang":
-    import re
-    hold = bytearray(300_000_000)
-    re.match(r"(a+)+$", "a" * 64 + "b")  # in C, deaf to signals for a lifetime
+    import ctypes
+    while True:
+        ctypes.PyDLL(None).sleep(600)  # in C, with the interpreter's lock
 if case == "killed":
     subprocess.Popen(["sleep", "600"], start_new_session=True)
     os.kill(os.getpid(), signal.SIGKILL)
-if case == "sleep":
-    time.sleep(600)
 if case == "segfault":
     import ctypes
     ctypes.string_at(0)
-if case == "exit":
-    os._exit(3)
 if case == "group":
     raise ExceptionGroup("two of them", [ValueError("first"), OSError("second")])"""
 END = "trfnb.record('score', float(seed))"
 
 
-def test_mishaps_end_in_their_states_and_leave_good_rows(make_notebook) -> None:
+def test_mishaps_end_in_their_states_and_leave_good_rows(
+    make_notebook, tmp_path: Path, monkeypatch
+) -> None:
+    long = tmp_path / ("t" * 120)  # is no hindrance to sockets
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    monkeypatch.setenv("TMPDIR", str(long))
     notebook = make_notebook(BEGIN, MISHAP, END, parameters=PARAMETERS)
     expected = {
         "raise": (State.FAILED, "KeyError: 'no such thing'"),
-        "hang": (State.TIMED_OUT, "the run took longer than 25 s"),
         "killed": (State.KILLED, "the kernel was killed from outside (SIGKILL)"),
         "segfault": (State.FAILED, "the kernel crashed (SIGSEGV)"),
-        "exit": (State.FAILED, "the kernel exited (code 3)"),
-        "sleep": (State.TIMED_OUT, "the run took longer than 25 s"),
         "group": (State.FAILED, "ExceptionGroup: two of them (2 sub-exceptions)"),
     }
     runs = [{"seed": 1}, *({"case": case} for case in expected), {"seed": 2}]
-    found = run_sweep(Sweep(notebook, runs=runs, timeout=25, jobs=2))
+    found = run_sweep(Sweep(notebook, runs=runs, jobs=2))
     assert not found.complete
     first, *bad, last = found.statuses
     assert [first.metrics["score"], last.metrics["score"]] == [1, 2]
+    assert bad[0].peak_memory > 300
     for status in bad:
         state, cause = expected[status.parameters["case"]]
         assert status.state is state
@@ -59,21 +61,22 @@ def test_mishaps_end_in_their_states_and_leave_good_rows(make_notebook) -> None:
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         assert cells[-3]["execution_count"]
         assert not cells[-1]["execution_count"]
-        assert not socket_folder(status.token).exists()
-        if status.parameters["case"] == "hang":
-            assert status.peak_memory > 300
+    assert_nothing_is_left(found)
+
+
+def test_a_run_that_hangs_ends_when_its_time_is_over(make_notebook) -> None:
+    notebook = make_notebook(BEGIN, MISHAP, END, parameters=PARAMETERS)
+    found = run_sweep(Sweep(notebook, runs=[{"case": "hang"}], timeout=8))
+    (status,) = found.statuses
+    assert (status.state, status.cause) == (State.TIMED_OUT, "the run took longer than 8 s")
+    assert_nothing_is_left(found)
+
+
+def assert_nothing_is_left(found: Outcome) -> None:
+    assert not [status.run for status in found.statuses if socket_folder(status.token).exists()]
     assert not marked(found.folder)
     children = psutil.Process().children(recursive=True)
     assert not [child for child in children if "trfnb.runs" in " ".join(child.cmdline())]
-
-
-def test_a_long_tmpdir_is_no_hindrance(tiny, tmp_path: Path, monkeypatch) -> None:
-    long = tmp_path / ("t" * 120)
-    long.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(long))
-    monkeypatch.setenv("TMPDIR", str(long))
-    (status,) = run_sweep(Sweep(tiny)).statuses
-    assert status.state is State.DONE
 
 
 class RaisedError(Exception):
@@ -93,6 +96,7 @@ class DeadKernelError(RuntimeError):
         (RaisedError("MemoryError"), None, State.FAILED, "MemoryError"),
         (DeadKernelError("Kernel died"), -15, State.KILLED, "SIGTERM"),
         (RuntimeError("Kernel died before replying"), -9, State.KILLED, "SIGKILL"),
+        (DeadKernelError("Kernel died"), 3, State.FAILED, "the kernel exited (code 3)"),
     ],
 )
 def test_outcomes(error, code, state, cause) -> None:

@@ -60,9 +60,10 @@ def test_what_is_no_python_notebook_is_told_as_such(make_notebook, tmp_path) -> 
     assert read_parameters(make_notebook("x = 1", parameters="")) == {}
     with pytest.raises(ValueError, match=r"give the path of an \.ipynb"):
         read_parameters(tmp_path / "none.ipynb")
-    (tmp_path / "bad.ipynb").write_text("[1]")
-    with pytest.raises(ValueError, match="no notebook of format 4"):
-        read_parameters(tmp_path / "bad.ipynb")
+    for content in ("[1]", '{"cells": [1]}', '{"worksheets": []}'):
+        (tmp_path / "bad.ipynb").write_text(content)
+        with pytest.raises(ValueError, match="no notebook of format 4"):
+            read_parameters(tmp_path / "bad.ipynb")
     with pytest.raises(ValueError, match="no valid Python, line 1"):
         read_parameters(make_notebook(parameters="seed = = 1"))
     path = make_notebook(parameters="x <- 1")

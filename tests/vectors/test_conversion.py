@@ -1,6 +1,9 @@
 """Options, reports, and what is left behind."""
 
+import multiprocessing
 import os
+import resource
+import signal
 import subprocess
 import sys
 
@@ -17,23 +20,27 @@ def _read(path):
     return np.load(path / "vocab" / "vectors")
 
 
+def _into_a_full_disk(source, out, said):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        convert(source, out)
+    except VectorsError as error:
+        said.send(str(error))
+
+
 def test_a_full_disk_leaves_nothing(tmp_path):
     """A limit on file size stands in for the disk: the system refuses the write all the same."""
     path = write_text(tmp_path / "v.vec", [f"w{i}" for i in range(5000)], table(5000, 20))
-    code = (
-        "import resource, signal, sys, spacy\n"
-        "from trfnb.vectors import convert\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-        "convert(sys.argv[1], sys.argv[2])\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(path), str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-    )
-    assert "could not be written" in run.stderr
-    assert "Nothing was left behind" in run.stderr
+    fork = multiprocessing.get_context("fork")
+    found, said = fork.Pipe(duplex=False)
+    process = fork.Process(target=_into_a_full_disk, args=(path, tmp_path / "out", said))
+    process.start()
+    said.close()
+    message = found.recv()
+    process.join()
+    assert "could not be written" in message
+    assert "Nothing was left behind" in message
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -170,12 +177,12 @@ def test_numbers_beyond_float16_stay_finite(tmp_path):
     assert load(tmp_path / "out")["a"].tolist() == [65504, -65504]
 
 
-def _convert_alone(source, out, **environment):
+def _convert_alone(source, out, lang="en", **environment):
     code = (
-        "import sys; from trfnb.vectors import convert; convert(sys.argv[1], sys.argv[2])\n"
+        "import sys; from trfnb.vectors import convert; convert(*sys.argv[1:3], lang=sys.argv[3])\n"
         "assert not {'spacy', 'torch', 'thinc'} & set(sys.modules)"
     )
-    command = [sys.executable, "-c", code, str(source), str(out)]
+    command = [sys.executable, "-c", code, str(source), str(out), lang]
     subprocess.run(command, check=True, env=os.environ | environment)
 
 
@@ -200,22 +207,13 @@ def test_conversion_loads_neither_spacy_nor_torch(tmp_path):
     assert nlp.vocab["nsubj"].vector.tobytes() == table()[WORDS.index("nsubj")].tobytes()
 
 
-def test_a_cache_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    path = write_text(tmp_path / "v.vec")
-    _convert_alone(path, tmp_path / "out", XDG_CACHE_HOME=str(tmp_path / "file"))
-    assert spacy.load(tmp_path / "out").vocab["café"].has_vector
-
-
-def test_the_pipeline_is_spacys_own(tmp_path):
+def test_the_pipeline_is_spacys_own_also_where_no_copy_of_it_can_be_kept(tmp_path):
     """Made in a process that loads little of spaCy, and for zh with a tokenizer of its own."""
-    lang, out, cache = "zh", tmp_path / "out", {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    code = (
-        "import sys; from trfnb.vectors import convert; convert(*sys.argv[1:3], lang=sys.argv[3])"
-    )
-    command = [sys.executable, "-c", code, str(write_text(tmp_path / "v.vec")), str(out), lang]
-    subprocess.run(command, check=True, env=os.environ | cache)
-    nlp, blank = spacy.load(out), spacy.blank(lang)
+    (tmp_path / "file").write_text("")
+    path, cache = write_text(tmp_path / "v.vec"), {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    _convert_alone(path, tmp_path / "out", "zh", **cache)
+    nlp, blank = spacy.load(tmp_path / "out"), spacy.blank("zh")
+    assert nlp.vocab["café"].has_vector
     text = "这是句子。"
     assert [t.text for t in nlp(text)] == [t.text for t in blank(text)]
     assert nlp.config["nlp"]["tokenizer"] == blank.config["nlp"]["tokenizer"]

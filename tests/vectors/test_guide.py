@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 import spacy
+from spacy.cli._util import import_code
+from spacy.cli.init_config import fill_config
+from spacy.cli.train import train
 from spacy.tokens import DocBin
+from spacy.util import load_model_from_config
+from thinc.api import Config
 
 from trfnb.vectors import convert
 
@@ -61,9 +66,9 @@ vectors = ${{paths.vectors}}
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", EMBED)
-def test_trains_by_config(name, tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a corpus and a table of its words."""
     nlp = spacy.blank("en")
     docs = []
     for start in range(6):
@@ -72,22 +77,36 @@ def test_trains_by_config(name, tmp_path):
         docs.append(spacy.tokens.Doc(nlp.vocab, words=words, tags=tags))
     DocBin(docs=docs * 5).to_disk(tmp_path / "train.spacy")
     convert(write_text(tmp_path / "v.vec", WORDS, table(len(WORDS))), tmp_path / "table")
-    (tmp_path / "config.cfg").write_text(CONFIG.format(embed=EMBED[name]))
-    command = [sys.executable, "-m", "spacy", "train", "config.cfg", "--code", str(CODE)]
-    command += ["--output", "out", "--paths.train", "train.spacy", "--paths.vectors", "table"]
-    filled = subprocess.run(
-        [sys.executable, "-m", "spacy", "init", "fill-config", "config.cfg", "config.cfg",
-         "--code", str(CODE)],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert filled.returncode == 0, filled.stdout + filled.stderr
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    import importlib.util
+    return tmp_path
 
-    spec = importlib.util.spec_from_file_location("custom_embeddings", CODE)
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    (tmp_path / "train.spacy").unlink()
-    trained = spacy.load(tmp_path / "out" / "model-last")
+
+def check(folder):
+    """Open what was trained, where the corpus is no more."""
+    (folder / "train.spacy").unlink()
+    trained = spacy.load(folder / "out" / "model-last")
     assert {t.tag_ for t in trained("the cat sat")} <= {"LONG", "SHORT"}
     assert trained.meta["performance"]["tag_acc"] > 0.5
+
+
+@pytest.mark.parametrize("name", EMBED)
+def test_trains_by_config(name, folder):
+    """As the commands do it: the code, what the config leaves out, the training."""
+    import_code(CODE)
+    (folder / "config.cfg").write_text(CONFIG.format(embed=EMBED[name]))
+    fill_config(folder / "config.cfg", folder / "config.cfg", silent=True)
+    paths = {"paths.train": str(folder / "train.spacy"), "paths.vectors": str(folder / "table")}
+    train(folder / "config.cfg", folder / "out", overrides=paths)
+    check(folder)
+
+
+@pytest.mark.slow
+def test_trains_by_command(folder):
+    filled = Config().from_str(CONFIG.format(embed=EMBED["MyCustomVectors"]), interpolate=False)
+    import_code(CODE)
+    nlp = load_model_from_config(filled, auto_fill=True)
+    nlp.config.to_disk(folder / "config.cfg")
+    command = [sys.executable, "-m", "spacy", "train", "config.cfg", "--code", str(CODE)]
+    command += ["--output", "out", "--paths.train", "train.spacy", "--paths.vectors", "table"]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    check(folder)

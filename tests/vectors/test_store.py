@@ -1,7 +1,7 @@
 """Memory-mapped tables behave as spaCy's own."""
 
-import subprocess
-import sys
+import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +155,19 @@ def test_a_fingerprint_sees_numbers_keys_and_settings(tmp_path):
     assert fingerprint(load(tmp_path / "low")) != same
 
 
+def _own_memory():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+
+
+def _grown_by_reading(small, large, said):
+    load(small).data.sum()
+    before = _own_memory()
+    vectors = load(large)
+    vectors.data.sum()
+    said.send(_own_memory() - before)
+
+
 def test_processes_share_one_copy(tmp_path):
     """Reading the whole table leaves a process with next to no memory of its own."""
     rows = 5000
@@ -163,21 +176,15 @@ def test_processes_share_one_copy(tmp_path):
     convert(tmp_path / "v.npy", tmp_path / "out", keys=[f"w{i}" for i in range(rows)])
     np.save(tmp_path / "one.npy", data[:1])
     convert(tmp_path / "one.npy", tmp_path / "one", keys=["w0"])
-    code = (
-        "import sys; from trfnb.vectors import load\n"
-        "def private(): return sum(int(l.split()[1]) for l in open('/proc/self/smaps_rollup')"
-        " if l.startswith('Anonymous:'))\n"
-        "load(sys.argv[2]).data.sum()\n"
-        "before = private(); vectors = load(sys.argv[1]); total = float(vectors.data.sum())\n"
-        "print(private() - before)"
+    fork = multiprocessing.get_context("fork")
+    found, said = fork.Pipe(duplex=False)
+    process = fork.Process(
+        target=_grown_by_reading, args=(tmp_path / "one", tmp_path / "out", said)
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "out"), str(tmp_path / "one")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert int(run.stdout) * 1024 < 0.2 * data.nbytes
+    process.start()
+    said.close()
+    assert found.recv() * 1024 < 0.2 * data.nbytes
+    process.join()
 
 
 def test_no_table_there(tmp_path):

@@ -22,6 +22,7 @@ from spacy.pipeline.tok2vec import Tok2VecListener
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from thinc.api import (
+    CosineDistance,
     LayerNorm,
     Linear,
     Maxout,
@@ -140,80 +141,79 @@ class FullEncoder:
 
 @dataclass(frozen=True)
 class WindowEncoder:
-    """Embeds each different word once, and computes windows around the rows alone.
+    """Embeds each different word once, and convolves the stretches around the rows alone.
 
-    The same numbers and gradients as from all rows, from less than half of the products: each
-    layer is computed where the one above reads it and nowhere else.
+    The same numbers and gradients as from all rows: the lowest convolution reads as far around the
+    rows as all of them see, and each one above it a window less.
 
     Attributes:
         embed: Looks at single words.
-        layers: What each layer does with a row's window, from the bottom up.
-        window: Rows on either side.
-        pad: Rows of zeros between docs; no window of a word reaches beyond them.
+        convolutions: From the bottom up.
+        window: Words that one sees on either side.
     """
 
     embed: Any
-    layers: list[Model]
+    convolutions: Sequence[Any]
     window: int
-    pad: int
 
     def __call__(
         self, docs: Sequence[Doc], words: Sequence[Sequence[str]], rows: Rows, is_train: bool
     ) -> Encoded:
         """Return (rows, width) and what takes its gradient; arguments as for `FullEncoder`."""
-        number, types, places, end = dict[str, int](), [], [], self.pad
-        for one in words:
-            types.extend([number.setdefault(word, len(number)) for word in one])
-            places.append(np.arange(end, end + len(one)))
-            end += len(one) + self.pad
-        place, kind = np.concatenate(places), np.array(types, dtype="i")
+        flat = [word for one in words for word in one]
+        number = {word: i for i, word in enumerate(dict.fromkeys(flat))}
+        kind = np.array([number[word] for word in flat], dtype="i")
         (table,), backprop_table = self.embed([Doc(docs[0].vocab, words=list(number))], is_train)
-        X: Any = np.zeros((end, table.shape[1]), dtype="f")
-        X[place] = table[kind]
-        vectors, backprop_windows = self._encode(X, place[rows], is_train)
+        # All docs on one line, with rows of zeros between them as far as a word sees.
+        reach, around = self.window * len(self.convolutions), range(-self.window, self.window + 1)
+        doc = np.repeat(np.arange(len(words)), [len(one) for one in words])
+        place = np.arange(len(flat)) + reach * (doc + 1)
+        line = np.zeros((len(flat) + reach * (len(words) + 1), table.shape[1]), dtype="f")
+        line[place] = table[kind]
+        read = [place[rows]]
+        for _ in self.convolutions:
+            read.insert(0, np.unique(read[0][:, None] + np.array(around)))
+        states, steps = line[read[0]], []
+        for convolution, have, out in zip(self.convolutions, read, read[1:], strict=False):
+            computed, backprop_convolution = convolution(states, is_train)
+            kept = np.searchsorted(have, out)
+            states = computed[kept]
+            steps.append((backprop_convolution, computed, kept))
 
-        def backprop(d_rows: Floats2d) -> None:
-            ops: Any = self.embed.ops
-            d_table, d_words = ops.alloc2f(*table.shape), backprop_windows(d_rows)
-            ops.scatter_add(d_table, kind, np.ascontiguousarray(d_words[place]))
+        def backprop(d_states: Floats2d) -> None:
+            for backprop_convolution, computed, kept in reversed(steps):
+                d_computed = np.zeros_like(computed)
+                d_computed[kept] = d_states
+                d_states = backprop_convolution(d_computed)
+            d_line, d_table = np.zeros_like(line), self.embed.ops.alloc2f(*table.shape)
+            d_line[read[0]] = d_states
+            self.embed.ops.scatter_add(d_table, kind, d_line[place])
             backprop_table([d_table])
-
-        return vectors, backprop
-
-    # Encodes a padded array of embeddings (n, width) at chosen rows.
-    def _encode(self, X: Any, rows: Rows, is_train: bool) -> Encoded:
-        around = np.arange(-self.window, self.window + 1)
-        wanted = [rows]
-        for _ in self.layers:
-            # The layer below is read at these rows and at their neighbours.
-            wanted.insert(0, np.unique(wanted[0][:, None] + around))
-        states = X[wanted[0]]
-        backprops: list[Callable[[Any], Any]] = []
-        for layer, have, out in zip(self.layers, wanted, wanted[1:], strict=False):
-            windows = np.searchsorted(have, out[:, None] + around)
-            states, backprop_layer = _encode_layer(layer, states, windows, is_train)
-            backprops.insert(0, backprop_layer)
-
-        def backprop(d_states: Any) -> Any:
-            for backprop_layer in backprops:
-                d_states = backprop_layer(d_states)
-            d_X = np.zeros_like(X)
-            d_X[wanted[0]] = d_states
-            return d_X
 
         return states, backprop
 
 
 def row_encoder(model: Tok2Vec, vocab: Vocab) -> FullEncoder | WindowEncoder:
-    """Return the fastest way to compute an initialised model at chosen rows."""
+    """Return the fastest way to compute an initialised model at chosen rows.
+
+    Whether windows give the same is found by a trial.
+    """
+    full = FullEncoder(model)
     parts = [model.get_ref(name) for name in ("embed", "encode") if model.has_ref(name) is True]
-    if len(parts) == 2 and model.layers == parts and model.ops.device_type == "cpu":
-        embed, encode = parts
-        layers, window = _window_layers(encode)
-        pad = encode.attrs.get("pad", 0)
-        if layers and pad >= window * len(layers) and _embeds_single_words(embed, vocab):
-            return WindowEncoder(embed, layers, window, pad)
-    return FullEncoder(model)
+    reach = parts[-1].attrs.get("pad", 0) if parts else 0
+    # Of a word that stands twice spaCy's character embedding keeps one of the gradients.
+    odd = model.layers != parts or any(node.name == "charembed" for node in model.walk())
+    if odd or not reach or model.ops.device_type != "cpu":
+        return full
+    inner = parts[1].layers[0]
+    # A single convolution is not chained.
+    convolutions = inner.layers if inner.name.count("expand_window") > 1 else [inner]
+    fast = WindowEncoder(parts[0], convolutions, reach // len(convolutions))
+    words = [f"{word}{i % 7}" for i in range(3 * reach) for word in ("The", "river", "42", ",")]
+    doc = Doc(vocab, words=words, spaces=[i % 3 > 0 for i in range(len(words))])
+    rows = np.array([0, 2 * reach, 9 * reach])
+    computed: list[Any] = [way([doc], [words], rows, False)[0] for way in (fast, full)]
+    return fast if np.allclose(computed[0], computed[1], atol=1e-6) else full
 
 
 def reworded(doc: Doc, words: Sequence[str]) -> Doc:
@@ -331,26 +331,19 @@ def binary(logits: Any, targets: Any) -> tuple[float, Floats2d]:
 
 
 def cosine(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
-    """One minus the cosine."""
-    length, known = _norm(predicted), (targets != 0).any(axis=1, keepdims=True)
-    direction, wanted = predicted / length, targets / _norm(targets)
-    near = (direction * wanted).sum(axis=1, keepdims=True)
-    gradient = -(wanted - near * direction) / length * known
-    return float(((1 - near) * known).sum()), gradient.astype("f")
+    """One minus the cosine, as Thinc computes it."""
+    gradient, total = CosineDistance(normalize=False, ignore_zeros=True)(predicted, targets)
+    return float(total), gradient
 
 
 def squared(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
     """Half the squared distance to the target made one long, so that no target weighs more."""
-    known = (targets != 0).any(axis=1, keepdims=True)
-    difference = (predicted - targets / _norm(targets)) * known
+    lengths = np.linalg.norm(targets, axis=1, keepdims=True)
+    difference = (predicted - targets / np.maximum(lengths, 1e-8)) * (lengths > 0)
     return float((difference**2).sum() / 2), difference.astype("f")
 
 
 DISTANCES: dict[str, Loss] = {"cosine": cosine, "L2": squared}
-
-
-def _norm(rows: Any) -> Any:
-    return np.maximum(np.sqrt((rows**2).sum(axis=1, keepdims=True)), 1e-8)
 
 
 def _named(nlp: Language, component: str | None, layer: str) -> Model:
@@ -378,45 +371,3 @@ def _predicted(model: Model, sample: Doc) -> Any:
         return model.predict([sample])
     except Exception:
         return model.initialize(X=[sample]).predict([sample])
-
-
-# What follows each window in ``with_array(clone(residual(expand_window >> …)))``, and the windows'
-# size; no layers for another encoder.
-def _window_layers(encode: Model) -> tuple[list[Model], int]:
-    inner = encode.layers[0] if encode.layers else encode
-    # A single layer is not chained.
-    blocks = [inner] if len(inner.layers) == 1 else inner.layers
-    parts = [part for block in blocks for part in block.layers]
-    residual = all(block.name.startswith("residual(expand_window>>") for block in blocks)
-    if not residual or not all(len(part.layers) == 2 for part in parts):
-        return [], 0
-    sizes = {part.layers[0].attrs["window_size"] for part in parts}
-    return ([part.layers[1] for part in parts], sizes.pop()) if len(sizes) == 1 else ([], 0)
-
-
-# Computes one layer at windows (n, 2 * window + 1) of rows of the states below.
-def _encode_layer(layer: Any, states: Any, windows: Rows, is_train: bool) -> Encoded:
-    middle = windows[:, windows.shape[1] // 2]
-    output, backprop_layer = layer(states[windows].reshape(len(windows), -1), is_train)
-
-    def backprop(d_output: Any) -> Any:
-        d_columns = backprop_layer(d_output).reshape(*windows.shape, -1)
-        d_states = np.zeros(states.shape, dtype="f")
-        # At one place of all windows each row stands at most once: indexed addition adds all.
-        for i, column in enumerate(windows.T):
-            d_states[column] += d_columns[:, i]
-        d_states[middle] += d_output
-        return d_states
-
-    return states[middle] + output, backprop
-
-
-# Tries out that a word's vector stays the same among other words and without its space.
-def _embeds_single_words(embed: Any, vocab: Vocab) -> bool:
-    # Of a word that stands twice spaCy's character embedding keeps one of the gradients.
-    if any(node.name == "charembed" for node in embed.walk()):
-        return False
-    words = ["Where", "the", "river", "bends", ",", "42", "boats", "wait"]
-    (there,) = embed.predict([Doc(vocab, words=words, spaces=[True] * len(words))])
-    (back,) = embed.predict([Doc(vocab, words=words[::-1], spaces=[False] * len(words))])
-    return np.allclose(there, back[::-1], atol=1e-6)

@@ -7,8 +7,9 @@ An objective is called with a vocabulary and a tok2vec layer, and returns the mo
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
+from inspect import Signature, signature
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -32,9 +33,8 @@ from trfnb.pipe.architectures import registry
 from trfnb.pipe.model import token_vector_model, transformer_model
 from trfnb.pretraining.layers import (
     DISTANCES,
-    Loss,
     Prediction,
-    Targets,
+    Task,
     binary,
     cross_entropy,
     encoder_shim,
@@ -59,214 +59,243 @@ from trfnb.pretraining.masking import (
 from trfnb.pretraining.text import PretrainingError, texts
 
 BYTES = 256
+Objective = Callable[..., Model]
 
 
-@dataclass(frozen=True)
-class HiddenWords:
-    """What all objectives of hidden words have.
+def objective(name: str) -> Callable[[Objective], Objective]:
+    """Register a function of a vocabulary, a layer and settings.
 
-    Attributes:
-        maxout_pieces: Of the head's hidden layer.
-        hidden_size: Its width.
-        masking: Which words to hide; 15 % at random by default.
+    The registry gives it the settings, which are pickled with it; who trains gives it the
+    vocabulary and the layer.
+
+    Args:
+        name: In the registry of architectures.
     """
 
-    maxout_pieces: int = 3
-    hidden_size: int = 300
-    masking: Strategy | None = None
+    def register(build: Objective) -> Objective:
+        def configured(**settings: Any) -> Callable[[Vocab, Model], Model]:
+            return partial(build, **settings)
 
-    def model(self, vocab: Vocab, tok2vec: Model, nO: int, targets: Targets, loss: Loss) -> Model:
-        """Put a head on a layer; a transformer sees its own mask."""
-        shim = encoder_shim(tok2vec)
-        word = getattr(shim.tokenizer, "mask_token", None) if shim else None
-        task = partial(
-            corrupt,
-            strategy=self.masking or RandomMask(),
-            replacement=Replacement(word=word or MASK),
-        )
-        head = hidden_layer_head(self.hidden_size, self.maxout_pieces, nO)
-        return objective_model(vocab, tok2vec, head, task, targets, loss)
+        given = list(signature(build).parameters.values())[2:]
+        configured.__signature__ = Signature(given)  # type: ignore[attr-defined]
+        registry.architectures.register(name, func=configured)
+        return build
+
+    return register
 
 
-@registry.architectures("trfnb.PretrainCharacters.v1")
-@dataclass(frozen=True)
-class PretrainCharacters(HiddenWords):
+@objective("trfnb.PretrainCharacters.v1")
+def pretrain_characters(
+    vocab: Vocab,
+    tok2vec: Model,
+    n_characters: int = 4,
+    loss: Literal["cross_entropy", "squared"] = "cross_entropy",
+    maxout_pieces: int = 3,
+    hidden_size: int = 300,
+    masking: Strategy | None = None,
+) -> Model:
     """Predict a hidden word's first and last bytes.
 
     The targets are those of spaCy's ``PretrainCharacters``
     (https://spacy.io/api/architectures#pretrain_chars), an approximation of BERT's objective whose
     output layer does not grow with the vocabulary.
 
-    Attributes:
+    Args:
+        vocab: The pipeline's.
+        tok2vec: The layer to pretrain.
         n_characters: Bytes to predict, half from the front and half from the back.
         loss: ``"squared"`` is what spaCy's objective computes: the distance from one-hot rows,
             since its ``MultiSoftmax`` makes no probabilities.
+        maxout_pieces: Of the head's hidden layer.
+        hidden_size: Its width.
+        masking: Which words to hide; 15 % at random by default.
     """
-
-    n_characters: int = 4
-    loss: Literal["cross_entropy", "squared"] = "cross_entropy"
-
-    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
-        """Put a head on a layer."""
-        targets = partial(character_targets, n_characters=self.n_characters)
-        loss = one_hot if self.loss == "squared" else cross_entropy
-        return self.model(vocab, tok2vec, self.n_characters * BYTES, targets, loss)
+    head = hidden_layer_head(hidden_size, maxout_pieces, n_characters * BYTES)
+    targets = partial(character_targets, n_characters=n_characters)
+    compared = one_hot if loss == "squared" else cross_entropy
+    return objective_model(vocab, tok2vec, head, _hiding(tok2vec, masking), targets, compared)
 
 
-@registry.architectures("trfnb.PretrainVectors.v1")
-@dataclass(frozen=True)
-class PretrainVectors(HiddenWords):
+@objective("trfnb.PretrainVectors.v1")
+def pretrain_vectors(
+    vocab: Vocab,
+    tok2vec: Model,
+    loss: Literal["cosine", "L2"] = "cosine",
+    maxout_pieces: int = 3,
+    hidden_size: int = 300,
+    masking: Strategy | None = None,
+) -> Model:
     """Predict a hidden word's static vector, as spaCy's ``PretrainVectors`` does.
 
     See https://spacy.io/api/architectures#pretrain_vectors. Words without a vector teach nothing.
 
-    Attributes:
+    Args:
+        vocab: With the vectors.
+        tok2vec: The layer to pretrain.
         loss: Distance between a prediction and the vector: `cosine` or, as ``"L2"``, `squared`.
+        maxout_pieces: As for `pretrain_characters`, as are the next two.
+        hidden_size: Of the head's hidden layer.
+        masking: Which words to hide.
     """
-
-    loss: Literal["cosine", "L2"] = "cosine"
-
-    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
-        """Put a head on a layer."""
-        if 0 in vocab.vectors.shape:
-            raise PretrainingError(
-                "The objective of word vectors expected a vocabulary with vectors, got one "
-                "without. Set [initialize] vectors to a table (`trfnb vectors convert` makes "
-                "one), or take another objective."
-            )
-        model = self.model(
-            vocab, tok2vec, vocab.vectors.shape[1], vector_targets, DISTANCES[self.loss]
+    if 0 in vocab.vectors.shape:
+        raise PretrainingError(
+            "The objective of word vectors expected a vocabulary with vectors, got one "
+            "without. Set [initialize] vectors to a table (`trfnb vectors convert` makes "
+            "one), or take another objective."
         )
-        model.attrs["text_problems"] = vector_problems
-        return model
+    head = hidden_layer_head(hidden_size, maxout_pieces, vocab.vectors.shape[1])
+    task = _hiding(tok2vec, masking)
+    model = objective_model(vocab, tok2vec, head, task, vector_targets, DISTANCES[loss])
+    model.attrs["text_problems"] = vector_problems
+    return model
 
 
-@registry.architectures("trfnb.PretrainWords.v1")
-@dataclass(frozen=True)
-class PretrainWords(HiddenWords):
+@objective("trfnb.PretrainWords.v1")
+def pretrain_words(
+    vocab: Vocab,
+    tok2vec: Model,
+    text: Path | None = None,
+    size: int = 4000,
+    maxout_pieces: int = 3,
+    hidden_size: int = 300,
+    masking: Strategy | None = None,
+) -> Model:
     """Predict which frequent word was hidden: masked language modelling over words.
 
     BERT's objective (Devlin et al., 2019, https://arxiv.org/abs/1810.04805) for an encoder of
     words. A hidden word that is not among the frequent ones teaches nothing.
 
-    Attributes:
+    Args:
+        vocab: The pipeline's.
+        tok2vec: The layer to pretrain.
         text: Where words are counted: a file or folder of raw text, as a rule the one trained on.
         size: How many words to tell apart.
+        maxout_pieces: As for `pretrain_characters`, as are the next two.
+        hidden_size: Of the head's hidden layer.
+        masking: Which words to hide.
     """
-
-    text: Path | None = None
-    size: int = 4000
-
-    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
-        """Put a head on a layer."""
-        if self.text is None:
-            raise PretrainingError(
-                "The objective of words expected a text to count frequent words in, got none. Set "
-                "[pretraining.objective] text, e.g. to ${paths.raw_text}."
-            )
-        words = _frequent_words(Path(self.text), vocab, self.size)
-        if len(words) < 2:
-            raise PretrainingError(f"{self.text}: expected a text of different words, got {words}.")
-        targets = partial(_word_targets, numbers={word: i for i, word in enumerate(words)})
-        return self.model(vocab, tok2vec, len(words), targets, cross_entropy)
+    if text is None:
+        raise PretrainingError(
+            "The objective of words expected a text to count frequent words in, got none. Set "
+            "[pretraining.objective] text, e.g. to ${paths.raw_text}."
+        )
+    words = _frequent_words(Path(text), vocab, size)
+    if len(words) < 2:
+        raise PretrainingError(f"{text}: expected a text of different words, got {words}.")
+    head = hidden_layer_head(hidden_size, maxout_pieces, len(words))
+    targets = partial(_word_targets, numbers={word: i for i, word in enumerate(words)})
+    return objective_model(vocab, tok2vec, head, _hiding(tok2vec, masking), targets, cross_entropy)
 
 
-@registry.architectures("trfnb.PretrainReplaced.v1")
-@dataclass(frozen=True)
-class PretrainReplaced(HiddenWords):
+@objective("trfnb.PretrainReplaced.v1")
+def pretrain_replaced(
+    vocab: Vocab,
+    tok2vec: Model,
+    maxout_pieces: int = 3,
+    hidden_size: int = 300,
+    masking: Strategy | None = None,
+) -> Model:
     """Tell which words were replaced by others: a loss at every word, not at hidden ones alone.
 
     After ELECTRA (Clark et al., 2020, https://arxiv.org/abs/2003.10555). Its generator is a small
     language model; here replacements are drawn from the batch as often as words occur there.
+
+    Args:
+        vocab: The pipeline's.
+        tok2vec: The layer to pretrain.
+        maxout_pieces: As for `pretrain_characters`, as is the next.
+        hidden_size: Of the head's hidden layer.
+        masking: Which words to replace; 15 % at random by default.
     """
-
-    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
-        """Put a head on a layer."""
-        head = hidden_layer_head(self.hidden_size, self.maxout_pieces, 1)
-        task = partial(_replaced_words, self.masking or RandomMask())
-        return objective_model(vocab, tok2vec, head, task, _replaced_targets, binary)
+    head = hidden_layer_head(hidden_size, maxout_pieces, 1)
+    task = partial(_replaced_words, masking or RandomMask())
+    return objective_model(vocab, tok2vec, head, task, _replaced_targets, binary)
 
 
-@registry.architectures("trfnb.PretrainDistillation.v1")
-@dataclass(frozen=True)
-class PretrainDistillation:
+@objective("trfnb.PretrainDistillation.v1")
+def pretrain_distillation(
+    vocab: Vocab,
+    tok2vec: Model,
+    teacher: str = "minilm",
+    layer: int = -1,
+    loss: Literal["cosine", "L2"] = "cosine",
+) -> Model:
     """Predict a transformer's vector of every word: distillation.
 
     The layer learns to give what the teacher's layer gives, through a linear map (as FitNets,
     Romero et al., 2015, https://arxiv.org/abs/1412.6550, and TinyBERT, Jiao et al., 2020,
     https://arxiv.org/abs/1909.10351, learn hidden states).
 
-    Attributes:
+    Args:
+        vocab: The pipeline's.
+        tok2vec: The layer to pretrain.
         teacher: ``"minilm"``, a local path or a hub name.
         layer: The teacher's layer; 0 is the embeddings' output, -1 the last.
         loss: Distance between a prediction and the teacher's vector.
     """
-
-    teacher: str = "minilm"
-    layer: int = -1
-    loss: Literal["cosine", "L2"] = "cosine"
-
-    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
-        """Put a head on a layer."""
-        source = models.path(self.teacher) if self.teacher == "minilm" else self.teacher
-        shared = transformer_model(EncoderShim(source), get_doc_spans, Runtime())
-        # A token's vector is the mean of its wordpieces'.
-        teacher = token_vector_model(shared, reduce_mean(), layer=self.layer)
-        teacher.initialize()
-        head: Any = Linear(nO=teacher.get_dim("nO"))
-        targets = partial(_teacher_targets, teacher)
-        return objective_model(vocab, tok2vec, head, _all_words, targets, DISTANCES[self.loss])
+    source = models.path(teacher) if teacher == "minilm" else teacher
+    shared = transformer_model(EncoderShim(source), get_doc_spans, Runtime())
+    # A token's vector is the mean of its wordpieces'.
+    vectors = token_vector_model(shared, reduce_mean(), layer=layer)
+    vectors.initialize()
+    head: Any = Linear(nO=vectors.get_dim("nO"))
+    targets = partial(_teacher_targets, vectors)
+    return objective_model(vocab, tok2vec, head, _all_words, targets, DISTANCES[loss])
 
 
-@registry.architectures("trfnb.PretrainWordpieces.v1")
-@dataclass(frozen=True)
-class PretrainWordpieces:
+@objective("trfnb.PretrainWordpieces.v1")
+def pretrain_wordpieces(vocab: Vocab, tok2vec: Model, masking: Strategy | None = None) -> Model:
     """Predict hidden wordpieces: a transformer goes on learning its language, on one's own texts.
 
     BERT's objective (Devlin et al., 2019, https://arxiv.org/abs/1810.04805), continued as in "Don't
     stop pretraining" (Gururangan et al., 2020, https://arxiv.org/abs/2004.10964). The output layer
     starts from the embeddings of the wordpieces, since most encoders come without one.
 
-    Attributes:
+    Args:
+        vocab: The pipeline's.
+        tok2vec: The transformer to pretrain.
         masking: Which wordpieces to hide; 15 % of whole words by default.
     """
-
-    masking: Strategy | None = None
-
-    def __call__(self, vocab: Vocab, tok2vec: Model) -> Model:
-        """Put a head on a layer."""
-        shim = encoder_shim(tok2vec)
-        mask = shim.tokenizer.mask_token_id if shim else None
-        if shim is None or mask is None:
-            raise PretrainingError(
-                "The objective of wordpieces expected a transformer with a mask token, got "
-                f"{shim.name if shim else tok2vec.name!r}. Take a masked language model, or "
-                "trfnb.PretrainWords.v1 for an encoder of words."
-            )
-        loaded: Any = shim.loaded()
-        table = loaded.get_input_embeddings().weight.detach().cpu().numpy()
-        output: Any = Linear(nO=len(table), nI=shim.width)
-        head: Any = chain(Gelu(nO=shim.width, nI=shim.width), LayerNorm(nI=shim.width), output)
-        head.initialize()
-        if table.shape[1] == shim.width:
-            output.set_param("W", head.ops.asarray2f(table.copy()))
-        use_fast_gemm(tok2vec)
-        use_fast_gemm(head)
-        return Model(
-            "wordpieces",
-            _predict_wordpieces,
-            layers=[tok2vec, head],
-            refs={"tok2vec": tok2vec, "output_layer": head},
-            attrs={
-                "encoder": next(node for node in tok2vec.walk() if shim in node.shims),
-                "task": partial(
-                    corrupt_wordpieces,
-                    strategy=self.masking or WholeWordMask(),
-                    replacement=Replacement(word=mask),
-                ),
-                "loss": partial(mean_loss, cross_entropy),
-            },
+    shim = encoder_shim(tok2vec)
+    mask = shim.tokenizer.mask_token_id if shim else None
+    if shim is None or mask is None:
+        raise PretrainingError(
+            "The objective of wordpieces expected a transformer with a mask token, got "
+            f"{shim.name if shim else tok2vec.name!r}. Take a masked language model, or "
+            "trfnb.PretrainWords.v1 for an encoder of words."
         )
+    loaded: Any = shim.loaded()
+    table = loaded.get_input_embeddings().weight.detach().cpu().numpy()
+    output: Any = Linear(nO=len(table), nI=shim.width)
+    head: Any = chain(Gelu(nO=shim.width, nI=shim.width), LayerNorm(nI=shim.width), output)
+    head.initialize()
+    if table.shape[1] == shim.width:
+        output.set_param("W", head.ops.asarray2f(table.copy()))
+    use_fast_gemm(tok2vec)
+    use_fast_gemm(head)
+    return Model(
+        "wordpieces",
+        _predict_wordpieces,
+        layers=[tok2vec, head],
+        refs={"tok2vec": tok2vec, "output_layer": head},
+        attrs={
+            "encoder": next(node for node in tok2vec.walk() if shim in node.shims),
+            "task": partial(
+                corrupt_wordpieces,
+                strategy=masking or WholeWordMask(),
+                replacement=Replacement(word=mask),
+            ),
+            "loss": partial(mean_loss, cross_entropy),
+        },
+    )
+
+
+# Hides words as a strategy says; a transformer sees its own mask.
+def _hiding(tok2vec: Model, strategy: Strategy | None) -> Task:
+    shim = encoder_shim(tok2vec)
+    word = getattr(shim.tokenizer, "mask_token", None) if shim else None
+    replacement = Replacement(word=word or MASK)
+    return partial(corrupt, strategy=strategy or RandomMask(), replacement=replacement)
 
 
 # Replaces words by others, and looks at all words.

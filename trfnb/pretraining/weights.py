@@ -14,18 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import srsly
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import load, load_file, save
+from safetensors.numpy import load_file, save
 from spacy.language import Language
 from spacy.util import logger
 from thinc.api import Model, Optimizer, torch2xp
 from thinc.util import to_numpy
 
 from trfnb.files import atomic_folder, atomic_write
-from trfnb.flow.encoder import EncoderShim
 from trfnb.pipe.architectures import registry
 from trfnb.pretraining.layers import encoder_shim, pretrained_layer
 from trfnb.pretraining.text import PretrainingError
@@ -43,14 +41,12 @@ def save_checkpoint(
     path: Path, model: Model, optimizer: Optimizer, state: dict[str, Any], keep: int
 ) -> None:
     """Write a checkpoint, and remove the oldest ones beside it, but the last ``keep``."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, key, value in parameters(model):
-        arrays[f"weights/{name}"] = _numpy(value)
-        for moment in _MOMENTS:
-            held = getattr(optimizer, moment) or {}
-            if key in held:
-                arrays[f"{moment}/{name}"] = _numpy(held[key])
-    updates = {name: optimizer.nr_update.get(key) for name, key, _ in parameters(model)}
+    known = list(parameters(model))
+    arrays = {f"weights/{name}": _numpy(value) for name, _, value in known}
+    for moment in _MOMENTS:
+        held = getattr(optimizer, moment) or {}
+        arrays |= {f"{moment}/{name}": _numpy(held[key]) for name, key, _ in known if key in held}
+    updates = {name: optimizer.nr_update.get(key) for name, key, _ in known}
     with atomic_write(path, "wb") as file:
         file.write(save(arrays, {"state": json.dumps(state | {"updates": updates})}))
     # Hidden ones are what a killed process wrote aside.
@@ -72,7 +68,7 @@ def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
     """
     arrays: dict[str, Any] = load_file(path)
     updates = checkpoint_state(path)["updates"]
-    shapes = {f"weights/{name}": tuple(value.shape) for name, _, value in parameters(model)}
+    shapes = {f"weights/{name}": shape for name, shape in _shapes(model).items()}
     saved = {name: one.shape for name, one in arrays.items() if name.startswith("weights/")}
     if different := sorted({name for name, _ in shapes.items() ^ saved.items()}):
         raise PretrainingError(
@@ -155,84 +151,37 @@ def load_weights(
 
     Raises:
         PretrainingError: file and layer do not hold the same arrays, of the same sizes; it says
-            which are missing, unused or different. The model is as it was before.
+            what differs. The model is as it was before.
     """
-    path = Path(path)
-    target = pretrained_layer(nlp, component, layer)
-    there, _ = _arrays(target.to_bytes())
-    arrays, encoders = _read(path, target)
-    shapes = {name: tuple(array.shape) for name, array in there.items()}
-    found = {name: tuple(array.shape) for name, array in arrays.items()}
-    both = shapes.keys() & found.keys()
-    problems = {
-        "missing": shapes.keys() - both,
-        "unused": found.keys() - both,
-        "different": {f"{n} {found[n]} for {shapes[n]}" for n in both if found[n] != shapes[n]},
-    }
-    if any(problems.values()):
-        told = [
-            f"{len(names)} {kind}: {', '.join(sorted(names)[:6])}" + ", …" * (len(names) > 6)
-            for kind, names in problems.items()
-            if names
-        ]
-        raise PretrainingError(
-            f"{path}: expected the weights of {component!r} as it is built here, got those of "
-            f"another model ({'; '.join(told)}). Nothing was loaded. Give the pipeline the "
-            "architecture that was pretrained."
-        )
-    for i, node in enumerate(target.walk()):
-        place = f"{i}.{node.name}"
-        for name in node.param_names:
-            array: Any = node.ops.asarray(arrays[f"{place}.{name}"])
-            node.set_param(name, array.copy())
-        for shim in node.shims:
-            shim.from_bytes(encoders[place])
-    return sorted(both)
-
-
-# Thinc's and torch's arrays by place, layer and name; and transformers as bytes by place and layer.
-def _read(path: Path, target: Model) -> tuple[dict[str, Any], dict[str, bytes]]:
+    path, target = Path(path), pretrained_layer(nlp, component, layer)
+    loaded = target.copy()
+    shim = encoder_shim(loaded)
     try:
-        if not path.is_dir():
-            return _arrays(path.read_bytes())
-        shim = EncoderShim(str(path))
-        shim.load()
-        places = [f"{i}.{node.name}" for i, node in enumerate(target.walk()) if node.shims]
-        # Where the target is no transformer, the arrays are named after none.
-        place, content = next(iter(places), "transformer"), shim.to_bytes()
-        return _tensors(place, content), {place: content}
+        if path.is_dir() and shim is not None:
+            shim.load(path)
+        else:
+            loaded.from_bytes(path.read_bytes())
+        shapes, found = _shapes(target), _shapes(loaded)
+        if wrong := sorted({name for name, _ in shapes.items() ^ found.items()}):
+            told = [f"{name} {found.get(name)} for {shapes.get(name)}" for name in wrong]
+            raise ValueError(f"{len(wrong)} arrays of other sizes: {', '.join(told[:6])}")
     except Exception as error:
         raise PretrainingError(
-            f"{path}: expected weights as pretraining leaves them, got a file that cannot be read "
-            f"so ({type(error).__name__}: {error}). Give model-last.bin, or a transformer's folder."
+            f"{path}: expected the weights of {component!r} as it is built here, as pretraining "
+            f"leaves them, got others ({type(error).__name__}: {error}). Nothing was loaded. Give "
+            "model-last.bin or a transformer's folder, and the pipeline the architecture that was "
+            "pretrained."
         ) from error
+    for node, other in zip(target.walk(), loaded.walk(), strict=True):
+        for name in node.param_names:
+            node.set_param(name, other.get_param(name))
+        for own, read in zip(node.shims, other.shims, strict=True):
+            own.from_bytes(read.to_bytes())
+    return sorted(shapes)
 
 
-def _arrays(content: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
-    arrays: dict[str, Any] = {}
-    encoders: dict[str, bytes] = {}
-    saved: Any = srsly.msgpack_loads(content)
-    for i, node in enumerate(saved["nodes"]):
-        place = f"{i}.{node['name']}"
-        params = saved["params"][i]
-        arrays |= {f"{place}.{name}": params[name] for name in params if params[name] is not None}
-        if saved["shims"][i]:
-            (encoders[place],) = saved["shims"][i]
-            arrays |= _tensors(place, encoders[place])
-    return arrays, encoders
-
-
-def _tensors(place: str, content: bytes) -> dict[str, Any]:
-    saved: Any = srsly.msgpack_loads(content)
-    # Without weights where the transformer was not loaded yet.
-    files = saved["files"] if saved else {}
-    tensors = {
-        k: v
-        for name in files
-        if name.endswith(".safetensors")
-        for k, v in load(files[name]).items()
-    }
-    return {f"{place}.{name}": tensor for name, tensor in tensors.items()}
+def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, _, value in parameters(model)}
 
 
 def _numpy(value: Any) -> NDArray[Any]:

@@ -97,7 +97,7 @@ def read_cells(notebook: Path | str) -> list[dict[str, Any]]:
     """
     try:
         content = json.loads(Path(notebook).read_text(encoding="utf-8"))
-        cells, about = list(content["cells"]), content.get("metadata", {})
+        cells, about = [dict(cell) for cell in content["cells"]], content.get("metadata") or {}
     except (FileNotFoundError, IsADirectoryError):
         raise ValueError(f"No notebook at {notebook}: give the path of an .ipynb file.") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -41,7 +41,13 @@ class Search:
         self.total, self.metric, self.space = settings.trials, settings.metric, settings.space
         self.asked: set[str] = set()
         self._declared = read_parameters(sweep.notebook)
-        self._distributions = {name: self._distribution(v) for name, v in self.space.items()}
+        # Optuna keeps scalars alone: choices go by their source.
+        self._choices = {
+            name: {source_of(value): value for value in values}
+            for name, values in self.space.items()
+            if not isinstance(values, Range)
+        }
+        self._distributions = {name: self._distribution(name) for name in self.space}
         self._trials: dict[str, Any] = {}
         known = [status for status in ledger.statuses() if status.trial is not None]
         tpe, random = optuna.samplers.TPESampler, optuna.samplers.RandomSampler
@@ -59,43 +65,43 @@ class Search:
             trial = self.study.ask(self._distributions)
             run = self._run_of(trial.params)
             (status,) = self.ledger.plan([run], self.identities, list(self.space))
-            self._trials[status.run] = trial
             new = status.identity not in self.asked
             self.asked.add(status.identity)
             if new and status.state is not State.DONE:
-                status.trial = trial.number
+                status.trial, self._trials[status.run] = trial.number, trial
                 return status
-            self.settle(status)
+            self._tell(trial, status)  # of a run under way: that nothing came of this proposal
         return None
 
     def settle(self, status: Status) -> None:
         """Tell the study how a run ended."""
+        self._tell(self._trials.pop(status.run), status)
+
+    def _tell(self, trial: Any, status: Status) -> None:
         value, state = self._value(status)
-        self.study.tell(self._trials.pop(status.run), value, state=state)
+        self.study.tell(trial, value, state=state)
 
     def _value(self, status: Status) -> tuple[float | None, Any]:
         value = status.numbers.get(self.metric) if status.state is State.DONE else None
         return value, TrialState.FAIL if value is None else TrialState.COMPLETE
 
-    def _distribution(self, values: Any) -> Any:
-        if not isinstance(values, Range):
-            return CategoricalDistribution([source_of(value) for value in values])
+    def _distribution(self, name: str) -> Any:
+        if name in self._choices:
+            return CategoricalDistribution(list(self._choices[name]))
+        values = self.space[name]
         whole = isinstance(values.low, int) and isinstance(values.high, int)
         kind: Any = IntDistribution if whole else FloatDistribution
         return kind(values.low, values.high, values.log)
 
     def _run_of(self, params: Mapping[str, Any]) -> Run:
-        row = dict(params)
-        for name, values in self.space.items():
-            if not isinstance(values, Range):  # Optuna keeps scalars alone: they go by their source
-                row[name] = {source_of(value): value for value in values}[params[name]]
-        return completed(self.sweep, row, self._declared, smoke=self.smoke)[0]
+        chosen = {name: values[params[name]] for name, values in self._choices.items()}
+        return completed(self.sweep, {**params, **chosen}, self._declared, smoke=self.smoke)[0]
 
     def _learn(self, status: Status) -> None:
         value, state = self._value(status)
         params = {
-            name: (status.parameters if isinstance(values, Range) else status.given).get(name)
-            for name, values in self.space.items()
+            name: (status.given if name in self._choices else status.parameters).get(name)
+            for name in self.space
         }
         try:
             trial = create_trial(

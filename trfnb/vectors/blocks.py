@@ -30,10 +30,9 @@ Hashes = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
 FLORET = ("minn", "maxn", "hash_count", "hash_seed", "bow", "eow")
+ROWS = 4096  # of a block
 _SHOWN = 20
 _M, _R = np.uint64(0xC6A4A7935BD1E995), np.uint64(47)
-_LONG_KEY = 64
-_KEYS_AT_ONCE = 1 << 12
 _FLOAT16_MAX = 65504
 _SYMBOLS = "symbols.json"
 
@@ -110,29 +109,20 @@ def murmur64(keys: Sequence[str]) -> Hashes:
     spaCy gives the empty string and its own symbols other numbers.
     """
     encoded = [key.encode() for key in keys]
-    lengths = np.array([len(key) for key in encoded], dtype=np.int64)
+    lengths = np.array([len(key) for key in encoded], dtype=np.uint64)
     out = np.empty(len(keys), dtype=np.uint64)
-    # Keys are padded to one width; a long one would widen all others and is hashed alone.
-    short, long = np.flatnonzero(lengths <= _LONG_KEY), np.flatnonzero(lengths > _LONG_KEY)
-    parts = [short[i : i + _KEYS_AT_ONCE] for i in range(0, len(short), _KEYS_AT_ONCE)]
-    for part in [*parts, *long[:, None]]:
-        width = int(lengths[part].max()) // 8 * 8 + 8
-        padded = b"".join(encoded[place].ljust(width, b"\0") for place in part)
-        out[part] = _murmur64(np.frombuffer(padded, "<u8").reshape(len(part), -1), lengths[part])
-    return out
-
-
-def _murmur64(words: Hashes, lengths: Ints) -> Hashes:
-    full = lengths // 8
-    with np.errstate(over="ignore"):
-        h: Hashes = np.uint64(1) ^ (lengths.astype(np.uint64) * _M)
-        for column in range(words.shape[1]):
-            k = words[:, column] * _M
-            k = (k ^ (k >> _R)) * _M
-            h = np.where(column < full, (h ^ k) * _M, h)
-        h = np.where(lengths % 8 > 0, (h ^ words[np.arange(len(words)), full]) * _M, h)
+    for full in np.unique(lengths // 8).tolist():  # keys of as many words of eight bytes at once
+        places = np.flatnonzero(lengths // 8 == full)
+        padded = b"".join(encoded[place].ljust(8 * full + 8, b"\0") for place in places)
+        *words, rest = np.frombuffer(padded, "<u8").reshape(-1, full + 1).T
+        h = np.uint64(1) ^ (lengths[places] * _M)
+        for k in words:
+            k = k * _M
+            h = (h ^ ((k ^ (k >> _R)) * _M)) * _M
+        h = np.where(lengths[places] % 8 > 0, (h ^ rest) * _M, h)
         h = (h ^ (h >> _R)) * _M
-        return h ^ (h >> _R)
+        out[places] = h ^ (h >> _R)
+    return out
 
 
 def fasttext_ngram_rows(
@@ -150,28 +140,28 @@ def fasttext_ngram_rows(
     """
     encoded = [f"<{word}>".encode("utf8", "surrogateescape") for word in words]
     data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-    begins = np.flatnonzero((data & 0xC0) != 0x80)
+    begins = np.flatnonzero((data & 0xC0) != 0x80)  # of each character
+    ends = np.append(begins[1:], len(data))
     owner = np.searchsorted(np.cumsum([len(word) for word in encoded]), begins, side="right")
-    after = np.append(begins, len(data))
-    signed = data.view(np.int8).astype(np.int32).view(np.uint32)
     changes = owner[1:] != owner[:-1]
     at_an_end = np.append(True, changes) | np.append(changes, True)
-    found_words, found_rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for n in range(max(minn, 1), min(maxn, len(begins)) + 1):
-        start = np.arange(len(begins) - n + 1)
-        keep = owner[start] == owner[start + n - 1]
-        if n == 1:
-            keep &= ~at_an_end
-        start = start[keep]
-        low, high = begins[start], after[start + n]
-        h = np.full(len(start), 2166136261, dtype=np.uint32)
-        with np.errstate(over="ignore"):
-            for step in range(int((high - low).max(initial=0))):
-                live = low + step < high
-                h[live] = (h[live] ^ signed[low[live] + step]) * np.uint32(16777619)
-        found_words.append(owner[start])
-        found_rows.append((h % np.uint32(buckets)).astype(np.int64))
-    word, row = np.concatenate(found_words), np.concatenate(found_rows)
+    signed = data.view(np.int8).astype(np.int32).view(np.uint32)
+    first, h = np.arange(len(begins)), np.full(len(begins), 2166136261, dtype=np.uint32)
+    found = [np.empty((2, 0), np.int64)]
+    for n in range(
+        1, min(maxn, np.bincount(owner).max(initial=0)) + 1
+    ):  # each n-gram goes on by its n-th character
+        inside = first + n <= len(begins)
+        inside[inside] = owner[first[inside]] == owner[first[inside] + n - 1]
+        first, h = first[inside], h[inside]
+        low, high = begins[first + n - 1], ends[first + n - 1]
+        for step in range(int((high - low).max(initial=0))):
+            live = low + step < high
+            h[live] = (h[live] ^ signed[low[live] + step]) * np.uint32(16777619)
+        if n >= minn:
+            counts = ~at_an_end[first] if n == 1 else slice(None)
+            found.append(np.stack([owner[first[counts]], h[counts] % np.uint32(buckets)]))
+    word, row = np.concatenate(found, axis=1)
     order = np.argsort(word, kind="stable")
     return word[order], row[order]
 
@@ -210,15 +200,24 @@ def usable(
     """
     rows = np.arange(len(keys)) if rows is None else rows
     finite = np.asarray(np.isfinite(vectors).all(axis=1))[rows]
-    good = np.ones(len(keys), dtype=bool)
-    for place, (key, has_row) in enumerate(zip(keys, finite.tolist(), strict=True)):
-        if not key or not has_row or not is_utf8(key):
-            reason = "a value is not a finite float32" if key else "empty key"
-            reason = reason if is_utf8(key) else "key is not UTF-8"
-            report.skip(reason, int(lines[place]), ascii(key[:40]))
-            good[place] = False
+    good = finite & np.array([bool(key) and is_utf8(key) for key in keys], dtype=bool)
+    for place in np.flatnonzero(~good).tolist():
+        key = keys[place]
+        reason = "a value is not a finite float32" if key else "empty key"
+        reason = reason if is_utf8(key) else "key is not UTF-8"
+        report.skip(reason, int(lines[place]), ascii(key[:40]))
     if good.any():
         yield Block(keys, vectors, lines, rows).take(good)
+
+
+def in_blocks(
+    keys: list[str], rows: Callable[[int, int], Floats], report: Report
+) -> Iterator[Block]:
+    """Yield a table of one row per key a block at a time; ``rows(start, end)`` reads a part."""
+    for start in range(0, len(keys), ROWS):
+        part = keys[start : start + ROWS]
+        places = np.arange(start, start + len(part))
+        yield from usable(part, rows(start, start + len(part)), places + 1, report)
 
 
 def is_utf8(key: str) -> bool:

@@ -16,6 +16,7 @@ from fsspec.utils import infer_compression
 
 from trfnb.files import atomic_folder
 from trfnb.vectors.blocks import (
+    ROWS,
     Block,
     Hashes,
     Report,
@@ -51,7 +52,6 @@ _KNOWN = {
     "form": ("auto", "text", "word2vec", "fasttext", "gensim", "npy", "safetensors"),
     "attr": ("ORTH", "LOWER", "NORM", "LEMMA", "SHAPE", "PREFIX", "SUFFIX"),
 }
-_ROWS = 4096
 _MERGE = 1 << 16
 
 
@@ -248,22 +248,22 @@ def open_source(
 
 
 def _format(head: bytes) -> str:
-    if head[:1] == b"\x80" and b"gensim" in head[:256]:
-        return "gensim"
-    if head[8:10] == b'{"':
-        return "safetensors"
-    for magic, form in ((b"\x93NUMPY", "npy"), (FASTTEXT_MAGIC, "fasttext")):
-        if head.startswith(magic):
-            return form
-    return "word2vec" if looks_like_word2vec(head) else "text"
+    signs = {
+        "gensim": head[:1] == b"\x80" and b"gensim" in head[:256],
+        "safetensors": head[8:10] == b'{"',
+        "npy": head.startswith(b"\x93NUMPY"),
+        "fasttext": head.startswith(FASTTEXT_MAGIC),
+        "word2vec": looks_like_word2vec(head),
+    }
+    return next((form for form, there in signs.items() if there), "text")
 
 
 def _blocks(opened: Source, asked: list[str]) -> Iterator[Block]:
     if not asked or opened.compose is None:
         yield from opened.blocks
         return
-    for start in range(0, len(asked), _ROWS):
-        part = asked[start : start + _ROWS]
+    for start in range(0, len(asked), ROWS):
+        part = asked[start : start + ROWS]
         rows, places = opened.compose(part), np.arange(len(part))
         yield Block(part, rows, places + start + 1, places).take(np.asarray(rows.any(axis=1)))
 

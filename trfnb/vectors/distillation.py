@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from trfnb.flow.engines import PaddedEngine
+from trfnb.flow.runtime import Runtime
+from trfnb.flow.wordpieces import encode
 from trfnb.vectors.blocks import Floats, Report, VectorsError
 from trfnb.vectors.conversion import asked_words, check_place, convert, corpus_words
 from trfnb.vectors.readers_binary import Keys
 
-_TOKENS = 4096
 _SMOOTH = 1e-3
 
 
@@ -53,23 +55,18 @@ def embed_words(words: Sequence[str], model: Any, tokenizer: Any, *, longest: in
     Returns:
         (words, model width) float32; zeros for a word without a wordpiece.
     """
-    import torch
-
-    ids = tokenizer(list(words), truncation=True, max_length=longest)["input_ids"]
-    order = sorted(range(len(words)), key=lambda word: len(ids[word]))
-    special = torch.tensor(sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}))
-    out = np.zeros((len(words), model.config.hidden_size), dtype=np.float32)
-    while order:
-        # The longest come first; a batch holds as many as its longest allows.
-        size = max(1, _TOKENS // max(len(ids[order[-1]]), 1))
-        part, order = order[-size:], order[:-size]
-        batch = tokenizer.pad({"input_ids": [ids[word] for word in part]}, return_tensors="pt")
-        content = batch["attention_mask"] * ~torch.isin(batch["input_ids"], special)
-        with torch.inference_mode():
-            states = model(**batch).last_hidden_state.float()
-        counts = content.sum(dim=1, keepdim=True).clamp_(min=1)
-        out[part] = ((states * content[..., None]).sum(dim=1) / counts).numpy()
-    return out
+    pieces, texts = encode(tokenizer, words, longest), np.arange(len(words))
+    engine = PaddedEngine(model, tokenizer.pad_token_id or 0, attentions=False)
+    top, width = model.config.num_hidden_layers, model.config.hidden_size
+    states = np.zeros((len(pieces.ids), width), dtype=np.float32)
+    for part in engine.run(pieces, texts, [top], Runtime(), is_train=False):
+        states[part.rows.numpy()] = part.states[top].numpy()
+    of_text = pieces.offsets[:, 1] > pieces.offsets[:, 0]  # a special token stands for none
+    owner = np.repeat(texts, pieces.lengths)[of_text]
+    sums = np.zeros((len(words), width), dtype=np.float32)
+    np.add.at(sums, owner, states[of_text])
+    counts = np.bincount(owner, minlength=len(words)).astype(np.float32)
+    return np.divide(sums, np.maximum(counts, 1)[:, None])
 
 
 def frequency_weights(words: Sequence[str], counts: Counter[str] | None) -> Floats:

@@ -313,14 +313,15 @@ def with_embedding(
     Raises:
         VectorsError: an unknown name, no table where one is needed, or no ``tok2vec`` to change.
     """
-    wrong = []
     components = config.get("components", {})
-    if embedding not in EMBEDDINGS:
-        wrong.append(f"embedding: expected one of {', '.join(EMBEDDINGS)}, got {embedding!r}")
-    if embedding != "none" and table is None:
-        wrong.append("table: expected a vector table's directory, got none")
-    if "tok2vec" not in components:
-        wrong.append("config: expected a component 'tok2vec'")
+    problems = {
+        f"embedding: expected one of {', '.join(EMBEDDINGS)}, got {embedding!r}": embedding
+        not in EMBEDDINGS,
+        "table: expected a vector table's directory, got none": table is None
+        and embedding != "none",
+        "config: expected a component 'tok2vec'": "tok2vec" not in components,
+    }
+    wrong = [problem for problem, there in problems.items() if there]
     if wrong:
         raise VectorsError("Cannot set the embedding: " + "; ".join(wrong) + ".")
     if any("transformer" in str(block.get("factory")) for block in components.values()):

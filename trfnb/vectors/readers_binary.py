@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 
 from trfnb.vectors.blocks import (
     FLORET,
+    ROWS,
     Block,
     Floats,
     Ints,
@@ -28,6 +29,7 @@ from trfnb.vectors.blocks import (
     Source,
     VectorsError,
     fasttext_ngram_rows,
+    in_blocks,
     is_utf8,
     usable,
 )
@@ -35,7 +37,6 @@ from trfnb.vectors.blocks import (
 FASTTEXT_MAGIC = struct.pack("<i", 793712314)
 _EOS = "</s>"
 _SUPERVISED = 3
-_ROWS = 4096
 _LONGEST_KEY = 1 << 16
 _TENSORS = ("vectors", "embeddings", "embedding.weight", "weight")
 Keys = str | PathLike[str] | Iterable[str]
@@ -60,7 +61,8 @@ class SubwordModel:
 
     def source(self, form: str, report: Report) -> Source:
         """Make a source of the words with their vectors, and of any word's by its subwords."""
-        return Source(form, self.rows.shape[1], self._blocks(report), compose=self.compose)
+        blocks = in_blocks(self.words, self._own, report)
+        return Source(form, self.rows.shape[1], blocks, compose=self.compose)
 
     def compose(self, asked: Sequence[str]) -> Floats:
         """Return (asked, width): the mean of each word's own and its subwords' rows, or zeros."""
@@ -68,11 +70,8 @@ class SubwordModel:
         own |= {word: row for row, word in enumerate(self.words) if word in own}
         return self._means(asked, np.array([own[word] for word in asked], dtype=np.int64))
 
-    def _blocks(self, report: Report) -> Iterator[Block]:
-        for start in range(0, len(self.words), _ROWS):
-            part = self.words[start : start + _ROWS]
-            places = np.arange(start, start + len(part))
-            yield from usable(part, self._means(part, places), places + 1, report)
+    def _own(self, start: int, end: int) -> Floats:
+        return self._means(self.words[start:end], np.arange(start, end))
 
     def _means(self, words: Sequence[str], own: Ints) -> Floats:
         known = np.flatnonzero(own >= 0)
@@ -102,10 +101,10 @@ def read_word2vec(path: Path, report: Report, name: str) -> Source:
 
     def blocks() -> Iterator[Block]:
         at, size = len(first) + 1, 4 * width
-        for start in range(0, rows, _ROWS):
+        for start in range(0, rows, ROWS):
             keys: list[str] = []
             values: list[bytes] = []
-            for row in range(start, min(start + _ROWS, rows)):
+            for row in range(start, min(start + ROWS, rows)):
                 space = data.find(b" ", at, at + _LONGEST_KEY)
                 # word2vec ends a row by a newline; gensim does not: it stands before the next key.
                 key = data[at : max(space, at)].lstrip(b"\n").decode("utf8", "surrogateescape")
@@ -197,14 +196,11 @@ def from_array(data: Any, keys: list[str], report: Report, name: str, form: str)
             f"{name}: expected a key for each of {len(data):,} rows, got {len(keys):,}."
         )
 
-    def blocks() -> Iterator[Block]:
-        for start in range(0, len(data), _ROWS):
-            with np.errstate(over="ignore"):
-                vectors = np.array(data[start : start + _ROWS], dtype=np.float32)
-            lines = np.arange(len(vectors)) + start + 1
-            yield from usable(keys[start : start + _ROWS], vectors, lines, report)
+    def rows(start: int, end: int) -> Floats:
+        with np.errstate(over="ignore"):  # what is no float32 is reported
+            return np.array(data[start:end], dtype=np.float32)
 
-    return Source(form, data.shape[1], blocks())
+    return Source(form, data.shape[1], in_blocks(keys, rows, report))
 
 
 def read_array(path: Path, report: Report, name: str, keys: Keys | None) -> Source:
@@ -273,7 +269,8 @@ def load_keys(keys: Keys | None, table: str) -> list[str]:
             found = sorted(vocab, key=vocab.__getitem__)
     except Exception as problem:  # the tokenizer's are of no class of their own
         raise VectorsError(f"{keys}: expected words in UTF-8, got {problem}.") from problem
-    return found if isinstance(found, list) else [k.removesuffix("\r") for k in found.split("\n")]
+    listed = found if isinstance(found, list) else [k.removesuffix("\r") for k in found.split("\n")]
+    return [str(key) for key in listed]
 
 
 class _Plain:
@@ -388,8 +385,8 @@ def from_spacy(found: Any, report: Report) -> Source:
     keys = [vectors.strings[key] for _, key in known]
 
     def blocks() -> Iterator[Block]:
-        for start in range(0, len(data), _ROWS):
-            low, high = np.searchsorted(rows, [start, start + _ROWS]).tolist()
+        for start in range(0, len(data), ROWS):
+            low, high = np.searchsorted(rows, [start, start + ROWS]).tolist()
             used, own = np.unique(rows[low:high], return_inverse=True)
             yield from usable(keys[low:high], data[used], np.arange(low, high) + 1, report, own)
 

@@ -93,8 +93,8 @@ def load(path: str | PathLike[str], vocab: Vocab | None = None) -> Vectors:
     if not place.is_dir() and name.isidentifier() and (spec := find_spec(name)):
         place = Path(next(iter(spec.submodule_search_locations or [name])))
     # An installed package keeps its pipeline a directory deeper; a folder of many is none.
-    found = [p for p in (place / "vocab", place) if (p / "vectors").is_file()]
-    found = found or [file.parent for file in place.glob("*/vocab/vectors")]
+    places = [place / "vocab", place, *place.glob("*/vocab")]
+    found = [one for one in places if (one / "vectors").is_file()]
     if not found or (len(found) > 1 and found[0].parent != place):
         raise VectorsError(
             f"{path}: expected a file with vectors, a directory with one vector table or an "

@@ -27,14 +27,14 @@ def found():
 
 def test_every_way_and_seed_is_a_row_and_every_task_has_a_verdict(found):
     assert found.runs[["sharing", "seed"]].to_numpy().tolist() == [
-        [way, seed] for seed in range(3) for way in ("frozen", "shared", "independent")
+        [way, seed] for seed in range(3) for way in ("shared", "independent", "frozen")
     ]
     assert found.split == "test"
     assert list(found.verdicts["metric"]) == ["tag_acc", "ents_f"]
     pairs = found.runs.pivot(index="seed", columns="sharing", values="tag_acc")
     gap = (pairs["independent"] - pairs["shared"]).mean()
     assert found.verdicts["mean"][0] == pytest.approx(gap)
-    assert found.sentences()[:2] == list(found.verdicts["sentence"])
+    assert found.answer.sentences()[:2] == list(found.verdicts["sentence"])
     assert {way: len(kept) for way, kept in found.histories.items()} == {
         "frozen": 3,
         "shared": 3,
@@ -51,8 +51,9 @@ def test_the_winner_is_saved_with_its_scores_and_a_card(found, tmp_path):
     performance = json.loads((folder / "meta.json").read_text())["performance"]
     assert performance == {name: best[name] for name in ("tag_acc", "ents_f")}
     card = (folder / "README.md").read_text()
-    assert "Trained on a corpus, budget 1200 words per run, seeds [0, 1, 2]" in card
-    assert all(sentence in card for sentence in found.sentences())
+    assert "Trained on a corpus, budget 1200 words per run. Scores are of the test split." in card
+    assert "Means over seeds 0, 1, 2" in card
+    assert all(sentence in card for sentence in found.answer.sentences())
     assert "spacy package" in card
 
 
@@ -68,7 +69,7 @@ def test_two_seeds_get_a_bootstrap_and_no_interval():
     (sentence,) = found.verdicts["sentence"]
     assert "at least 1 more" in sentence
     assert "resampled sentences give" in sentence
-    assert "±" not in found.table().to_string()
+    assert "±" not in found.answer.table().to_string()
 
 
 @pytest.mark.slow

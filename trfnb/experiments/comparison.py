@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Template
 from spacy.language import Language
 from spacy.tokens import DocBin
 from spacy.training import Example
@@ -17,12 +16,14 @@ from spacy.vocab import Vocab
 from thinc.api import Config
 from tqdm.auto import tqdm
 
-from trfnb.experiments import statistics
+from trfnb import statistics
+from trfnb.answer import Answer
 from trfnb.experiments.configs import SHARINGS, TASKS, build_config, with_sharing
-from trfnb.experiments.measures import main_scores, measure, starved, task_scores, words_only
+from trfnb.experiments.measures import main_scores, measure, starved, words_only
 from trfnb.experiments.training import HasExamples, Trained, scored_split, train
 
-COSTS = ["disk_mb", "words_per_second", "train_words_per_second", "train_seconds"]
+# What a way of sharing costs, and what the tables of a comparison call it.
+COSTS = ("disk_mb", "words_per_second", "train_words_per_second", "train_seconds")
 
 
 @dataclass(frozen=True)
@@ -30,43 +31,38 @@ class Comparison:
     """What came out of `compare`.
 
     Attributes:
-        runs: one row per run: ``sharing``, ``seed``, ``best_step``, the weighted ``dev_score``,
-            every measure and score, and what shows that it was ``starved``, in sentences.
-        verdicts: one row per task's score; see `trfnb.experiments.statistics.verdicts`.
+        answer: the runs and what they say; see `trfnb.answer.Answer`.
         histories: by way of sharing, the history of each seed.
-        sharing: the way that won: the best mean on dev, or ``"shared"`` if that is within the
-            margin, because it is smaller and faster.
         pipelines: by way of sharing, the seed's pipeline that was best on dev.
         split: the split that scores are of, ``"test"`` or ``"dev"``.
         setup: what was trained on what, in words.
     """
 
-    runs: pd.DataFrame
-    verdicts: pd.DataFrame
+    answer: Answer
     histories: dict[str, list[pd.DataFrame]]
-    sharing: str
     pipelines: dict[str, Language]
     split: str
     setup: str
 
     @property
+    def runs(self) -> pd.DataFrame:
+        """One row per run: way, seed, what was scored on dev and on the split, costs, starved."""
+        return self.answer.runs
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """One row per task's score; see `trfnb.statistics.verdicts`."""
+        return self.answer.verdicts
+
+    @property
+    def sharing(self) -> str:
+        """The way that won, chosen on dev."""
+        return self.answer.winner
+
+    @property
     def best(self) -> Language:
         """The pipeline of the way that won."""
         return self.pipelines[self.sharing]
-
-    def sentences(self) -> list[str]:
-        """Return the answer: a sentence per task, then one per sign of a training too short."""
-        short = [
-            f"starved: {run['sharing']}, seed {run['seed']}: {sentence}"
-            for run in self.runs.to_dict("records")
-            for sentence in run["starved"]
-        ]
-        return [*self.verdicts["sentence"], *short]
-
-    def table(self) -> pd.DataFrame:
-        """Return means with their intervals: one row per score and cost, one column per way."""
-        metrics = [*_metrics(self.best), *COSTS]
-        return statistics.summary(statistics.intervals(self.runs, "sharing", metrics))
 
     def save(self, folder: str | Path) -> Path:
         """Write the best pipeline, its scores in ``meta.json``, ``runs.csv`` and a card.
@@ -75,53 +71,14 @@ class Comparison:
             The folder, to be opened with ``spacy.load``.
         """
         folder = Path(folder)
-        won = self.runs[self.runs["sharing"] == self.sharing].nlargest(1, "dev_score")
-        scores = won[_metrics(self.best)].dropna(axis=1).to_dict("records")[0]
+        scores = self.answer.best[list(self.answer.scores)].dropna().to_dict()
         self.best.meta.update(
             performance=scores,
             description=f"Winner of a comparison: {self.sharing} encoder(s).",
         )
         self.best.to_disk(folder)
-        self.runs.to_csv(folder / "runs.csv", index=False)
-        card = Template(CARD, trim_blocks=True).render(found=self, name=folder.name)
-        (folder / "README.md").write_text(card, encoding="utf8")
+        self.answer.write_card(folder, self.setup)
         return folder
-
-
-CARD = """# {{ name }}
-
-A spaCy pipeline: {{ found.sharing }}. {{ found.setup }}
-
-## Scores and costs
-
-Scores are of the {{ found.split }} split; means over seeds, with Student's 95 % interval from three
-seeds on.
-
-{% set table = found.table() %}
-| | {{ table.columns | join(" | ") }} |
-| --- |{{ " --- |" * table.columns | length }}
-{% for row in table.itertuples() %}
-| {{ row | join(" | ") }} |
-{% endfor %}
-
-## What the comparison says
-
-{% for sentence in found.sentences() %}
-- {{ sentence }}
-{% else %}
-- Nothing was compared: one way of sharing alone.
-{% endfor %}
-
-## Use
-
-```python
-import spacy
-nlp = spacy.load("path/to/{{ name }}")
-```
-
-Make an installable package of it with `python -m spacy package path/to/{{ name }} packages`.
-`config.cfg` trains it again; `runs.csv` has one row per run.
-"""
 
 
 @dataclass(frozen=True)
@@ -180,8 +137,7 @@ def compare(
             one encoder that components listen to.
     """
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    # The frozen encoder first: it is the floor that the others are held against.
-    ways = sorted(sharings, key=lambda way: way != "frozen")
+    ways = list(sharings)
     if not ways or not numbers:
         raise ValueError(
             f"compare: expected at least one way of sharing and one seed, got {ways} and {numbers}."
@@ -193,26 +149,19 @@ def compare(
     rows: list[dict[str, Any]] = []
     histories: dict[str, list[pd.DataFrame]] = {way: [] for way in ways}
     best: dict[str, Trained] = {}
-    floor: dict[str, float] = {}
     runs = list(product(numbers, ways))
     for seed, way in tqdm(runs, unit=" runs", disable=not progress):
         trained = train(configs[way], corpus, budget=budget, seed=seed, progress=progress)
-        if way == "frozen":
-            floor = task_scores(trained.nlp, trained.scores)
         if way not in best or trained.score > best[way].score:
             best[way] = trained
         histories[way].append(trained.history)
         row = {"sharing": way, "seed": seed, "best_step": trained.best_step}
         row |= {"dev_score": trained.score, **measure(trained, corpus)}
-        rows.append({**row, "starved": starved(trained, corpus, floor)})
-    table = pd.DataFrame(rows)
-    means = table.groupby("sharing")["dev_score"].mean()
-    close = "shared" in means and means["shared"] >= means.max() - margin
-    winner = "shared" if close else str(means.idxmax())
-    metrics = _metrics(best[winner].nlp)
-    both = {"shared", "independent"} <= set(ways)
-    judged = statistics.verdicts(table if both else table[:0], metrics, margin=margin)
-    if both and len(numbers) < statistics.FEWEST:
+        rows.append({**row, "starved": starved(trained, corpus)})
+    scores, costs = ({n: n for n in ns} for ns in (main_scores(trained.nlp).values(), COSTS))
+    answer = Answer(pd.DataFrame(rows), scores, costs, margin=margin)
+    judged = answer.verdicts
+    if len(judged) and len(numbers) < statistics.FEWEST:
         told = paired_bootstrap(best["independent"], best["shared"], corpus)
         judged["sentence"] += [
             f" Of the best run of each, resampled sentences give {low:+.3f} to {high:+.3f}."
@@ -220,14 +169,13 @@ def compare(
         ]
     name = getattr(corpus, "name", None) or getattr(corpus, "folder", "a corpus")
     limits = f"budget {budget} per run" if budget else "limits of the config"
+    split = scored_split(corpus)
     return Comparison(
-        runs=table,
-        verdicts=judged,
+        answer=answer,
         histories=histories,
-        sharing=winner,
         pipelines={way: trained.nlp for way, trained in best.items()},
-        split=scored_split(corpus),
-        setup=f"Trained on {name}, {limits}, seeds {numbers}, ways {ways}.",
+        split=split,
+        setup=f"Trained on {name}, {limits}. Scores are of the {split} split.",
     )
 
 
@@ -257,7 +205,3 @@ def paired_bootstrap(
         metric: statistics.bootstrap(partial(gap, task=task, metric=metric), n, resamples=resamples)
         for task, metric in main_scores(one.nlp).items()
     }
-
-
-def _metrics(nlp: Language) -> list[str]:
-    return list(dict.fromkeys(main_scores(nlp).values()))

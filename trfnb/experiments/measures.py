@@ -12,6 +12,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
+from trfnb.answer import NOISE
 from trfnb.experiments import weights
 from trfnb.experiments.configs import HEADS
 from trfnb.experiments.training import HasExamples, Trained, scored_split
@@ -81,22 +82,20 @@ def task_scores(nlp: Language, scores: Mapping[str, Any]) -> dict[str, float]:
 def starved(
     trained: Trained,
     corpus: HasExamples,
-    frozen: Mapping[str, float] | None = None,
     *,
-    tolerance: float = 0.02,
+    tolerance: float = NOISE,
 ) -> list[str]:
     """Say in sentences what shows that a training was too short for its scores to be compared.
 
     Args:
         trained: what `trfnb.experiments.train` returned.
         corpus: the corpus it was trained on.
-        frozen: scores by metric of the same pipeline on a frozen encoder, if there is one.
-        tolerance: the smallest gain in the last quarter of the evaluations that counts as rising,
-            and the smallest lag behind a floor that counts as below it.
+        tolerance: the smallest gain in the last quarter of the evaluations that counts as rising.
 
     Returns:
-        One sentence for each task and sign: its dev score is still rising at the end, it is below
-        the frozen encoder, or it is not above the commonest label. Empty if nothing shows.
+        One sentence for each task and sign: its dev score is still rising at the end, or it
+        is not above the commonest label. Empty if nothing shows. Whether it is below a frozen
+        encoder, `trfnb.answer.Answer` says.
     """
     found = []
     evaluated = trained.history.dropna(subset=["score"])
@@ -110,12 +109,6 @@ def starved(
             found.append(
                 f"{task}: {metric} on dev still rose by {gain:.3f} in the last quarter; "
                 "give a larger budget."
-            )
-        floor = (frozen or {}).get(metric, 0.0)
-        if floor - score > tolerance:
-            found.append(
-                f"{task}: {metric} {score:.3f} is below the frozen encoder's {floor:.3f}; "
-                "give a larger budget or a lower encoder rate."
             )
         floor = _majority(trained.nlp.get_pipe_meta(task).factory, examples)
         if not score > floor:

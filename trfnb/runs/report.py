@@ -16,7 +16,8 @@ import pandas as pd
 
 from trfnb.files import atomic_write
 from trfnb.runs.ledger import State, gather
-from trfnb.runs.results import table_of
+from trfnb.runs.results import answer_of, table_of
+from trfnb.statistics import intervals
 
 # How many of each the page shows; it says what it leaves out.
 METRICS, SETTINGS = 4, 40
@@ -25,8 +26,6 @@ LETTERS = 40
 # Characters that no page can hold.
 _CONTROL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\U0010ffff]")
 _SMALLER = re.compile("loss|error|perplexity|seconds|time|memory|_mb|megabytes|parameters", re.I)
-# 97.5 % points of Student's t, from 2 degrees of freedom
-_T = [4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145]
 
 
 def write_report(folder: Path | str) -> Path:
@@ -48,19 +47,6 @@ def write_report(folder: Path | str) -> Path:
     return path
 
 
-def intervals(table: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return means and half 95 % intervals (Student's t; NaN below three values).
-
-    Args:
-        table: numbers, one row per run.
-        by: the setting of each run; the results have one row per setting.
-    """
-    groups = table.astype(float).groupby(by, sort=False)
-    count = groups.count()
-    factor = count.map(lambda n: _T[n - 3] if 3 <= n < 3 + len(_T) else 1.96 + 2.5 / max(n - 1, 1))
-    return groups.mean(), (factor * groups.std() / count**0.5).where(count > 2)
-
-
 class Report:
     """A sweep's folder, read once for all parts of its report.
 
@@ -70,6 +56,7 @@ class Report:
         means, halves: of the metrics, ``seconds`` and ``peak_memory_mb``, one row per combination
             of settings, the best by the first metric first.
         labels: what to call a row of these.
+        answer: what the sweep was asked to answer, if anything.
     """
 
     def __init__(self, folder: Path | str):
@@ -84,10 +71,11 @@ class Report:
         texts = self.table[self.varied].map(str)
         self.settings = [n for n in self.varied if n != "seed" and texts[n].nunique() > 1]
         self.labels: dict[str, str] = {}
+        self.answer = answer_of(self.about, self.statuses)
         if self.metrics:
             self.done = self.table[self.table["status"] == State.DONE]
-            shown = self.done[[*self.metrics, "seconds", "peak_memory_mb"]]
-            means, halves = intervals(shown, self._keys(self.settings))
+            shown = [*self.metrics, "seconds", "peak_memory_mb"]
+            means, halves = self._intervals(shown, self.settings)
             metric = self.metrics[0]
             direction = (self.about["search"] or {}).get(metric)
             smaller = direction == "minimize" if direction else bool(_SMALLER.search(metric))
@@ -112,7 +100,7 @@ class Report:
         for metric in self.metrics:
             moved = []
             for name in self.settings:
-                level = intervals(self.done[[metric]], self._keys([name]))[0][metric].dropna()
+                level = self._intervals([metric], [name])[0][metric].dropna()
                 change = level.max() - level.min()
                 low, high = self.labels[str(level.idxmin())], self.labels[str(level.idxmax())]
                 moved.append((-change, f"from {low} to {high} ({change:+.3g})"))
@@ -145,39 +133,65 @@ class Report:
         mean, half = self.means[column][key], self.halves[column][key]
         return f"{mean:.4g}" + (f" ± {half:.2g}" if pd.notna(half) else "")
 
+    def figures(self) -> list[str]:
+        """Return the answer's figures as SVG: scores against costs, and learning curves."""
+        from trfnb import plots
+
+        if self.answer is None:
+            return []
+        asked, drawn = self.answer, []
+        if asked.costs and asked.scores:
+            table = intervals(asked.runs, asked.by, [*asked.scores, *asked.costs])
+            drawn.append(plots.tradeoff(table, asked.scores, asked.costs, by=asked.by))
+        curves: dict[str, list[pd.DataFrame]] = {}
+        for status in self.statuses:
+            if status.state is State.DONE and "curve" in status.metrics:
+                curve = pd.DataFrame(status.metrics["curve"])
+                curve["words"] = curve["words"].diff().fillna(curve["words"])
+                curves.setdefault(str(status.parameters.get(asked.by)), []).append(curve)
+        return [svg(one) for one in [*drawn, *([plots.learning_curves(curves)] if curves else [])]]
+
     def figure(self) -> str:
         """Return the metrics as SVG: one row per setting, one panel per metric."""
-        import matplotlib as mpl
-
         from trfnb.plots import COLOURS, blank, plain
 
         keys, metrics = self.means.index[:SETTINGS], self.metrics[:3]
         names = [plain(self.labels[key]) for key in keys]
         width = 0.07 * max(map(len, names)) + 2.6 * len(metrics)
         figure, (panels,) = blank(width, 0.8 + 0.24 * len(keys), 1, len(metrics), sharey=True)
-        halves = self.halves.fillna(0)[:SETTINGS]
         for panel, metric in zip(panels, metrics, strict=True):
-            panel.errorbar(
-                self.means[metric][:SETTINGS],
-                range(len(keys)),
-                xerr=halves[metric],
-                fmt="o",
-                color=COLOURS[0],
-            )
+            halves = self.halves[metric].fillna(0)[:SETTINGS]
+            along = self.means[metric][:SETTINGS]
+            panel.errorbar(along, range(len(keys)), xerr=halves, fmt="o", color=COLOURS[0])
             panel.set_xlabel(plain(short(metric)))
             panel.locator_params(axis="x", nbins=4)
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
-        stream = io.StringIO()
-        with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # letters that matplotlib's font lacks, the page has
-            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-        return "<svg" + stream.getvalue().partition("<svg")[2]
+        return svg(figure)
 
-    def _keys(self, names: list[str]) -> list[str]:
+    def _intervals(self, metrics: list[str], names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return means and half intervals of metrics, one row per combination of parameters."""
         rows: list[Any] = self.done[names].to_dict("records")
         self.labels |= {str(row): label(row) or "all runs" for row in rows}
-        return [str(row) for row in rows]
+        table = self.done[metrics].astype(float).assign(key=[str(row) for row in rows])
+        table = intervals(table, "key", metrics).assign(half=lambda t: (t["high"] - t["low"]) / 2)
+        keys = dict.fromkeys(str(row) for row in rows)
+        means, halves = (
+            table.pivot(index="key", columns="metric", values=kind).reindex(list(keys))[metrics]
+            for kind in ("mean", "half")
+        )
+        return means, halves
+
+
+def svg(figure: Any) -> str:
+    """Return a figure as SVG, to be put into a page."""
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that matplotlib's font lacks, the page has
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return "<svg" + stream.getvalue().partition("<svg")[2]
 
 
 def label(values: dict[str, Any]) -> str:

@@ -122,6 +122,25 @@ class EngineSettings(_Settings):
         return self
 
 
+class AnswerSettings(_Settings):
+    """What the runs of a sweep are compared for; see `trfnb.answer.Answer`.
+
+    Attributes:
+        scores, costs: what to call each recorded number; those that no run recorded are left out.
+        margin: the largest difference that does not matter; the notebook's parameter ``margin``
+            if left out.
+    """
+
+    scores: Annotated[dict[str, str], Field(min_length=1)]
+    costs: dict[str, str] = {}
+    by: str = "sharing"
+    of: str = "independent"
+    against: str = "shared"
+    floor: str = "frozen"
+    choose: str = "dev_score"
+    margin: Annotated[float, Field(gt=0)] | None = None
+
+
 class Sweep(_Settings):
     """What to run: ``runs`` × ``grid`` × ``seeds``, or what a search proposes.
 
@@ -139,6 +158,8 @@ class Sweep(_Settings):
         metrics: those that reports show first.
         bounds: ``{metric: [low, high]}`` that ``--check`` holds the mean of all runs to;
             ``smoke_bounds`` for ``--smoke``.
+        answer: what the sweep is to answer at its end; the winner's pipeline, if runs record one,
+            is kept and the others' are removed.
 
     Raises:
         SpecificationError: with all wrong keys.
@@ -159,6 +180,7 @@ class Sweep(_Settings):
     metrics: list[str] = []
     bounds: Bounds = {}
     smoke_bounds: Bounds = {}
+    answer: AnswerSettings | None = None
     engine: Annotated[EngineSettings, BeforeValidator(_named)] = EngineSettings()
 
     def __init__(self, notebook: Path | str, **settings: Any):
@@ -307,7 +329,11 @@ def _lines(error: Any) -> list[str]:
     if not where:  # of several keys together; each line names its own
         return list(expected.splitlines())
     if error["type"] == "extra_forbidden":
-        models: dict[str, type[BaseModel]] = {"search": SearchSettings, "engine": EngineSettings}
+        models: dict[str, type[BaseModel]] = {
+            "search": SearchSettings,
+            "engine": EngineSettings,
+            "answer": AnswerSettings,
+        }
         model = Sweep if len(where) == 1 else models.get(where[0], Sweep)
         known = list(Range.model_fields if len(where) > 2 else model.model_fields)
         hint = did_you_mean(where[-1], known) or f" Known: {', '.join(known)}."

@@ -14,10 +14,6 @@ import pandas as pd
 
 from trfnb import statistics
 
-# Twice the standard deviation of the change between two neighbouring evaluations at the end of a
-# training; see `trfnb.experiments.measures.starved`.
-NOISE = 0.02
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -32,7 +28,7 @@ class Answer:
         of: the setting looked at.
         against: the one it is compared with; it wins where the best is better by the margin at
             most, as sharing does, which is smaller and faster.
-        floor: the setting that every other one must reach.
+        floor: the setting that every other one must reach, within the margin.
         choose: the column that the winner is chosen by; more is better.
         margin: the largest difference of a score that does not matter.
     """
@@ -105,7 +101,7 @@ class Answer:
         means = self.runs.groupby(self.by, sort=False)[list(self.scores)].mean()
         for way, score in means[means.index != self.floor].stack().items():
             floor = means[way[1]].get(self.floor, float("-inf"))
-            if floor - score > NOISE:
+            if floor - score > self.margin:
                 found.append(
                     f"starved: {way[0]}: {self.scores[way[1]]} {score:.3f} is below the "
                     f"{self.floor} encoder's {floor:.3f}; give a larger budget or a lower rate."

@@ -1,4 +1,4 @@
-"""Static figures in one style: scores, costs, learning curves, gradients; spans and alignment."""
+"""Static figures in one style: scores, costs, learning curves, gradients; spans, alignment."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -78,32 +78,6 @@ def interval_lines(
         raise ValueError(f"interval_lines: expected one metric, got {metrics}; select one's rows.")
     figure = _intervals(table, x, hue, floor=floor, joined=True, logx=logx)
     figure.axes[0].set(xlabel=xlabel or x, ylabel=f"{ylabel or metrics[0]}\n{INTERVAL}")
-    return figure
-
-
-def costs(
-    table: pd.DataFrame, *, by: str = "sharing", labels: Mapping[str, str] | None = None
-) -> Figure:
-    """Draw one panel of bars for each cost, from zero, with intervals that end at zero.
-
-    Args:
-        table: As `trfnb.statistics.intervals` gives it.
-        by: The column whose values get a bar each.
-        labels: The costs' units, as in `trfnb.experiments.measures.UNITS`.
-    """
-    metrics, settings = _unique(table["metric"]), _unique(table[by])
-    names = [plain(setting) for setting in settings]
-    width = max(2.8, 0.7 * len(settings))
-    figure, panels = blank(width * len(metrics), 3.2, 1, len(metrics))
-    for axes, metric in zip(panels[0], metrics, strict=True):
-        rows = table[table["metric"] == metric].set_index(by).reindex(settings)
-        bars = axes.bar(names, rows["mean"], 0.6, yerr=_half(rows, 0.0), color=COLOURS, capsize=3)
-        axes.bar_label(bars, [number(value) for value in rows["mean"]], padding=2, fontsize=8)
-        axes.tick_params(axis="x", rotation=25)
-        axes.set_ylabel((labels or {}).get(metric, metric))
-        axes.yaxis.set_major_formatter(lambda value, _: number(value))
-        axes.margins(y=0.15)
-    figure.suptitle(f"Costs: {INTERVAL}", x=0.01, ha="left", fontsize=10)
     return figure
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from trfnb.files import atomic_write
 from trfnb.runs.ledger import State, gather
 from trfnb.runs.results import answer_of, table_of
-from trfnb.statistics import intervals
+from trfnb.statistics import intervals, summary
 
 # How many of each the page shows; it says what it leaves out.
 METRICS, SETTINGS = 4, 40
@@ -51,17 +51,18 @@ class Report:
     """A sweep's folder, read once for all parts of its report.
 
     Attributes:
-        settings: the varied parameters but ``seed`` that have more than one value.
-        metrics: the recorded numbers to show, the sweep's own first.
-        means, halves: of the metrics, ``seconds`` and ``peak_memory_mb``, one row per combination
-            of settings, the best by the first metric first.
-        labels: what to call a row of these.
         answer: what the sweep was asked to answer, if anything.
+        metrics: the recorded numbers to show, the sweep's own first.
+        settings: the varied parameters but ``seed`` that have more than one value.
+        labels: what to call each combination of settings, the best by the first metric first.
+        means: of the metrics, ``seconds`` and ``peak_memory_mb``, with intervals: one row per
+            combination, ``key``, and metric.
     """
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         self.about, self.statuses, self.outdated = gather(folder)
+        self.answer = answer_of(self.about, self.statuses)
         self.table = table_of(self.statuses)
         done = [status for status in self.statuses if status.state is State.DONE]
         names = dict.fromkeys(name for status in done for name in status.numbers)
@@ -71,16 +72,15 @@ class Report:
         texts = self.table[self.varied].map(str)
         self.settings = [n for n in self.varied if n != "seed" and texts[n].nunique() > 1]
         self.labels: dict[str, str] = {}
-        self.answer = answer_of(self.about, self.statuses)
         if self.metrics:
-            self.done = self.table[self.table["status"] == State.DONE]
+            runs = self.table[self.table["status"] == State.DONE]
+            rows: list[Any] = runs[self.settings].to_dict("records")
             shown = [*self.metrics, "seconds", "peak_memory_mb"]
-            means, halves = self._intervals(shown, self.settings)
-            metric = self.metrics[0]
-            direction = (self.about["search"] or {}).get(metric)
-            smaller = direction == "minimize" if direction else bool(_SMALLER.search(metric))
-            self.means = means.sort_values(metric, ascending=smaller, kind="stable")
-            self.halves = halves.loc[self.means.index]
+            numbers = runs[shown].astype(float).assign(key=[str(row) for row in rows])
+            self.means = intervals(numbers, "key", shown)
+            labels = {str(row): label(row) or "all runs" for row in rows}
+            first = self.of_metric(self.metrics[0])
+            self.labels = {key: labels[key] for key in dict.fromkeys([*first["key"], *labels])}
 
     def heading(self) -> list[str]:
         """Return what was run: notebook, time, versions, what is left out."""
@@ -94,93 +94,72 @@ class Report:
         old = f"{len(self.outdated)} runs of an earlier notebook or corpus left out"
         return facts + [old] * bool(self.outdated)
 
-    def differences(self) -> list[str]:
-        """Return how far each metric's means lie apart, and which parameters move it most."""
-        lines = []
-        for metric in self.metrics:
-            moved = []
-            for name in self.settings:
-                level = self._intervals([metric], [name])[0][metric].dropna()
-                change = level.max() - level.min()
-                low, high = self.labels[str(level.idxmin())], self.labels[str(level.idxmax())]
-                moved.append((-change, f"from {low} to {high} ({change:+.3g})"))
-            by = ", ".join(text for _, text in sorted(moved)[:3])
-            spread = f"{metric}: {self.means[metric].min():.4g} to {self.means[metric].max():.4g}"
-            lines.append(f"{spread}; on average {by}." if by else f"{spread}.")
-        return lines or [
-            "No run recorded a number: call trfnb.record(name, value) in the notebook."
-        ]
+    def of_metric(self, metric: str) -> pd.DataFrame:
+        """Return the means of one metric, the best first."""
+        direction = (self.about["search"] or {}).get(metric)
+        smaller = direction == "minimize" if direction else bool(_SMALLER.search(metric))
+        rows = self.means[self.means["metric"] == metric]
+        return rows.sort_values("mean", ascending=smaller, kind="stable")
 
     def best(self) -> list[str]:
-        """Return the best setting by the first metric, and what cannot be told from it."""
-        if not self.metrics:
-            return []
-        metric = self.metrics[0]
-        mean, half = self.means[metric], self.halves[metric]
-        named = [f"{self.labels[key]}, {self.number(key, metric)}" for key in map(str, mean.index)]
-        apart = (mean - mean.iloc[0]).abs() > half + half.iloc[0]
-        close = [name for name, differs in zip(named, apart, strict=True) if not differs][1:]
-        lines = [f"{metric}: {named[0]}."]
-        if close:
-            more = f"; and {len(close) - 3} more" if len(close) > 3 else ""
-            lines.append(f"Cannot be told from it: {'; '.join(close[:3])}{more}.")
-        elif named[1:]:
-            lines.append(f"Clearly behind it: {named[1]}.")
-        return lines + ["Below three seeds a setting has no interval."] * bool(half.isna().any())
+        """Return the best setting by each metric, and what cannot be told from it."""
+        lines = []
+        for metric in self.metrics:
+            rows = self.of_metric(metric)
+            half = (rows["high"] - rows["low"]) / 2
+            apart = (rows["mean"] - rows["mean"].iloc[0]).abs() > half + half.iloc[0]
+            named = [
+                f"{self.labels[key]}, {mean:.4g}" + (f" ± {width:.2g}" if width == width else "")
+                for key, mean, width in zip(rows["key"], rows["mean"], half, strict=True)
+            ]
+            close = [name for name, differs in zip(named, apart, strict=True) if not differs][1:]
+            line = f"{metric}: {named[0]}."
+            if close:
+                more = f"; and {len(close) - 3} more" if len(close) > 3 else ""
+                line += f" Cannot be told from it: {'; '.join(close[:3])}{more}."
+            elif named[1:]:
+                line += f" Clearly behind it: {named[1]}."
+            lines.append(line)
+        none = "No run recorded a number: call trfnb.record(name, value) in the notebook."
+        return lines or [none]
 
-    def number(self, key: str, column: str) -> str:
-        """Return a setting's mean and interval as text."""
-        mean, half = self.means[column][key], self.halves[column][key]
-        return f"{mean:.4g}" + (f" ± {half:.2g}" if pd.notna(half) else "")
+    def by_setting(self) -> pd.DataFrame:
+        """Return means with intervals as text: one row per setting, the best first."""
+        return summary(self.means, by="key").T.loc[list(self.labels)]
 
     def figures(self) -> list[str]:
-        """Return the answer's figures as SVG: scores against costs, and learning curves."""
+        """Return the figures as SVG: of the answer, if there is one, else of the metrics."""
         from trfnb import plots
 
-        if self.answer is None:
-            return []
-        asked, drawn = self.answer, []
-        if asked.costs and asked.scores:
-            table = intervals(asked.runs, asked.by, [*asked.scores, *asked.costs])
-            drawn.append(plots.tradeoff(table, asked.scores, asked.costs, by=asked.by))
-        curves: dict[str, list[pd.DataFrame]] = {}
+        asked, curves = self.answer, dict[str, list[pd.DataFrame]]()
+        if asked is None or not asked.scores or not asked.costs:
+            return [svg(self._figure())] if self.labels else []
+        table = intervals(asked.runs, asked.by, [*asked.scores, *asked.costs])
+        drawn = [plots.tradeoff(table, asked.scores, asked.costs, by=asked.by)]
         for status in self.statuses:
-            if status.state is State.DONE and "curve" in status.metrics:
+            if "curve" in status.metrics:
                 curve = pd.DataFrame(status.metrics["curve"])
                 curve["words"] = curve["words"].diff().fillna(curve["words"])
                 curves.setdefault(str(status.parameters.get(asked.by)), []).append(curve)
         return [svg(one) for one in [*drawn, *([plots.learning_curves(curves)] if curves else [])]]
 
-    def figure(self) -> str:
-        """Return the metrics as SVG: one row per setting, one panel per metric."""
+    def _figure(self) -> Any:
+        """Draw the metrics: one row per setting, one panel per metric."""
         from trfnb.plots import COLOURS, blank, plain
 
-        keys, metrics = self.means.index[:SETTINGS], self.metrics[:3]
+        keys, metrics = list(self.labels)[:SETTINGS], self.metrics[:3]
         names = [plain(self.labels[key]) for key in keys]
         width = 0.07 * max(map(len, names)) + 2.6 * len(metrics)
         figure, (panels,) = blank(width, 0.8 + 0.24 * len(keys), 1, len(metrics), sharey=True)
         for panel, metric in zip(panels, metrics, strict=True):
-            halves = self.halves[metric].fillna(0)[:SETTINGS]
-            along = self.means[metric][:SETTINGS]
-            panel.errorbar(along, range(len(keys)), xerr=halves, fmt="o", color=COLOURS[0])
+            rows = self.of_metric(metric).set_index("key").reindex(keys)
+            half = ((rows["high"] - rows["low"]) / 2).fillna(0)
+            panel.errorbar(rows["mean"], range(len(keys)), xerr=half, fmt="o", color=COLOURS[0])
             panel.set_xlabel(plain(short(metric)))
             panel.locator_params(axis="x", nbins=4)
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
-        return svg(figure)
-
-    def _intervals(self, metrics: list[str], names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return means and half intervals of metrics, one row per combination of parameters."""
-        rows: list[Any] = self.done[names].to_dict("records")
-        self.labels |= {str(row): label(row) or "all runs" for row in rows}
-        table = self.done[metrics].astype(float).assign(key=[str(row) for row in rows])
-        table = intervals(table, "key", metrics).assign(half=lambda t: (t["high"] - t["low"]) / 2)
-        keys = dict.fromkeys(str(row) for row in rows)
-        means, halves = (
-            table.pivot(index="key", columns="metric", values=kind).reindex(list(keys))[metrics]
-            for kind in ("mean", "half")
-        )
-        return means, halves
+        return figure
 
 
 def svg(figure: Any) -> str:

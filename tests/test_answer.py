@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from trfnb.answer import Answer
+from trfnb.answer import Answer, Question
 
 WAYS = {"shared": (0.90, 90.0), "independent": (0.93, 270.0), "frozen": (0.70, 90.0)}
 
@@ -19,7 +19,8 @@ def made(told: str = "[]", **changes: float) -> Answer:
         for score in [score + changes.get(way, 0.0)]
         for seed in range(3)
     ]
-    return Answer(pd.DataFrame(rows), {"tag_acc": "tag accuracy"}, {"mb": "MB on disk"})
+    asked = Question(scores={"tag_acc": "tag accuracy"}, costs={"mb": "MB on disk"})
+    return Answer(pd.DataFrame(rows), asked)
 
 
 def test_each_task_has_a_verdict_each_way_its_costs_and_one_way_wins() -> None:
@@ -29,8 +30,8 @@ def test_each_task_has_a_verdict_each_way_its_costs_and_one_way_wins() -> None:
     assert independent == "independent: 3.00 × the MB on disk of shared."
     assert frozen == "frozen: 1.00 × the MB on disk of shared."
     assert answer.choice().startswith("Take independent. Mean dev_score: shared 0.899, indep")
-    assert answer.best["sharing"] == "independent"
-    assert answer.best["seed"] == 0  # the best on dev, not the best on test
+    assert answer.best_run["sharing"] == "independent"
+    assert answer.best_run["seed"] == 0  # the best on dev, not the best on test
     assert answer.table().loc["tag accuracy", "shared"].startswith("0.901 ± 0.002")
 
 
@@ -38,9 +39,7 @@ def test_sharing_wins_within_the_margin_and_only_where_it_was_run() -> None:
     assert made(independent=-0.022).winner == "shared"
     assert made(independent=-0.018).winner == "independent"
     without = made()
-    without = Answer(
-        without.runs[without.runs["sharing"] != "shared"], without.scores, without.costs
-    )
+    without = Answer(without.runs[without.runs["sharing"] != "shared"], without.asked)
     assert without.winner == "independent"
     assert without.verdicts.empty
     assert without.sentences() == []
@@ -53,7 +52,7 @@ def test_what_was_too_short_is_told_also_below_the_floor() -> None:
         f"starved: {way}, seed {seed}: still rising" for way in WAYS for seed in range(3)
     ]
     (floor,) = told[9:]
-    assert "shared: tag accuracy 0.671 is below the frozen encoder's 0.701" in floor
+    assert "shared: tag accuracy 0.671 is below 0.701 of frozen" in floor
     assert made(shared=-0.195).starved() == []
 
 

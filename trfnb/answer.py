@@ -5,23 +5,21 @@ Needs neither spaCy nor torch.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
 
 from trfnb import statistics
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The answer that runs of several settings give.
+class Question(BaseModel):
+    """What runs of several settings are compared for; each name is one of a column of the runs.
 
     Attributes:
-        runs: one row per run, with the columns named below, ``seed``, and ``starved``: what shows
-            that the run was too short, as a list of sentences or as JSON text of one.
         scores: what to call each task's score, by its column; more is better.
         costs: what to call each cost, by its column.
         by: the column that tells the settings apart.
@@ -30,81 +28,92 @@ class Answer:
             most, as sharing does, which is smaller and faster.
         floor: the setting that every other one must reach, within the margin.
         choose: the column that the winner is chosen by; more is better.
-        margin: the largest difference of a score that does not matter.
+        margin: the largest difference of a score that does not matter; left out of a sweep's file,
+            it is the notebook's parameter of that name.
     """
 
-    runs: pd.DataFrame
-    scores: Mapping[str, str]
-    costs: Mapping[str, str]
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    scores: dict[str, str]
+    costs: dict[str, str] = {}
     by: str = "sharing"
     of: str = "independent"
     against: str = "shared"
     floor: str = "frozen"
     choose: str = "dev_score"
-    margin: float = 0.01
+    margin: Annotated[float, Field(gt=0)] = 0.01
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer that runs give to a question.
+
+    Attributes:
+        runs: one row per run, with the columns that the question names, ``seed``, and ``starved``:
+            what shows that the run was too short, as a list of sentences or as JSON text of one.
+        asked: the question.
+    """
+
+    runs: pd.DataFrame
+    asked: Question
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
         """One row per score, as `trfnb.statistics.verdicts` gives it; none where a side lacks."""
-        named = self.runs.rename(columns=dict(self.scores))
-        both = {self.of, self.against} <= set(named[self.by])
+        asked, names = self.asked, list(self.asked.scores.values())
+        both = {asked.of, asked.against} <= set(self.runs[asked.by])
+        runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
+        of, against = asked.of, asked.against
         return statistics.verdicts(
-            named if both else named[:0],
-            list(self.scores.values()),
-            of=self.of,
-            against=self.against,
-            by=self.by,
-            margin=self.margin,
+            runs, names, of=of, against=against, by=asked.by, margin=asked.margin
         )
 
     @cached_property
     def winner(self) -> str:
         """The setting to take: the best by ``choose``, or ``against`` if that is as good."""
-        means = self.runs.groupby(self.by)[self.choose].mean()
-        close = self.against in means and means[self.against] >= means.max() - self.margin
-        return self.against if close else str(means.idxmax())
+        means, against = self._means(self.asked.choose), self.asked.against
+        close = against in means and means[against] >= means.max() - self.asked.margin
+        return against if close else str(means.idxmax())
 
     @property
-    def best(self) -> pd.Series:
+    def best_run(self) -> pd.Series:
         """The best run of the setting that won."""
-        won = self.runs[self.runs[self.by] == self.winner]
-        return won.loc[won[self.choose].idxmax()]
+        won = self.runs[self.runs[self.asked.by] == self.winner]
+        return won.loc[won[self.asked.choose].idxmax()]
 
     def choice(self) -> str:
         """Return which setting to take, and what decided."""
-        means = self.runs.groupby(self.by, sort=False)[self.choose].mean()
+        asked, means = self.asked, self._means(self.asked.choose)
         told = ", ".join(f"{way} {mean:.3f}" for way, mean in means.items())
-        return (
-            f"Take {self.winner}. Mean {self.choose}: {told}; {self.against} wins where it is "
-            f"within {self.margin:g} of the best."
-        )
+        rule = f"{asked.against} wins where it is within {asked.margin:g} of the best"
+        return f"Take {self.winner}. Mean {asked.choose}: {told}; {rule}."
 
     def ratios(self) -> list[str]:
         """Return what each other setting costs as a multiple of ``against``, a sentence each."""
-        means = self.runs.groupby(self.by, sort=False)[list(self.costs)].mean()
-        if self.against not in means.index:
+        means, against = self._means(list(self.asked.costs)), self.asked.against
+        if against not in means.index:
             return []
-        rest = (means / means.loc[self.against]).drop(self.against).rename(columns=self.costs)
+        rest = (means / means.loc[against]).drop(against).rename(columns=self.asked.costs)
         return [
             f"{way}: {', '.join(f'{value:.2f} × the {name}' for name, value in row.items())} "
-            f"of {self.against}."
+            f"of {against}."
             for way, row in rest.iterrows()
         ]
 
     def starved(self) -> list[str]:
         """Return what shows that a training was too short for its scores to be compared."""
-        found = []
+        asked, found = self.asked, []
         for run in self.runs.to_dict("records"):
             told = run.get("starved") or []
             told = json.loads(told) if isinstance(told, str) else told
-            found += [f"starved: {run[self.by]}, seed {run['seed']}: {line}" for line in told]
-        means = self.runs.groupby(self.by, sort=False)[list(self.scores)].mean()
-        for way, score in means[means.index != self.floor].stack().items():
-            floor = means[way[1]].get(self.floor, float("-inf"))
-            if floor - score > self.margin:
+            found += [f"starved: {run[asked.by]}, seed {run['seed']}: {line}" for line in told]
+        means = self._means(list(asked.scores))
+        for (way, metric), score in means.stack().items():
+            floor = means[metric].get(asked.floor, score)
+            if floor - score > asked.margin:
                 found.append(
-                    f"starved: {way[0]}: {self.scores[way[1]]} {score:.3f} is below the "
-                    f"{self.floor} encoder's {floor:.3f}; give a larger budget or a lower rate."
+                    f"starved: {way}: {asked.scores[metric]} {score:.3f} is below {floor:.3f} of "
+                    f"{asked.floor}; give a larger budget or a lower rate."
                 )
         return found
 
@@ -114,9 +123,9 @@ class Answer:
 
     def table(self) -> pd.DataFrame:
         """Return means with their intervals: one row per score and cost, one column per setting."""
-        named = self.runs.rename(columns={**self.scores, **self.costs})
-        metrics = [*self.scores.values(), *self.costs.values()]
-        return statistics.summary(statistics.intervals(named, self.by, metrics), self.by)
+        names, by = {**self.asked.scores, **self.asked.costs}, self.asked.by
+        runs = self.runs.rename(columns=names)
+        return statistics.summary(statistics.intervals(runs, by, list(names.values())), by)
 
     def write_card(self, folder: Path, setup: str) -> None:
         """Write the card of a saved pipeline, ``README.md``, and ``runs.csv`` beside it.
@@ -130,6 +139,9 @@ class Answer:
         self.runs.to_csv(folder / "runs.csv", index=False)
         card = Template(CARD, trim_blocks=True).render(found=self, name=folder.name, setup=setup)
         (folder / "README.md").write_text(card, encoding="utf8")
+
+    def _means(self, columns: str | list[str]) -> pd.DataFrame:
+        return self.runs.groupby(self.asked.by, sort=False)[columns].mean()
 
 
 CARD = """# {{ name }}

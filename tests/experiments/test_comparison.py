@@ -34,7 +34,7 @@ def test_every_way_and_seed_is_a_row_and_every_task_has_a_verdict(found):
     pairs = found.runs.pivot(index="seed", columns="sharing", values="tag_acc")
     gap = (pairs["independent"] - pairs["shared"]).mean()
     assert found.verdicts["mean"][0] == pytest.approx(gap)
-    assert found.answer.sentences()[:2] == list(found.verdicts["sentence"])
+    assert found.sentences()[:2] == list(found.verdicts["sentence"])
     assert {way: len(kept) for way, kept in found.histories.items()} == {
         "frozen": 3,
         "shared": 3,
@@ -45,7 +45,7 @@ def test_every_way_and_seed_is_a_row_and_every_task_has_a_verdict(found):
 def test_the_winner_is_saved_with_its_scores_and_a_card(found, tmp_path):
     folder = found.save(tmp_path / "winner")
     nlp = spacy.load(folder)
-    best = found.runs[found.runs["sharing"] == found.sharing].nlargest(1, "dev_score").iloc[0]
+    best = found.runs[found.runs["sharing"] == found.winner].nlargest(1, "dev_score").iloc[0]
     scores = nlp.evaluate(HELD_OUT.examples("test", nlp.vocab))
     assert scores["tag_acc"] == pytest.approx(best["tag_acc"])
     performance = json.loads((folder / "meta.json").read_text())["performance"]
@@ -53,7 +53,7 @@ def test_the_winner_is_saved_with_its_scores_and_a_card(found, tmp_path):
     card = (folder / "README.md").read_text()
     assert "Trained on a corpus, budget 1200 words per run. Scores are of the test split." in card
     assert "Means over seeds 0, 1, 2" in card
-    assert all(sentence in card for sentence in found.answer.sentences())
+    assert all(sentence in card for sentence in found.sentences())
     assert "spacy package" in card
 
 
@@ -69,7 +69,7 @@ def test_two_seeds_get_a_bootstrap_and_no_interval():
     (sentence,) = found.verdicts["sentence"]
     assert "at least 1 more" in sentence
     assert "resampled sentences give" in sentence
-    assert "±" not in found.answer.table().to_string()
+    assert "±" not in found.table().to_string()
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ ASKED = {
     "scores": {"f1": "entity F", "tag": "tag accuracy", "other": "of no run"},
     "costs": {"mb": "MB on disk", "peak_memory_mb": "MB of memory"},
     "by": "sharing", "of": "independent", "against": "shared", "floor": "frozen",
-    "choose": "dev", "margin": None,
+    "choose": "dev",
 }  # fmt: skip
 
 
@@ -172,6 +172,7 @@ def test_a_sweep_that_asks_is_answered_on_top(tmp_path: Path, seeds: int) -> Non
     assert "independent: 3.00 × the MB on disk, 1.00 × the MB of memory of shared." in answer
     assert "starved: frozen, seed 0: ner: still rising" in answer
     assert answer.count("<svg") == 2  # scores against costs, and learning curves
+    assert (tmp_path / "asks" / "answer.png").stat().st_size > 10_000
 
 
 def test_the_winners_pipeline_is_kept_with_its_card(tmp_path: Path) -> None:
@@ -180,14 +181,12 @@ def test_the_winners_pipeline_is_kept_with_its_card(tmp_path: Path) -> None:
     answer = answer_of(about, statuses)
     winner = keep_best(folder, answer)
     kept = [path.parent.name for path in folder.glob("runs/*/pipeline")]
-    assert kept == [answer.best["run"]]
+    assert kept == [answer.best_run["run"]]
     assert winner == folder / "winner"
     assert winner.resolve() == (folder / "runs" / kept[0] / "pipeline").resolve()
     assert "A spaCy pipeline: shared. On news." in (winner / "README.md").read_text()
     assert str(winner) in write_report(folder).read_text()
     assert keep_best(folder, answer) == winner  # called again, all stays as it is
-    other = Answer(
-        answer.runs[answer.runs["run"] != kept[0]], answer.scores, answer.costs, choose="dev"
-    )
+    other = Answer(answer.runs[answer.runs["run"] != kept[0]], answer.asked)
     assert keep_best(folder, other) is None  # its pipeline is gone; the one that is there stays
     assert (winner / "README.md").exists()

@@ -41,6 +41,6 @@ def compare_command(
     folder = Path(corpus)
     data = DocBinCorpus(folder) if (folder / "train.spacy").exists() else corpora.load(corpus)
     found = compare(data, config=config, seeds=seeds, budget=budget, margin=margin)
-    typer.echo("\n".join([found.answer.table().to_string(), *found.answer.sentences()]))
+    typer.echo("\n".join([found.table().to_string(), *found.sentences()]))
     saved = found.save(out)
-    typer.echo(f'The winner ({found.sharing}) is in {saved}: spacy.load("{saved}").')
+    typer.echo(f'The winner ({found.winner}) is in {saved}: spacy.load("{saved}").')

@@ -17,7 +17,7 @@ from thinc.api import Config
 from tqdm.auto import tqdm
 
 from trfnb import statistics
-from trfnb.answer import Answer
+from trfnb.answer import Answer, Question
 from trfnb.experiments.configs import SHARINGS, TASKS, build_config, with_sharing
 from trfnb.experiments.measures import main_scores, measure, starved, words_only
 from trfnb.experiments.training import HasExamples, Trained, scored_split, train
@@ -27,42 +27,25 @@ COSTS = ("disk_mb", "words_per_second", "train_words_per_second", "train_seconds
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What came out of `compare`.
+class Comparison(Answer):
+    """What came out of `compare`: an `trfnb.answer.Answer` from its runs, and the pipelines.
 
     Attributes:
-        answer: the runs and what they say; see `trfnb.answer.Answer`.
         histories: by way of sharing, the history of each seed.
         pipelines: by way of sharing, the seed's pipeline that was best on dev.
         split: the split that scores are of, ``"test"`` or ``"dev"``.
         setup: what was trained on what, in words.
     """
 
-    answer: Answer
     histories: dict[str, list[pd.DataFrame]]
     pipelines: dict[str, Language]
     split: str
     setup: str
 
     @property
-    def runs(self) -> pd.DataFrame:
-        """One row per run: way, seed, what was scored on dev and on the split, costs, starved."""
-        return self.answer.runs
-
-    @property
-    def verdicts(self) -> pd.DataFrame:
-        """One row per task's score; see `trfnb.statistics.verdicts`."""
-        return self.answer.verdicts
-
-    @property
-    def sharing(self) -> str:
-        """The way that won, chosen on dev."""
-        return self.answer.winner
-
-    @property
     def best(self) -> Language:
         """The pipeline of the way that won."""
-        return self.pipelines[self.sharing]
+        return self.pipelines[self.winner]
 
     def save(self, folder: str | Path) -> Path:
         """Write the best pipeline, its scores in ``meta.json``, ``runs.csv`` and a card.
@@ -71,13 +54,13 @@ class Comparison:
             The folder, to be opened with ``spacy.load``.
         """
         folder = Path(folder)
-        scores = self.answer.best[list(self.answer.scores)].dropna().to_dict()
+        scores = self.best_run[list(self.asked.scores)].dropna().to_dict()
         self.best.meta.update(
             performance=scores,
-            description=f"Winner of a comparison: {self.sharing} encoder(s).",
+            description=f"Winner of a comparison: {self.winner} encoder(s).",
         )
         self.best.to_disk(folder)
-        self.answer.write_card(folder, self.setup)
+        self.write_card(folder, self.setup)
         return folder
 
 
@@ -159,24 +142,24 @@ def compare(
         row |= {"dev_score": trained.score, **measure(trained, corpus)}
         rows.append({**row, "starved": starved(trained, corpus)})
     scores, costs = ({n: n for n in ns} for ns in (main_scores(trained.nlp).values(), COSTS))
-    answer = Answer(pd.DataFrame(rows), scores, costs, margin=margin)
-    judged = answer.verdicts
-    if len(judged) and len(numbers) < statistics.FEWEST:
-        told = paired_bootstrap(best["independent"], best["shared"], corpus)
-        judged["sentence"] += [
-            f" Of the best run of each, resampled sentences give {low:+.3f} to {high:+.3f}."
-            for low, high in map(told.__getitem__, judged["metric"])
-        ]
     name = getattr(corpus, "name", None) or getattr(corpus, "folder", "a corpus")
     limits = f"budget {budget} per run" if budget else "limits of the config"
     split = scored_split(corpus)
-    return Comparison(
-        answer=answer,
+    found = Comparison(
+        pd.DataFrame(rows),
+        Question(scores=scores, costs=costs, margin=margin),
         histories=histories,
         pipelines={way: trained.nlp for way, trained in best.items()},
         split=split,
         setup=f"Trained on {name}, {limits}. Scores are of the {split} split.",
     )
+    if len(found.verdicts) and len(numbers) < statistics.FEWEST:
+        told = paired_bootstrap(best["independent"], best["shared"], corpus)
+        found.verdicts["sentence"] += [
+            f" Of the best run of each, resampled sentences give {low:+.3f} to {high:+.3f}."
+            for low, high in map(told.__getitem__, found.verdicts["metric"])
+        ]
+    return found
 
 
 def paired_bootstrap(
@@ -186,7 +169,7 @@ def paired_bootstrap(
 
     The sentences are those of the test split, or of dev where there is no test split.
     """
-    sides = []
+    sides: list[tuple[Any, list[Example]]] = []
     for nlp in (one.nlp, other.nlp):
         examples = list(corpus.examples(scored_split(corpus), nlp.vocab))
         for example, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples]), strict=True):
@@ -194,11 +177,11 @@ def paired_bootstrap(
         sides.append((nlp, examples))
 
     def gap(drawn: np.ndarray, task: str, metric: str) -> float:
-        scores: list[float] = []
-        for nlp, examples in sides:
-            pipe: Any = nlp.get_pipe(task)
-            scores.append(pipe.score([examples[i] for i in drawn])[metric] or 0.0)
-        return scores[0] - scores[1]
+        first, second = (
+            nlp.get_pipe(task).score([examples[i] for i in drawn])[metric] or 0.0
+            for nlp, examples in sides
+        )
+        return float(first - second)
 
     n = len(sides[0][1])
     return {

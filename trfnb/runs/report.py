@@ -131,17 +131,20 @@ class Report:
         """Return the figures as SVG: of the answer, if there is one, else of the metrics."""
         from trfnb import plots
 
-        asked, curves = self.answer, dict[str, list[pd.DataFrame]]()
-        if asked is None or not asked.scores or not asked.costs:
+        if self.answer is None:
             return [svg(self._figure())] if self.labels else []
-        table = intervals(asked.runs, asked.by, [*asked.scores, *asked.costs])
-        drawn = [plots.tradeoff(table, asked.scores, asked.costs, by=asked.by)]
+        asked, curves = self.answer.asked, dict[str, list[pd.DataFrame]]()
         for status in self.statuses:
             if "curve" in status.metrics:
                 curve = pd.DataFrame(status.metrics["curve"])
                 curve["words"] = curve["words"].diff().fillna(curve["words"])
                 curves.setdefault(str(status.parameters.get(asked.by)), []).append(curve)
-        return [svg(one) for one in [*drawn, *([plots.learning_curves(curves)] if curves else [])]]
+        drawn = [plots.learning_curves(curves)] if curves else []
+        if asked.costs:
+            table = intervals(self.answer.runs, asked.by, [*asked.scores, *asked.costs])
+            drawn.insert(0, plots.tradeoff(table, asked.scores, asked.costs, by=asked.by))
+            drawn[0].savefig(self.folder / "answer.png", dpi=144)
+        return [svg(one) for one in drawn]
 
     def _figure(self) -> Any:
         """Draw the metrics: one row per setting, one panel per metric."""

@@ -117,17 +117,17 @@ def answer_of(about: Mapping[str, Any], statuses: Iterable[Status]) -> "Answer |
         about: the sweep's description, as ``gather`` gives it.
         statuses: its runs.
     """
-    from trfnb.answer import Answer
+    from trfnb.answer import Answer, Question
 
-    settings = {k: v for k, v in (about.get("answer") or {}).items() if v is not None}
     table = table_of(status for status in statuses if status.state is State.DONE)
-    if not settings or not {settings["by"], settings["choose"], "seed"} <= set(table):
-        return None
+    settings = dict(about.get("answer") or {})
     if "margin" in table:
-        settings = {"margin": float(table["margin"].iloc[0])} | settings
-    for kind in ("scores", "costs"):
+        settings.setdefault("margin", float(table["margin"].iloc[0]))
+    for kind in {"scores", "costs"} & set(settings):
         settings[kind] = {name: it for name, it in settings[kind].items() if name in table}
-    return Answer(table, **settings)
+    asked = Question(**{"scores": {}} | settings)
+    there = bool(asked.scores) and {asked.by, asked.choose, "seed"} <= set(table)
+    return Answer(table, asked) if there else None
 
 
 def keep_best(folder: Path, answer: "Answer") -> Path | None:
@@ -137,7 +137,7 @@ def keep_best(folder: Path, answer: "Answer") -> Path | None:
         A link to it, ``folder/winner``; None if the run recorded no pipeline, or if it was
         removed when another run was the best.
     """
-    best = answer.best
+    best = answer.best_run
     kept = folder / RUNS / best["run"] / str(best.get("pipeline", "-"))
     if not kept.exists():
         return None

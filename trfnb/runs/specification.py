@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from trfnb.answer import Question
 from trfnb.runs.ledger import Run
 from trfnb.runs.notebook import (
     UNKNOWN,
@@ -122,25 +123,6 @@ class EngineSettings(_Settings):
         return self
 
 
-class AnswerSettings(_Settings):
-    """What the runs of a sweep are compared for; see `trfnb.answer.Answer`.
-
-    Attributes:
-        scores, costs: what to call each recorded number; those that no run recorded are left out.
-        margin: the largest difference that does not matter; the notebook's parameter ``margin``
-            if left out.
-    """
-
-    scores: Annotated[dict[str, str], Field(min_length=1)]
-    costs: dict[str, str] = {}
-    by: str = "sharing"
-    of: str = "independent"
-    against: str = "shared"
-    floor: str = "frozen"
-    choose: str = "dev_score"
-    margin: Annotated[float, Field(gt=0)] | None = None
-
-
 class Sweep(_Settings):
     """What to run: ``runs`` × ``grid`` × ``seeds``, or what a search proposes.
 
@@ -158,8 +140,8 @@ class Sweep(_Settings):
         metrics: those that reports show first.
         bounds: ``{metric: [low, high]}`` that ``--check`` holds the mean of all runs to;
             ``smoke_bounds`` for ``--smoke``.
-        answer: what the sweep is to answer at its end; the winner's pipeline, if runs record one,
-            is kept and the others' are removed.
+        answer: the question that its runs answer at the end; the winner's pipeline, if runs
+            record one, is kept and the others' are removed.
 
     Raises:
         SpecificationError: with all wrong keys.
@@ -180,7 +162,7 @@ class Sweep(_Settings):
     metrics: list[str] = []
     bounds: Bounds = {}
     smoke_bounds: Bounds = {}
-    answer: AnswerSettings | None = None
+    answer: Question | None = None
     engine: Annotated[EngineSettings, BeforeValidator(_named)] = EngineSettings()
 
     def __init__(self, notebook: Path | str, **settings: Any):
@@ -332,7 +314,7 @@ def _lines(error: Any) -> list[str]:
         models: dict[str, type[BaseModel]] = {
             "search": SearchSettings,
             "engine": EngineSettings,
-            "answer": AnswerSettings,
+            "answer": Question,
         }
         model = Sweep if len(where) == 1 else models.get(where[0], Sweep)
         known = list(Range.model_fields if len(where) > 2 else model.model_fields)

@@ -43,6 +43,8 @@ def test_sharing_wins_within_the_margin_and_only_where_it_was_run() -> None:
     assert without.winner == "independent"
     assert without.verdicts.empty
     assert without.sentences() == []
+    alone = Answer(without.runs[:3], without.asked)
+    assert alone.choice() == "independent alone was run: nothing is compared."
 
 
 def test_what_was_too_short_is_told_also_below_the_floor() -> None:

@@ -84,6 +84,8 @@ class Answer:
     def choice(self) -> str:
         """Return which setting to take, and what decided."""
         asked, means = self.asked, self._means(self.asked.choose)
+        if len(means) == 1:
+            return f"{self.winner} alone was run: nothing is compared."
         told = ", ".join(f"{way} {mean:.3f}" for way, mean in means.items())
         rule = f"{asked.against} wins where it is within {asked.margin:g} of the best"
         return f"Take {self.winner}. Mean {asked.choose}: {told}; {rule}."

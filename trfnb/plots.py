@@ -107,7 +107,7 @@ def tradeoff(
     for (line, cost), (column, score) in product(enumerate(costs), enumerate(scores)):
         axes, x, y = panels[line, column], rows[cost], rows[score]
         means = pd.DataFrame({"x": x["mean"], "y": y["mean"]})
-        better = means.sort_values("x", ascending="per_second" not in cost)
+        better = means.sort_values(["x", "y"], ascending=["per_second" not in cost, False])
         front = better[better["y"] > better["y"].cummax().shift(fill_value=-np.inf)]
         axes.plot(front["x"], front["y"], "--", color="0.6", linewidth=1, label="Pareto front")
         for name, colour, marker in _styles(list(means.index)):

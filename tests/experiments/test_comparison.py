@@ -72,6 +72,15 @@ def test_two_seeds_get_a_bootstrap_and_no_interval():
     assert "±" not in found.table().to_string()
 
 
+OWN = """from spacy.language import Language
+from spacy.pipeline import Tagger
+
+@Language.factory("word_kinds", default_score_weights={"tag_acc": 1.0})
+def make_word_kinds(nlp, name, model):
+    return Tagger(nlp.vocab, model, name)
+"""
+
+
 @pytest.mark.slow
 def test_the_command_compares_a_users_config_with_every_kind_of_component(tmp_path):
     HELD_OUT.save(tmp_path)
@@ -85,19 +94,26 @@ def test_the_command_compares_a_users_config_with_every_kind_of_component(tmp_pa
         span_finder=spans,
         textcat_multilabel={},
     )
+    config["nlp"]["pipeline"].append("kinds")
+    listener = dict(config["components"]["senter"]["model"]["tok2vec"])
+    model = {"@architectures": "spacy.Tagger.v2", "nO": None, "tok2vec": listener}
+    config["components"]["kinds"] = {"factory": "word_kinds", "model": model}
     config.to_disk(tmp_path / "my.cfg")
+    (tmp_path / "own.py").write_text(OWN)
     app = typer.Typer()
     app.callback()(lambda: None)
     add_commands(app)
     arguments = ["compare", str(tmp_path / "my.cfg"), "--corpus", str(tmp_path)]
     arguments += ["--seeds", "1", "--budget", "480 words", "--out", str(tmp_path / "out")]
+    arguments += ["--code", str(tmp_path / "own.py")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    for metric in ("pos_acc", "lemma_acc", "sents_f", "spans_parts_f", "cats_score"):
+    for metric in ("pos_acc", "lemma_acc", "sents_f", "spans_parts_f", "cats_score", "tag_acc"):
         assert f"\n{metric}: cannot tell from 1 seed(s)" in done.output
     nlp = spacy.load(tmp_path / "out")
     doc = nlp("Ada won games in Oslo .")
     assert doc[0].pos_
+    assert doc[0].tag_
     assert doc.cats
 
 

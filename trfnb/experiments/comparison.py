@@ -19,10 +19,9 @@ from tqdm.auto import tqdm
 from trfnb import statistics
 from trfnb.answer import Answer, Question
 from trfnb.experiments.configs import SHARINGS, TASKS, build_config, with_sharing
-from trfnb.experiments.measures import main_scores, measure, starved, words_only
+from trfnb.experiments.measures import UNITS, main_scores, measure, starved, words_only
 from trfnb.experiments.training import HasExamples, Trained, scored_split, train
 
-# What a way of sharing costs, and what the tables of a comparison call it.
 COSTS = ("disk_mb", "words_per_second", "train_words_per_second", "train_seconds")
 
 
@@ -141,13 +140,13 @@ def compare(
         row = {"sharing": way, "seed": seed, "best_step": trained.best_step}
         row |= {"dev_score": trained.score, **measure(trained, corpus)}
         rows.append({**row, "starved": starved(trained, corpus)})
-    scores, costs = ({n: n for n in ns} for ns in (main_scores(trained.nlp).values(), COSTS))
+    scores = {metric: metric for metric in main_scores(trained.nlp).values()}
     name = getattr(corpus, "name", None) or getattr(corpus, "folder", "a corpus")
     limits = f"budget {budget} per run" if budget else "limits of the config"
     split = scored_split(corpus)
     found = Comparison(
         pd.DataFrame(rows),
-        Question(scores=scores, costs=costs, margin=margin),
+        Question(scores=scores, costs={cost: UNITS[cost] for cost in COSTS}, margin=margin),
         histories=histories,
         pipelines={way: trained.nlp for way, trained in best.items()},
         split=split,

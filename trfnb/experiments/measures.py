@@ -19,9 +19,9 @@ from trfnb.experiments.training import HasExamples, Trained, scored_split
 UNITS = {
     "parameters": "numbers",
     "disk_mb": "MB on disk",
-    "train_words_per_second": "words / s, training",
-    "words_per_second": "words / s, inference",
-    "train_seconds": "s of updates",
+    "train_words_per_second": "words per second in training",
+    "words_per_second": "words per second in use",
+    "train_seconds": "seconds of updates",
 }
 
 

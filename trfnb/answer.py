@@ -71,7 +71,7 @@ class Answer:
     @cached_property
     def winner(self) -> str:
         """The setting to take: the best by ``choose``, or ``against`` if that is as good."""
-        means, against = self._means(self.asked.choose), self.asked.against
+        means, against = self._means([self.asked.choose])[self.asked.choose], self.asked.against
         close = against in means and means[against] >= means.max() - self.asked.margin
         return against if close else str(means.idxmax())
 
@@ -79,11 +79,11 @@ class Answer:
     def best_run(self) -> pd.Series:
         """The best run of the setting that won."""
         won = self.runs[self.runs[self.asked.by] == self.winner]
-        return won.loc[won[self.asked.choose].idxmax()]
+        return won.nlargest(1, self.asked.choose).iloc[0]
 
     def choice(self) -> str:
         """Return which setting to take, and what decided."""
-        asked, means = self.asked, self._means(self.asked.choose)
+        asked, means = self.asked, self._means([self.asked.choose])[self.asked.choose]
         if len(means) == 1:
             return f"{self.winner} alone was run: nothing is compared."
         told = ", ".join(f"{way} {mean:.3f}" for way, mean in means.items())
@@ -93,7 +93,7 @@ class Answer:
     def ratios(self) -> list[str]:
         """Return what each other setting costs as a multiple of ``against``, a sentence each."""
         means, against = self._means(list(self.asked.costs)), self.asked.against
-        if against not in means.index:
+        if against not in means.index or means.empty:
             return []
         rest = (means / means.loc[against]).drop(against).rename(columns=self.asked.costs)
         return [
@@ -110,13 +110,14 @@ class Answer:
             told = json.loads(told) if isinstance(told, str) else told
             found += [f"starved: {run[asked.by]}, seed {run['seed']}: {line}" for line in told]
         means = self._means(list(asked.scores))
-        for (way, metric), score in means.stack().items():
-            floor = means[metric].get(asked.floor, score)
-            if floor - score > asked.margin:
-                found.append(
-                    f"starved: {way}: {asked.scores[metric]} {score:.3f} is below {floor:.3f} of "
-                    f"{asked.floor}; give a larger budget or a lower rate."
-                )
+        for metric, name in asked.scores.items():
+            floor = means[metric].get(asked.floor, float("nan"))
+            found += [
+                f"starved: {way}: {name} {score:.3f} is below {floor:.3f} of {asked.floor}; "
+                "give a larger budget or a lower rate."
+                for way, score in means[metric].items()
+                if floor - score > asked.margin
+            ]
         return found
 
     def sentences(self) -> list[str]:
@@ -142,8 +143,8 @@ class Answer:
         card = Template(CARD, trim_blocks=True).render(found=self, name=folder.name, setup=setup)
         (folder / "README.md").write_text(card, encoding="utf8")
 
-    def _means(self, columns: str | list[str]) -> pd.DataFrame:
-        return self.runs.groupby(self.asked.by, sort=False)[columns].mean()
+    def _means(self, columns: list[str]) -> pd.DataFrame:
+        return self.runs[[self.asked.by, *columns]].groupby(self.asked.by, sort=False).mean()
 
 
 CARD = """# {{ name }}

@@ -187,6 +187,10 @@ def test_the_winners_pipeline_is_kept_with_its_card(tmp_path: Path) -> None:
     assert "A spaCy pipeline: shared. On news." in (winner / "README.md").read_text()
     assert str(winner) in write_report(folder).read_text()
     assert keep_best(folder, answer) == winner  # called again, all stays as it is
+    answer.runs["pipeline"] = [str(tmp_path), "..", *answer.runs["pipeline"][2:]]
+    answer.runs.loc[answer.best_run.name, "pipeline"] = "pipeline"
+    assert keep_best(folder, answer) == winner  # what lies outside of a run is not removed
+    assert len(list(folder.glob("runs/*"))) == 9
     other = Answer(answer.runs[answer.runs["run"] != kept[0]], answer.asked)
     assert keep_best(folder, other) is None  # its pipeline is gone; the one that is there stays
     assert (winner / "README.md").exists()

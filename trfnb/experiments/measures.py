@@ -90,7 +90,10 @@ def starved(
         trained: what `trfnb.experiments.train` returned.
         corpus: the corpus it was trained on.
         errors: the smallest gain in the last quarter of the evaluations that counts as rising, in
-            standard errors √(score · (1 − score) / sentences of dev).
+            standard errors √(score · (1 − score) / sentences of dev). Between neighbouring
+            evaluations in the last two fifths of MiniLM's trainings on newsroom, with 200
+            sentences of dev, tag accuracy moved by 0.004, entity F by 0.021 and category F by
+            0.011 (root mean square of 8): 0.3, 0.9 and 0.3 standard errors.
 
     Returns:
         One sentence for each task and sign: its dev score is still rising at the end, or it

@@ -115,17 +115,20 @@ def answer_of(about: Mapping[str, Any], statuses: Iterable[Status]) -> "Answer |
 
     Args:
         about: the sweep's description, as ``gather`` gives it.
-        statuses: its runs.
+        statuses: of its folder; runs that its last call did not ask for are left out.
     """
     from trfnb.answer import Answer, Question
 
-    table = table_of(status for status in statuses if status.state is State.DONE)
-    settings = dict(about.get("answer") or {})
+    done = [status for status in statuses if status.state is State.DONE]
+    order = about["order"] or [status.identity for status in done]
+    table = table_of(status for status in done if status.identity in order)
+    settings: dict[str, Any] = {"scores": {}} | (about.get("answer") or {})
     if "margin" in table:
         settings.setdefault("margin", float(table["margin"].iloc[0]))
     for kind in {"scores", "costs"} & set(settings):
-        settings[kind] = {name: it for name, it in settings[kind].items() if name in table}
-    asked = Question(**{"scores": {}} | settings)
+        known = {name for name in table if table[name].notna().any()}
+        settings[kind] = {name: it for name, it in settings[kind].items() if name in known}
+    asked = Question(**settings)
     there = bool(asked.scores) and {asked.by, asked.choose, "seed"} <= set(table)
     return Answer(table, asked) if there else None
 
@@ -142,10 +145,13 @@ def keep_best(folder: Path, answer: "Answer") -> Path | None:
     if not kept.exists():
         return None
     for _, run in answer.runs.drop(index=best.name).dropna(subset="pipeline").iterrows():
-        shutil.rmtree(folder / RUNS / run["run"] / run["pipeline"], ignore_errors=True)
+        home = (folder / RUNS / run["run"]).resolve()
+        path = (home / run["pipeline"]).resolve()
+        if home in path.parents:  # what lies elsewhere is not ours to remove
+            shutil.rmtree(path, ignore_errors=True)
     winner = folder / "winner"
     winner.unlink(missing_ok=True)
-    winner.symlink_to(kept.relative_to(folder), target_is_directory=True)
+    winner.symlink_to(os.path.relpath(kept, folder), target_is_directory=True)
     answer.write_card(winner, str(best.get("setup", "")))
     return winner
 

@@ -143,7 +143,7 @@ def _run(
     answer = answer_of(gather(outcome.folder)[0], outcome.statuses) if outcome.complete else None
     if answer:
         winner = keep_best(outcome.folder, answer)
-        load = f'spacy.load("{winner}")' if winner else f"{answer.best_run['run']} has no pipeline."
+        load = f'Load it: spacy.load("{winner}")' if winner else "Its best run kept no pipeline."
         typer.echo("\n".join(["", *answer.sentences(), answer.choice(), load, ""]))
     typer.echo(f"table:  {outcome.folder / 'results.csv'}")
     if report:

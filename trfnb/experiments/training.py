@@ -80,7 +80,7 @@ def train(
     Without a budget the pipeline is evaluated on dev every ``eval_frequency`` updates and at the
     end. With one, the budget replaces ``max_steps``, ``max_epochs`` and the learn rate's schedule:
     the rate rises linearly during the first tenth to the config's highest rate and falls to 0 at
-    the end, and there are ten evaluations, or down to four where they would read more than a third
+    the end, and there are ten evaluations, or down to four where they would read more than half
     of the words that are trained on. The pipeline's config then holds the same recipe in updates,
     for ``spacy train``.
 
@@ -273,7 +273,7 @@ class _Budget:
 
     def __init__(self, budget: str, dev_words: int) -> None:
         self.amount, self.unit = read_budget(budget)
-        affordable = self.amount / dev_words / 3 if self.unit == "words" else MOST
+        affordable = self.amount / dev_words / 2 if self.unit == "words" else MOST
         self.evaluations = round(min(MOST, max(FEWEST, affordable)))
         self.words = self.made = 0
         self.start = perf_counter()

@@ -41,6 +41,40 @@ def test_sweep_ends_with_a_table_and_a_report(sweep: Path, capsys) -> None:
     assert "night: 2 done" in capsys.readouterr().out
 
 
+ANSWERING = """from typing import Literal
+sharing: Literal["shared", "independent"] = "shared"
+seed: int = 0
+margin: float = 0.2"""
+SCORED = """import trfnb
+from trfnb.runs.results import run_folder
+score = 0.8 + 0.1 * (sharing == "independent")
+trfnb.record("f1", score)
+trfnb.record("dev_score", score)
+folder = run_folder() / "pipeline"
+folder.mkdir()
+trfnb.record("pipeline", folder.name)"""
+ASKS = """notebook: asks.ipynb
+grid: {sharing: [shared, independent]}
+answer: {scores: {f1: entity F}}
+"""
+
+
+def test_a_sweep_that_asks_ends_with_the_answer_and_the_winner(sweep: Path, capsys) -> None:
+    write_notebook(Path("asks.ipynb"), ANSWERING, SCORED)
+    Path("asks.yml").write_text(ASKS)
+    assert main(["sweep", "asks.yml", "--jobs", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "entity F: cannot tell from 1 seed(s): at least 2 more." in said
+    # by the margin of the notebook's parameters
+    assert "Take shared. Mean dev_score: shared 0.800, independent 0.900; shared wins" in said
+    assert 'spacy.load("papermill_runs/asks/winner")' in said
+    assert len(list(Path("papermill_runs/asks/runs").glob("*/pipeline"))) == 1
+    assert main(["sweep", "asks.yml", "--quiet", "--jobs", "2", "--set", "margin=0.05"]) == 0
+    assert "Take independent." in capsys.readouterr().out
+    report = Path("papermill_runs/asks/report.html").read_text()
+    assert "Take independent." in report  # of what was asked last; the folder holds four runs
+
+
 def test_run_takes_parameters_that_never_reach_a_shell(sweep: Path, capsys) -> None:
     odd = "$(touch pwned); `touch pwned` '\" {x} \\ \udcff"
     given = ["-p", "corpus", odd, "-p", "rate", "-1e-3"]

@@ -44,13 +44,33 @@ def test_scores_show_means_and_intervals_of_each_setting():
     assert high.get_ydata()[0] == pytest.approx(shared["high"].iloc[0])
 
 
-def test_costs_are_bars_from_zero_with_their_unit():
-    table = intervals(RUNS, "sharing", ["disk_mb", "tag_acc"])
-    axes = drawn(plots.costs(table, labels={"disk_mb": "MB on disk"})).axes[0]
-    assert axes.get_ylabel() == "MB on disk"
-    assert axes.get_ylim()[0] == 0
-    assert [bar.get_height() for bar in axes.patches] == [90.0, 360.0]
-    assert texts(axes.get_xticklabels()) == ["shared", "independent"]
+def test_each_score_against_each_cost_with_the_front():
+    ways = {"a": (0.9, 100.0, 9.0), "b": (0.8, 300.0, 8.0), "c": (0.7, 50.0, 20.0)}
+    table = pd.DataFrame(
+        [
+            {
+                "sharing": way,
+                "metric": metric,
+                "mean": value,
+                "low": value - 0.1,
+                "high": value + 0.1,
+            }
+            for way, values in ways.items()
+            for metric, value in zip(("f", "mb", "words_per_second"), values, strict=True)
+        ]
+    )
+    costs = {"mb": "MB", "words_per_second": "words / s"}
+    figure = drawn(plots.tradeoff(table, {"f": "entity $F"}, costs))
+    size, speed = figure.axes
+    assert size.get_title(loc="left") == r"entity \$F"
+    assert (size.get_xlabel(), speed.get_xlabel()) == ("MB", "words / s")
+    # b is worse than a and larger; the slowest, b, is no better than a either.
+    assert size.lines[0].get_xydata().tolist() == [[50.0, 0.7], [100.0, 0.9]]
+    assert speed.lines[0].get_xydata().tolist() == [[20.0, 0.7], [9.0, 0.9]]
+    assert texts(speed.get_legend().get_texts() if speed.get_legend() else []) == []
+    assert texts(size.get_legend().get_texts()) == ["Pareto front", "a", "b", "c"]
+    shown = [tuple(box.lines[0].get_xydata()[0]) for box in size.containers]
+    assert shown == [(100.0, 0.9), (300.0, 0.8), (50.0, 0.7)]
 
 
 def test_learning_curves_count_words_up_to_each_evaluation():
@@ -80,10 +100,10 @@ def test_interval_lines_take_numbers_names_and_sizes():
 def test_intervals_of_scores_and_costs_end_at_zero():
     row = {"sharing": "shared", "metric": "m", "mean": 500.0, "low": -1000.0, "high": 2000.0}
     table = pd.DataFrame([row])
-    for figure in (plots.scores(table), plots.costs(table)):
-        (line,) = drawn(figure).axes[0].collections
-        ((_, low), (_, high)) = line.get_segments()[0]
-        assert (low, high) == (0.0, 2000.0)
+    (line,) = drawn(plots.scores(table)).axes[0].collections
+    assert line.get_segments()[0].tolist() == [[0.0, 0.0], [0.0, 2000.0]]
+    for line in drawn(plots.tradeoff(table, {"m": "m"}, {"m": "m"})).axes[0].collections:
+        assert sorted(line.get_segments()[0].ravel())[0] == 0.0
     (line,) = drawn(plots.interval_lines(table, "sharing")).axes[0].collections
     assert line.get_segments()[0][0][1] == -1000.0, "a difference may be negative"
 
@@ -91,7 +111,7 @@ def test_intervals_of_scores_and_costs_end_at_zero():
 def test_one_run_is_drawn_without_an_interval():
     table = intervals(RUNS[:1], "sharing", ["tag_acc", "disk_mb"])
     drawn(plots.scores(table))
-    drawn(plots.costs(table))
+    drawn(plots.tradeoff(table, {"tag_acc": "tags"}, {"disk_mb": "MB"}))
 
 
 def test_numbers_are_short():

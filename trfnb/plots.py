@@ -1,8 +1,8 @@
-"""Static figures in one style: scores, costs, learning curves, gradients; spans and alignment."""
+"""Static figures in one style: scores, costs, learning curves, gradients; spans, alignment."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from itertools import cycle
+from itertools import cycle, product
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -37,7 +37,7 @@ def scores(
     """Draw each metric's mean and interval, settings side by side.
 
     Args:
-        table: As `trfnb.experiments.statistics.intervals` gives it; no score lies below 0.
+        table: As `trfnb.statistics.intervals` gives it; no score lies below 0.
         by: The column whose values are told apart by colour and marker.
         labels: What to call the metrics on the axis.
         title: Of the figure.
@@ -62,7 +62,7 @@ def interval_lines(
     """Draw one metric against a parameter, a line with interval bars for each hue.
 
     Args:
-        table: As `trfnb.experiments.statistics.intervals` gives it, of one metric.
+        table: As `trfnb.statistics.intervals` gives it, of one metric.
         x: The parameter's column; text and mixed values are spread evenly in their order.
         hue: The column whose values get a line each, a little beside each other.
         xlabel: With the unit; the column's name if left out.
@@ -81,29 +81,53 @@ def interval_lines(
     return figure
 
 
-def costs(
-    table: pd.DataFrame, *, by: str = "sharing", labels: Mapping[str, str] | None = None
+def tradeoff(
+    table: pd.DataFrame,
+    scores: Mapping[str, str],
+    costs: Mapping[str, str],
+    *,
+    by: str = "sharing",
 ) -> Figure:
-    """Draw one panel of bars for each cost, from zero, with intervals that end at zero.
+    """Draw each score against each cost: a point with intervals per setting, and the Pareto front.
+
+    On the front lies a setting that no other beats in the one without losing in the other.
 
     Args:
-        table: As `trfnb.experiments.statistics.intervals` gives it.
-        by: The column whose values get a bar each.
-        labels: The costs' units, as in `trfnb.experiments.measures.UNITS`.
+        table: As `trfnb.statistics.intervals` gives it, with all of these metrics.
+        scores: What to call each score, by its metric; a column of panels each.
+        costs: What to call each cost, by its metric; a row of panels each. Less is better, but
+            of a speed ("per_second") more.
+        by: The column whose values get a point each.
     """
-    metrics, settings = _unique(table["metric"]), _unique(table[by])
-    names = [plain(setting) for setting in settings]
-    width = max(2.8, 0.7 * len(settings))
-    figure, panels = blank(width * len(metrics), 3.2, 1, len(metrics))
-    for axes, metric in zip(panels[0], metrics, strict=True):
-        rows = table[table["metric"] == metric].set_index(by).reindex(settings)
-        bars = axes.bar(names, rows["mean"], 0.6, yerr=_half(rows, 0.0), color=COLOURS, capsize=3)
-        axes.bar_label(bars, [number(value) for value in rows["mean"]], padding=2, fontsize=8)
-        axes.tick_params(axis="x", rotation=25)
-        axes.set_ylabel((labels or {}).get(metric, metric))
-        axes.yaxis.set_major_formatter(lambda value, _: number(value))
-        axes.margins(y=0.15)
-    figure.suptitle(f"Costs: {INTERVAL}", x=0.01, ha="left", fontsize=10)
+    width = max(5.6, 2.2 * len(scores) + 1.2)
+    figure, panels = blank(
+        width, 2.1 * len(costs) + 0.4, len(costs), len(scores), sharex="row", sharey="col"
+    )
+    rows = {name: table[table["metric"] == name].set_index(by) for name in _unique(table["metric"])}
+    for (line, cost), (column, score) in product(enumerate(costs), enumerate(scores)):
+        axes, x, y = panels[line, column], rows[cost], rows[score]
+        means = pd.DataFrame({"x": x["mean"], "y": y["mean"]})
+        better = means.sort_values(["x", "y"], ascending=["per_second" not in cost, False])
+        front = better[better["y"] > better["y"].cummax().shift(fill_value=-np.inf)]
+        axes.plot(front["x"], front["y"], "--", color="0.6", linewidth=1, label="Pareto front")
+        for name, colour, marker in _styles(list(means.index)):
+            axes.errorbar(
+                *means.loc[name],
+                xerr=_half(x.loc[[name]], 0.0),
+                yerr=_half(y.loc[[name]], 0.0),
+                color=colour,
+                marker=marker,
+                linestyle="none",
+                capsize=2,
+                label=plain(name),
+            )
+        axes.margins(0.15)
+        axes.xaxis.set_major_formatter(lambda value, _: number(value))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel(plain(costs[cost]), fontsize=8)
+    for axes, score in zip(panels[0], scores, strict=True):
+        axes.set_title(plain(scores[score]), loc="left", fontsize=9)
+    _legend(panels[0, -1])
     return figure
 
 

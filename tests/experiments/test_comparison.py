@@ -27,7 +27,7 @@ def found():
 
 def test_every_way_and_seed_is_a_row_and_every_task_has_a_verdict(found):
     assert found.runs[["sharing", "seed"]].to_numpy().tolist() == [
-        [way, seed] for seed in range(3) for way in ("frozen", "shared", "independent")
+        [way, seed] for seed in range(3) for way in ("shared", "independent", "frozen")
     ]
     assert found.split == "test"
     assert list(found.verdicts["metric"]) == ["tag_acc", "ents_f"]
@@ -45,13 +45,14 @@ def test_every_way_and_seed_is_a_row_and_every_task_has_a_verdict(found):
 def test_the_winner_is_saved_with_its_scores_and_a_card(found, tmp_path):
     folder = found.save(tmp_path / "winner")
     nlp = spacy.load(folder)
-    best = found.runs[found.runs["sharing"] == found.sharing].nlargest(1, "dev_score").iloc[0]
+    best = found.runs[found.runs["sharing"] == found.winner].nlargest(1, "dev_score").iloc[0]
     scores = nlp.evaluate(HELD_OUT.examples("test", nlp.vocab))
     assert scores["tag_acc"] == pytest.approx(best["tag_acc"])
     performance = json.loads((folder / "meta.json").read_text())["performance"]
     assert performance == {name: best[name] for name in ("tag_acc", "ents_f")}
     card = (folder / "README.md").read_text()
-    assert "Trained on a corpus, budget 1200 words per run, seeds [0, 1, 2]" in card
+    assert "Trained on a corpus, budget 1200 words per run. Scores are of the test split." in card
+    assert "Means over seeds 0, 1, 2" in card
     assert all(sentence in card for sentence in found.sentences())
     assert "spacy package" in card
 
@@ -71,6 +72,15 @@ def test_two_seeds_get_a_bootstrap_and_no_interval():
     assert "±" not in found.table().to_string()
 
 
+OWN = """from spacy.language import Language
+from spacy.pipeline import Tagger
+
+@Language.factory("word_kinds", default_score_weights={"tag_acc": 1.0})
+def make_word_kinds(nlp, name, model):
+    return Tagger(nlp.vocab, model, name)
+"""
+
+
 @pytest.mark.slow
 def test_the_command_compares_a_users_config_with_every_kind_of_component(tmp_path):
     HELD_OUT.save(tmp_path)
@@ -84,19 +94,26 @@ def test_the_command_compares_a_users_config_with_every_kind_of_component(tmp_pa
         span_finder=spans,
         textcat_multilabel={},
     )
+    config["nlp"]["pipeline"].append("kinds")
+    listener = dict(config["components"]["senter"]["model"]["tok2vec"])
+    model = {"@architectures": "spacy.Tagger.v2", "nO": None, "tok2vec": listener}
+    config["components"]["kinds"] = {"factory": "word_kinds", "model": model}
     config.to_disk(tmp_path / "my.cfg")
+    (tmp_path / "own.py").write_text(OWN)
     app = typer.Typer()
     app.callback()(lambda: None)
     add_commands(app)
     arguments = ["compare", str(tmp_path / "my.cfg"), "--corpus", str(tmp_path)]
     arguments += ["--seeds", "1", "--budget", "480 words", "--out", str(tmp_path / "out")]
+    arguments += ["--code", str(tmp_path / "own.py")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    for metric in ("pos_acc", "lemma_acc", "sents_f", "spans_parts_f", "cats_score"):
+    for metric in ("pos_acc", "lemma_acc", "sents_f", "spans_parts_f", "cats_score", "tag_acc"):
         assert f"\n{metric}: cannot tell from 1 seed(s)" in done.output
     nlp = spacy.load(tmp_path / "out")
     doc = nlp("Ada won games in Oslo .")
     assert doc[0].pos_
+    assert doc[0].tag_
     assert doc.cats
 
 

@@ -120,9 +120,9 @@ def test_dev_chooses_and_test_is_scored_at_the_end():
 def test_a_budget_of_words_sets_rate_evaluations_and_end(corpus):
     config = build_config(["tagger"], learn_rate=0.01, **SMALL)
     trained = train(config, corpus, budget="1200 words", progress=False)
-    # 20 updates of 60 words, and an evaluation after every tenth of the words.
+    # 20 updates of 60 words, and five evaluations of 120 words: six would read over half of that.
     assert len(trained.history) == 20
-    assert list(trained.history["step"][trained.history["score"].notna()]) == list(range(2, 21, 2))
+    assert list(trained.history["step"][trained.history["score"].notna()]) == [4, 8, 12, 16, 20]
     recipe = trained.nlp.config["training"]
     assert recipe["optimizer"]["learn_rate"] == {
         "@schedules": "warmup_linear.v1",
@@ -134,6 +134,14 @@ def test_a_budget_of_words_sets_rate_evaluations_and_end(corpus):
     again = train(trained.nlp.config, corpus, progress=False)
     for key, value in weights_of(trained.nlp).items():
         numpy.testing.assert_allclose(weights_of(again.nlp)[key], value, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dev", "evaluations"), [(5, 10), (11, 9), (20, 5), (200, 4)])
+def test_evaluations_read_no_more_than_half_of_the_words(dev, evaluations):
+    config = build_config(["tagger"], learn_rate=0.01, **SMALL)
+    trained = train(config, TinyCorpus(dev=dev), budget="1200 words", progress=False)
+    assert trained.history["score"].notna().sum() == evaluations
+    assert trained.history["score"].notna().iloc[-1]
 
 
 def test_a_budget_of_time_ends_the_training(corpus, monkeypatch):

@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pytest
 
-from trfnb.runs.ledger import Ledger, State, Status, write_json
-from trfnb.runs.report import Report, intervals, write_report
+from trfnb.answer import Answer
+from trfnb.runs.ledger import Ledger, State, Status, gather, write_json
+from trfnb.runs.report import Report, write_report
+from trfnb.runs.results import answer_of, keep_best
 
 
 def made_sweep(folder: Path, varied: list[str], statuses: list[Status], **about: object) -> Path:
@@ -64,7 +65,7 @@ def test_the_page_answers_first_and_loads_nothing(tmp_path: Path, count: int) ->
     assert not re.findall(r"<(?:script|link|iframe|object)\b", page)
     assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
     assert not re.findall(r"url\(\s*[\"']?(?:https?:)?//|@import", page)
-    assert heads(page)[:2] == ["What differed", "Best settings"]
+    assert heads(page)[0] == "Best settings"
     assert heads(page)[-1] == "All runs"
     bad = sum(number % 97 == 5 for number in range(count))
     assert page.count("ValueError: &lt;b&gt;odd&lt;/b&gt;") == bad  # text, never markup
@@ -77,15 +78,6 @@ def test_a_report_of_nothing_says_where_to_look(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_intervals_are_students_t_from_three_values_on() -> None:
-    table = pandas.DataFrame({"x": [1.0, 3.0, 1.0, 2.0, 3.0, None, *range(31)]})
-    means, halves = intervals(table, [*"aa", *"bbbb", *"c" * 31])
-    assert means["x"].to_dict() == {"a": 2.0, "b": 2.0, "c": 15.0}
-    assert np.isnan(halves["x"]["a"])
-    assert halves["x"]["b"] == pytest.approx(2.484, abs=1e-3)  # t = 4.303, s = 1
-    assert halves["x"]["c"] == pytest.approx(3.335, rel=0.01)
-
-
 def test_the_answers_follow_the_numbers(tmp_path: Path) -> None:
     scores = {"a": [0.1, 0.2, 0.3], "b": [0.8, 0.82, 0.84], "c": [0.79, 0.81, 0.83]}
     runs = [
@@ -94,15 +86,15 @@ def test_the_answers_follow_the_numbers(tmp_path: Path) -> None:
         for seed, score in enumerate(values)
     ]
     report = Report(made_sweep(tmp_path / "x", ["mode", "seed"], runs))
-    assert report.differences() == ["f1: 0.2 to 0.82; on average from mode=a to mode=b (+0.62)."]
     assert report.best() == [
-        "f1: mode=b, 0.82 ± 0.05.", "Cannot be told from it: mode=c, 0.81 ± 0.05.",
-    ]  # fmt: skip
+        "f1: mode=b, 0.82 ± 0.05. Cannot be told from it: mode=c, 0.81 ± 0.05.",
+    ]
+    assert list(report.by_setting()["f1"]) == ["0.820 ± 0.050", "0.810 ± 0.050", "0.200 ± 0.248"]
+    apart = Report(made_sweep(tmp_path / "z", ["mode", "seed"], [*runs[:3], *runs[6:]]))
+    assert apart.best() == ["f1: mode=c, 0.81 ± 0.05. Clearly behind it: mode=a, 0.2 ± 0.25."]
     two = [made_run(n, {"mode": "ab"[n], "seed": 0}, metrics={"loss": n + 1}) for n in (0, 1)]
     assert Report(made_sweep(tmp_path / "y", ["mode", "seed"], two)).best() == [
-        "loss: mode=a, 1.",
-        "Cannot be told from it: mode=b, 2.",
-        "Below three seeds a setting has no interval.",
+        "loss: mode=a, 1. Cannot be told from it: mode=b, 2."
     ]
 
 
@@ -129,4 +121,77 @@ def test_a_page_without_numbers_says_so(tmp_path: Path) -> None:
 def test_a_searchs_direction_says_what_is_best(tmp_path: Path) -> None:
     runs = [made_run(n, {"x": n / 7}, metrics={"f": 1 / (n + 1)}, trial=n) for n in range(5)]
     folder = made_sweep(tmp_path / "x", ["x"], runs, search={"f": "minimize"})
-    assert "f: x=0.5714, 0.2." in Report(folder).best()
+    assert Report(folder).best()[0].startswith("f: x=0.5714, 0.2. ")
+
+
+ASKED = {
+    "scores": {"f1": "entity F", "tag": "tag accuracy", "other": "of no run"},
+    "costs": {"mb": "MB on disk", "peak_memory_mb": "MB of memory"},
+    "by": "sharing", "of": "independent", "against": "shared", "floor": "frozen",
+    "choose": "dev",
+}  # fmt: skip
+
+
+def answering(folder: Path, seeds: int) -> Path:
+    """Runs of three ways of sharing, with learning curves and a pipeline each."""
+    draw, runs = np.random.default_rng(0), []
+    for place, (way, level) in enumerate(
+        {"shared": 0.8, "independent": 0.81, "frozen": 0.6}.items()
+    ):
+        for seed in range(seeds):
+            f1 = level + float(draw.normal(0, 0.01))
+            curve = {
+                "words": [100 * n for n in range(1, 6)],
+                "score": [f1 * n / 5 for n in range(1, 6)],
+            }
+            told = ["ner: still rising"] if (way, seed) == ("frozen", 0) else []
+            metrics = {"f1": f1, "tag": f1 + 0.1, "mb": 90.0 * (1 + 2 * (place == 1)), "dev": f1}
+            metrics |= {
+                "curve": curve,
+                "starved": told,
+                "pipeline": "pipeline",
+                "setup": "On news.",
+            }
+            row = {"sharing": way, "seed": seed, "margin": 0.05}
+            runs.append(made_run(100 * place + seed, row, metrics=metrics))
+    made_sweep(folder, ["sharing", "seed"], runs, metrics=["f1"], answer=ASKED)
+    for status in runs:
+        (folder / "runs" / status.run / "pipeline").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 20])
+def test_a_sweep_that_asks_is_answered_on_top(tmp_path: Path, seeds: int) -> None:
+    page = write_report(answering(tmp_path / "asks", seeds)).read_text()
+    assert heads(page)[:3] == ["Answer", "Costs", "Trained long enough?"]
+    answer = page[page.index("<h2>Answer") : page.index("<h2>Failed runs")]
+    verdict = "no difference worth 0.05" if seeds > 2 else f"cannot tell from {seeds} seed(s)"
+    assert f"<li>entity F: {verdict}" in answer
+    assert f"<li>tag accuracy: {verdict}" in answer
+    assert "Take shared. Mean dev: shared 0." in answer
+    assert "independent: 3.00 × the MB on disk, 1.00 × the MB of memory of shared." in answer
+    assert "starved: frozen, seed 0: ner: still rising" in answer
+    assert answer.count("<svg") == 2  # scores against costs, and learning curves
+    assert (tmp_path / "asks" / "answer.png").stat().st_size > 10_000
+
+
+def test_the_winners_pipeline_is_kept_with_its_card(tmp_path: Path) -> None:
+    folder = answering(tmp_path / "asks", 3)
+    about, statuses, _ = gather(folder)
+    answer = answer_of(about, statuses)
+    winner = keep_best(folder, answer)
+    kept = [path.parent.name for path in folder.glob("runs/*/pipeline")]
+    assert kept == [answer.best_run["run"]]
+    assert winner == folder / "winner"
+    assert winner.resolve() == (folder / "runs" / kept[0] / "pipeline").resolve()
+    assert "A spaCy pipeline: shared. On news." in (winner / "README.md").read_text()
+    assert str(winner) in write_report(folder).read_text()
+    assert keep_best(folder, answer) == winner  # called again, all stays as it is
+    answer.runs["pipeline"] = [str(tmp_path), "..", *answer.runs["pipeline"][2:]]
+    answer.runs.loc[answer.best_run.name, "pipeline"] = "pipeline"
+    assert keep_best(folder, answer) == winner  # what lies outside of a run is not removed
+    assert len(list(folder.glob("runs/*"))) == 9
+    answer.runs["pipeline"] = "pipeline"
+    other = Answer(answer.runs[answer.runs["run"] != kept[0]], answer.asked)
+    assert keep_best(folder, other) is None  # its pipeline is gone; the one that is there stays
+    assert (winner / "README.md").exists()

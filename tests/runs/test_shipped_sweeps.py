@@ -38,3 +38,5 @@ def test_its_smoke_run_ends_well(path: Path, tmp_path: Path, monkeypatch) -> Non
     out = tmp_path / path.stem
     assert main(["sweep", str(path), "--smoke", "--check", "--jobs", "2", "--out", str(out)]) == 0
     assert (out / "report.html").exists()
+    # A sweep that asks a question keeps the pipeline that won.
+    assert (out / "winner" / "config.cfg").exists() == (load_sweep(path).answer is not None)

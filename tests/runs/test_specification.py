@@ -119,3 +119,10 @@ def test_files_that_are_no_sweep(tmp_path: Path, content: str, message: str) -> 
 def test_settings_of_the_wrong_form_are_told_before_a_start(settings, named: str) -> None:
     with pytest.raises(SpecificationError, match=named):
         Sweep("some.ipynb", **settings)
+
+
+def test_a_question_is_checked_with_the_rest(tiny: Path) -> None:
+    with pytest.raises(SpecificationError) as error:
+        Sweep(tiny, answer={"score": {"f1": "F"}, "margin": -1.0})
+    assert "`answer.score`: no such key. Did you mean `scores`?" in error.value.errors
+    assert any("`answer.margin`: expected" in line for line in error.value.errors)

@@ -27,6 +27,9 @@ def compare_command(
         0.01
     ),
     out: Annotated[Path, typer.Option(help="Where the winner goes.")] = Path("winner"),
+    code: Annotated[
+        Path | None, typer.Option(help="A Python file that registers your own components.")
+    ] = None,
 ) -> None:
     """Share one encoder, train one per task, or freeze it? Train all, compare, keep the winner.
 
@@ -35,12 +38,15 @@ def compare_command(
     verdicts are printed, and the winner is saved as a pipeline with its card, README.md.
     """
     # Only here: the other commands must not wait for spaCy and torch.
+    from spacy.cli._util import import_code
+
     from trfnb import corpora
     from trfnb.experiments.comparison import DocBinCorpus, compare
 
+    import_code(code)
     folder = Path(corpus)
     data = DocBinCorpus(folder) if (folder / "train.spacy").exists() else corpora.load(corpus)
     found = compare(data, config=config, seeds=seeds, budget=budget, margin=margin)
     typer.echo("\n".join([found.table().to_string(), *found.sentences()]))
     saved = found.save(out)
-    typer.echo(f'The winner ({found.sharing}) is in {saved}: spacy.load("{saved}").')
+    typer.echo(f'The winner ({found.winner}) is in {saved}: spacy.load("{saved}").')

@@ -19,9 +19,9 @@ from trfnb.experiments.training import HasExamples, Trained, scored_split
 UNITS = {
     "parameters": "numbers",
     "disk_mb": "MB on disk",
-    "train_words_per_second": "words / s, training",
-    "words_per_second": "words / s, inference",
-    "train_seconds": "s of updates",
+    "train_words_per_second": "words per second in training",
+    "words_per_second": "words per second in use",
+    "train_seconds": "seconds of updates",
 }
 
 
@@ -81,41 +81,39 @@ def task_scores(nlp: Language, scores: Mapping[str, Any]) -> dict[str, float]:
 def starved(
     trained: Trained,
     corpus: HasExamples,
-    frozen: Mapping[str, float] | None = None,
     *,
-    tolerance: float = 0.02,
+    errors: float = 2.0,
 ) -> list[str]:
     """Say in sentences what shows that a training was too short for its scores to be compared.
 
     Args:
         trained: what `trfnb.experiments.train` returned.
         corpus: the corpus it was trained on.
-        frozen: scores by metric of the same pipeline on a frozen encoder, if there is one.
-        tolerance: the smallest gain in the last quarter of the evaluations that counts as rising,
-            and the smallest lag behind a floor that counts as below it.
+        errors: the smallest gain in the last quarter of the evaluations that counts as rising, in
+            standard errors √(score · (1 − score) / sentences of dev). Between neighbouring
+            evaluations in the last two fifths of MiniLM's trainings on newsroom, with 200
+            sentences of dev, tag accuracy moved by 0.004, entity F by 0.021 and category F by
+            0.011 (root mean square of 8): 0.3, 0.9 and 0.3 standard errors.
 
     Returns:
-        One sentence for each task and sign: its dev score is still rising at the end, it is below
-        the frozen encoder, or it is not above the commonest label. Empty if nothing shows.
+        One sentence for each task and sign: its dev score is still rising at the end, or it
+        is not above the commonest label. Empty if nothing shows. Whether it is below a frozen
+        encoder, `trfnb.answer.Answer` says.
     """
     found = []
+    n = len(corpus.examples("dev", trained.nlp.vocab))
     evaluated = trained.history.dropna(subset=["score"])
     late = evaluated.iloc[-1 - len(evaluated) // 4 :]
     scores = task_scores(trained.nlp, trained.scores)
     examples = corpus.examples(scored_split(corpus), trained.nlp.vocab)
     for task, metric in main_scores(trained.nlp).items():
         score = scores[metric]
-        gain = late[metric].iloc[-1] - late[metric].iloc[0] if metric in late else 0.0
-        if gain > tolerance:
+        first, last = late[metric].iloc[[0, -1]] if metric in late else (0.0, 0.0)
+        gain = last - first
+        if gain > errors * (last * (1 - last) / n) ** 0.5:
             found.append(
                 f"{task}: {metric} on dev still rose by {gain:.3f} in the last quarter; "
                 "give a larger budget."
-            )
-        floor = (frozen or {}).get(metric, 0.0)
-        if floor - score > tolerance:
-            found.append(
-                f"{task}: {metric} {score:.3f} is below the frozen encoder's {floor:.3f}; "
-                "give a larger budget or a lower encoder rate."
             )
         floor = _majority(trained.nlp.get_pipe_meta(task).factory, examples)
         if not score > floor:
@@ -129,14 +127,14 @@ def starved(
 def inference_speed(nlp: Language, docs: Sequence[Doc], *, repeats: int = 3) -> float:
     """Return words per second of ``nlp.pipe`` over tokenised documents: the passes' median.
 
-    Annotations of the given documents are not looked at; one untimed pass comes first.
+    Annotations of the given documents are not looked at; a few of them are read untimed first.
     """
     rates = []
-    for _ in range(repeats + 1):
-        fresh = [words_only(doc) for doc in docs]
+    for part in [docs[:10], *[docs] * repeats]:
+        fresh = [words_only(doc) for doc in part]
         start = perf_counter()
         list(nlp.pipe(fresh))
-        rates.append(sum(map(len, docs)) / (perf_counter() - start))
+        rates.append(sum(map(len, part)) / (perf_counter() - start))
     return median(rates[1:])
 
 

@@ -27,7 +27,7 @@ from trfnb.experiments.weights import Snapshot, restore, snapshot
 
 Split = Literal["train", "dev", "test"]
 WARM_UP = 0.1  # of a budget
-EVALUATIONS = 10  # in a budget
+MOST, FEWEST = 10, 4  # evaluations in a budget
 
 
 class HasExamples(Protocol):
@@ -80,8 +80,9 @@ def train(
     Without a budget the pipeline is evaluated on dev every ``eval_frequency`` updates and at the
     end. With one, the budget replaces ``max_steps``, ``max_epochs`` and the learn rate's schedule:
     the rate rises linearly during the first tenth to the config's highest rate and falls to 0 at
-    the end, and there are ten evaluations. The pipeline's config then holds the same recipe in
-    updates, for ``spacy train``.
+    the end, and there are ten evaluations, or down to four where they would read more than half
+    of the words that are trained on. The pipeline's config then holds the same recipe in updates,
+    for ``spacy train``.
 
     Args:
         config: a complete config; it is not changed.
@@ -112,7 +113,7 @@ def train(
         problems.append("nothing ends the training: set max_steps, max_epochs, patience or budget")
     if problems:
         raise ValueError("Cannot train:\n- " + "\n- ".join(problems))
-    course = _Budget(budget) if budget else None
+    course = _Budget(budget, sum(map(len, dev))) if budget else None
     if course:
         max_steps = max_epochs = 0
         peak = peak_rate(nlp.config.interpolate()["training"]["optimizer"].get("learn_rate", {}))
@@ -160,7 +161,7 @@ def train(
         best.evaluate(rows[-1])
     restore(nlp, best.weights)
     if course:
-        _write_recipe(nlp, len(rows), peak)
+        _write_recipe(nlp, len(rows), peak, course.evaluations)
     held_out = test and scored_split(corpus) == "test"
     scores = nlp.evaluate(corpus.examples("test", nlp.vocab)) if held_out else best.scores
     return Trained(nlp, pd.DataFrame(rows), best.step, best.score, best.scores, scores)
@@ -270,9 +271,11 @@ def read_budget(budget: str) -> tuple[float, Literal["words", "seconds"]]:
 class _Budget:
     """How much of a budget is used up, and the learn rate and evaluations that follow from it."""
 
-    def __init__(self, budget: str) -> None:
+    def __init__(self, budget: str, dev_words: int) -> None:
         self.amount, self.unit = read_budget(budget)
-        self.words = self.evaluations = 0
+        affordable = self.amount / dev_words / 2 if self.unit == "words" else MOST
+        self.evaluations = round(min(MOST, max(FEWEST, affordable)))
+        self.words = self.made = 0
         self.start = perf_counter()
 
     @property
@@ -282,9 +285,9 @@ class _Budget:
         return min(1.0, used / self.amount)
 
     def due(self) -> bool:
-        """Return whether another tenth is used up since the last call."""
-        before, self.evaluations = self.evaluations, int(self.done * EVALUATIONS)
-        return self.evaluations > before
+        """Return whether another evaluation's share is used up since the last call."""
+        before, self.made = self.made, int(self.done * self.evaluations)
+        return self.made > before
 
     def rates(self, peak: float) -> Iterator[float]:
         """Yield the learn rate of each update: a linear warm-up, then a decay to 0."""
@@ -313,11 +316,11 @@ class _Best:
         row |= {"score": score} | numbers
 
 
-def _write_recipe(nlp: Language, made: int, peak: float) -> None:
+def _write_recipe(nlp: Language, made: int, peak: float, evaluations: int) -> None:
     """Put into the pipeline's config what a budget came to, in updates."""
     training = nlp.config["training"]
     training["max_steps"], training["max_epochs"] = made, 0
-    training["eval_frequency"] = max(1, made // EVALUATIONS)
+    training["eval_frequency"] = max(1, made // evaluations)
     training["optimizer"]["learn_rate"] = {
         "@schedules": "warmup_linear.v1",
         "warmup_steps": max(1, round(made * WARM_UP)),

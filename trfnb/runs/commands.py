@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from trfnb.runs.ledger import State, Status, gather
 from trfnb.runs.report import write_report
-from trfnb.runs.results import out_of_bounds, table_of
+from trfnb.runs.results import answer_of, keep_best, out_of_bounds, table_of
 from trfnb.runs.specification import Sweep, load_sweep
 from trfnb.runs.sweep import Plan, run_sweep
 
@@ -140,6 +140,11 @@ def _run(
     if outcome.interrupted:
         typer.echo("Interrupted. The same command resumes what is missing.")
         return INTERRUPTED
+    answer = answer_of(gather(outcome.folder)[0], outcome.statuses) if outcome.complete else None
+    if answer:
+        winner = keep_best(outcome.folder, answer)
+        load = f'Load it: spacy.load("{winner}")' if winner else "Its best run kept no pipeline."
+        typer.echo("\n".join(["", *answer.sentences(), answer.choice(), load, ""]))
     typer.echo(f"table:  {outcome.folder / 'results.csv'}")
     if report:
         typer.echo(f"report: {write_report(outcome.folder)}")

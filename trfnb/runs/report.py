@@ -16,7 +16,8 @@ import pandas as pd
 
 from trfnb.files import atomic_write
 from trfnb.runs.ledger import State, gather
-from trfnb.runs.results import table_of
+from trfnb.runs.results import answer_of, table_of
+from trfnb.statistics import intervals, summary
 
 # How many of each the page shows; it says what it leaves out.
 METRICS, SETTINGS = 4, 40
@@ -25,8 +26,6 @@ LETTERS = 40
 # Characters that no page can hold.
 _CONTROL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\U0010ffff]")
 _SMALLER = re.compile("loss|error|perplexity|seconds|time|memory|_mb|megabytes|parameters", re.I)
-# 97.5 % points of Student's t, from 2 degrees of freedom
-_T = [4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145]
 
 
 def write_report(folder: Path | str) -> Path:
@@ -48,33 +47,22 @@ def write_report(folder: Path | str) -> Path:
     return path
 
 
-def intervals(table: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return means and half 95 % intervals (Student's t; NaN below three values).
-
-    Args:
-        table: numbers, one row per run.
-        by: the setting of each run; the results have one row per setting.
-    """
-    groups = table.astype(float).groupby(by, sort=False)
-    count = groups.count()
-    factor = count.map(lambda n: _T[n - 3] if 3 <= n < 3 + len(_T) else 1.96 + 2.5 / max(n - 1, 1))
-    return groups.mean(), (factor * groups.std() / count**0.5).where(count > 2)
-
-
 class Report:
     """A sweep's folder, read once for all parts of its report.
 
     Attributes:
-        settings: the varied parameters but ``seed`` that have more than one value.
+        answer: what the sweep was asked to answer, if anything.
         metrics: the recorded numbers to show, the sweep's own first.
-        means, halves: of the metrics, ``seconds`` and ``peak_memory_mb``, one row per combination
-            of settings, the best by the first metric first.
-        labels: what to call a row of these.
+        settings: the varied parameters but ``seed`` that have more than one value.
+        labels: what to call each combination of settings, the best by the first metric first.
+        means: of the metrics, ``seconds`` and ``peak_memory_mb``, with intervals: one row per
+            combination, ``key``, and metric.
     """
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
         self.about, self.statuses, self.outdated = gather(folder)
+        self.answer = answer_of(self.about, self.statuses)
         self.table = table_of(self.statuses)
         done = [status for status in self.statuses if status.state is State.DONE]
         names = dict.fromkeys(name for status in done for name in status.numbers)
@@ -85,14 +73,14 @@ class Report:
         self.settings = [n for n in self.varied if n != "seed" and texts[n].nunique() > 1]
         self.labels: dict[str, str] = {}
         if self.metrics:
-            self.done = self.table[self.table["status"] == State.DONE]
-            shown = self.done[[*self.metrics, "seconds", "peak_memory_mb"]]
-            means, halves = intervals(shown, self._keys(self.settings))
-            metric = self.metrics[0]
-            direction = (self.about["search"] or {}).get(metric)
-            smaller = direction == "minimize" if direction else bool(_SMALLER.search(metric))
-            self.means = means.sort_values(metric, ascending=smaller, kind="stable")
-            self.halves = halves.loc[self.means.index]
+            runs = self.table[self.table["status"] == State.DONE]
+            rows: list[Any] = runs[self.settings].to_dict("records")
+            shown = [*self.metrics, "seconds", "peak_memory_mb"]
+            numbers = runs[shown].astype(float).assign(key=[str(row) for row in rows])
+            self.means = intervals(numbers, "key", shown)
+            labels = {str(row): label(row) or "all runs" for row in rows}
+            first = self.of_metric(self.metrics[0])
+            self.labels = {key: labels[key] for key in dict.fromkeys([*first["key"], *labels])}
 
     def heading(self) -> list[str]:
         """Return what was run: notebook, time, versions, what is left out."""
@@ -106,78 +94,86 @@ class Report:
         old = f"{len(self.outdated)} runs of an earlier notebook or corpus left out"
         return facts + [old] * bool(self.outdated)
 
-    def differences(self) -> list[str]:
-        """Return how far each metric's means lie apart, and which parameters move it most."""
-        lines = []
-        for metric in self.metrics:
-            moved = []
-            for name in self.settings:
-                level = intervals(self.done[[metric]], self._keys([name]))[0][metric].dropna()
-                change = level.max() - level.min()
-                low, high = self.labels[str(level.idxmin())], self.labels[str(level.idxmax())]
-                moved.append((-change, f"from {low} to {high} ({change:+.3g})"))
-            by = ", ".join(text for _, text in sorted(moved)[:3])
-            spread = f"{metric}: {self.means[metric].min():.4g} to {self.means[metric].max():.4g}"
-            lines.append(f"{spread}; on average {by}." if by else f"{spread}.")
-        return lines or [
-            "No run recorded a number: call trfnb.record(name, value) in the notebook."
-        ]
+    def of_metric(self, metric: str) -> pd.DataFrame:
+        """Return the means of one metric, the best first."""
+        direction = (self.about["search"] or {}).get(metric)
+        smaller = direction == "minimize" if direction else bool(_SMALLER.search(metric))
+        rows = self.means[self.means["metric"] == metric]
+        return rows.sort_values("mean", ascending=smaller, kind="stable")
 
     def best(self) -> list[str]:
-        """Return the best setting by the first metric, and what cannot be told from it."""
-        if not self.metrics:
-            return []
-        metric = self.metrics[0]
-        mean, half = self.means[metric], self.halves[metric]
-        named = [f"{self.labels[key]}, {self.number(key, metric)}" for key in map(str, mean.index)]
-        apart = (mean - mean.iloc[0]).abs() > half + half.iloc[0]
-        close = [name for name, differs in zip(named, apart, strict=True) if not differs][1:]
-        lines = [f"{metric}: {named[0]}."]
-        if close:
-            more = f"; and {len(close) - 3} more" if len(close) > 3 else ""
-            lines.append(f"Cannot be told from it: {'; '.join(close[:3])}{more}.")
-        elif named[1:]:
-            lines.append(f"Clearly behind it: {named[1]}.")
-        return lines + ["Below three seeds a setting has no interval."] * bool(half.isna().any())
+        """Return the best setting by each metric, and what cannot be told from it."""
+        lines = []
+        for metric in self.metrics:
+            rows = self.of_metric(metric)
+            half = (rows["high"] - rows["low"]) / 2
+            apart = (rows["mean"] - rows["mean"].iloc[0]).abs() > half + half.iloc[0]
+            named = [
+                f"{self.labels[key]}, {mean:.4g}" + (f" ± {width:.2g}" if width == width else "")
+                for key, mean, width in zip(rows["key"], rows["mean"], half, strict=True)
+            ]
+            close = [name for name, differs in zip(named, apart, strict=True) if not differs][1:]
+            line = f"{metric}: {named[0]}."
+            if close:
+                more = f"; and {len(close) - 3} more" if len(close) > 3 else ""
+                line += f" Cannot be told from it: {'; '.join(close[:3])}{more}."
+            elif named[1:]:
+                line += f" Clearly behind it: {named[1]}."
+            lines.append(line)
+        none = "No run recorded a number: call trfnb.record(name, value) in the notebook."
+        return lines or [none]
 
-    def number(self, key: str, column: str) -> str:
-        """Return a setting's mean and interval as text."""
-        mean, half = self.means[column][key], self.halves[column][key]
-        return f"{mean:.4g}" + (f" ± {half:.2g}" if pd.notna(half) else "")
+    def by_setting(self) -> pd.DataFrame:
+        """Return means with intervals as text: one row per setting, the best first."""
+        return summary(self.means, by="key").T.loc[list(self.labels)]
 
-    def figure(self) -> str:
-        """Return the metrics as SVG: one row per setting, one panel per metric."""
-        import matplotlib as mpl
+    def figures(self) -> list[str]:
+        """Return the figures as SVG: of the answer, if there is one, else of the metrics."""
+        from trfnb import plots
 
+        if self.answer is None:
+            return [svg(self._figure())] if self.labels else []
+        asked, curves = self.answer.asked, dict[str, list[pd.DataFrame]]()
+        for status in self.statuses:
+            if "curve" in status.metrics:
+                curve = pd.DataFrame(status.metrics["curve"])
+                curve["words"] = curve["words"].diff().fillna(curve["words"])
+                curves.setdefault(str(status.parameters.get(asked.by)), []).append(curve)
+        drawn = [plots.learning_curves(curves)] if curves else []
+        if asked.costs:
+            table = intervals(self.answer.runs, asked.by, [*asked.scores, *asked.costs])
+            drawn.insert(0, plots.tradeoff(table, asked.scores, asked.costs, by=asked.by))
+            drawn[0].savefig(self.folder / "answer.png", dpi=144)
+        return [svg(one) for one in drawn]
+
+    def _figure(self) -> Any:
+        """Draw the metrics: one row per setting, one panel per metric."""
         from trfnb.plots import COLOURS, blank, plain
 
-        keys, metrics = self.means.index[:SETTINGS], self.metrics[:3]
+        keys, metrics = list(self.labels)[:SETTINGS], self.metrics[:3]
         names = [plain(self.labels[key]) for key in keys]
         width = 0.07 * max(map(len, names)) + 2.6 * len(metrics)
         figure, (panels,) = blank(width, 0.8 + 0.24 * len(keys), 1, len(metrics), sharey=True)
-        halves = self.halves.fillna(0)[:SETTINGS]
         for panel, metric in zip(panels, metrics, strict=True):
-            panel.errorbar(
-                self.means[metric][:SETTINGS],
-                range(len(keys)),
-                xerr=halves[metric],
-                fmt="o",
-                color=COLOURS[0],
-            )
+            rows = self.of_metric(metric).set_index("key").reindex(keys)
+            half = ((rows["high"] - rows["low"]) / 2).fillna(0)
+            panel.errorbar(rows["mean"], range(len(keys)), xerr=half, fmt="o", color=COLOURS[0])
             panel.set_xlabel(plain(short(metric)))
             panel.locator_params(axis="x", nbins=4)
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
-        stream = io.StringIO()
-        with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # letters that matplotlib's font lacks, the page has
-            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-        return "<svg" + stream.getvalue().partition("<svg")[2]
+        return figure
 
-    def _keys(self, names: list[str]) -> list[str]:
-        rows: list[Any] = self.done[names].to_dict("records")
-        self.labels |= {str(row): label(row) or "all runs" for row in rows}
-        return [str(row) for row in rows]
+
+def svg(figure: Any) -> str:
+    """Return a figure as SVG, to be put into a page."""
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that matplotlib's font lacks, the page has
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return "<svg" + stream.getvalue().partition("<svg")[2]
 
 
 def label(values: dict[str, Any]) -> str:

@@ -8,16 +8,20 @@ import base64
 import io
 import json
 import logging
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trfnb.runs.ledger import State, Status, flat, gather, plain
+from trfnb.runs.ledger import RUNS, State, Status, flat, gather, plain
 
 if TYPE_CHECKING:
     import pandas
+
+    from trfnb.answer import Answer
 
 MIME = "application/scrapbook.scrap.json+json"
 LAST = ("seconds", "peak_memory_mb", "attempt", "started", "cause")
@@ -59,6 +63,16 @@ def record(name: str, value: Any, *, caption: str = "") -> None:
     log.info("%s = %s", name, value)
 
 
+def run_folder() -> Path | None:
+    """Return the folder of the run that this notebook is executed in; None outside of a run.
+
+    What a notebook writes there stays beside its executed copy. A spaCy pipeline that it names by
+    ``record("pipeline", FOLDER)`` is what a sweep with an ``answer`` keeps of its best run.
+    """
+    folder = os.environ.get("TRFNB_RUN")  # which trfnb.runs.execute sets
+    return Path(folder) if folder else None
+
+
 def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the values that a notebook's cells recorded, by name; of one name the last."""
     found: dict[str, Any] = {}
@@ -94,6 +108,52 @@ def table_of(statuses: Iterable[Status]) -> "pandas.DataFrame":
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = [n for n in names if n not in LAST] + [n for n in LAST if n in names]
     return pandas.DataFrame(rows, columns=columns)
+
+
+def answer_of(about: Mapping[str, Any], statuses: Iterable[Status]) -> "Answer | None":
+    """Return what a sweep's runs answer so far; None if it asks nothing or none recorded it.
+
+    Args:
+        about: the sweep's description, as ``gather`` gives it.
+        statuses: of its folder; runs that its last call did not ask for are left out.
+    """
+    from trfnb.answer import Answer, Question
+
+    done = [status for status in statuses if status.state is State.DONE]
+    order = about["order"] or [status.identity for status in done]
+    table = table_of(status for status in done if status.identity in order)
+    settings: dict[str, Any] = {"scores": {}} | (about.get("answer") or {})
+    if "margin" in table:
+        settings.setdefault("margin", float(table["margin"].iloc[0]))
+    for kind in {"scores", "costs"} & set(settings):
+        known = {name for name in table if table[name].notna().any()}
+        settings[kind] = {name: it for name, it in settings[kind].items() if name in known}
+    asked = Question(**settings)
+    there = bool(asked.scores) and {asked.by, asked.choose, "seed"} <= set(table)
+    return Answer(table, asked) if there else None
+
+
+def keep_best(folder: Path, answer: "Answer") -> Path | None:
+    """Keep the pipeline of an answer's best run, with its card, and remove those of the others.
+
+    Returns:
+        A link to it, ``folder/winner``; None if the run recorded no pipeline, or if it was
+        removed when another run was the best.
+    """
+    best = answer.best_run
+    kept = folder / RUNS / best["run"] / str(best.get("pipeline", "-"))
+    if not kept.exists():
+        return None
+    for _, run in answer.runs.drop(index=best.name).dropna(subset="pipeline").iterrows():
+        home = (folder / RUNS / run["run"]).resolve()
+        path = (home / run["pipeline"]).resolve()
+        if home in path.parents:  # what lies elsewhere is not ours to remove
+            shutil.rmtree(path, ignore_errors=True)
+    winner = folder / "winner"
+    winner.unlink(missing_ok=True)
+    winner.symlink_to(os.path.relpath(kept, folder), target_is_directory=True)
+    answer.write_card(winner, str(best.get("setup", "")))
+    return winner
 
 
 def out_of_bounds(statuses: Iterable[Status], bounds: Mapping[str, Iterable[float]]) -> list[str]:

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from trfnb.answer import Question
 from trfnb.runs.ledger import Run
 from trfnb.runs.notebook import (
     UNKNOWN,
@@ -139,6 +140,8 @@ class Sweep(_Settings):
         metrics: those that reports show first.
         bounds: ``{metric: [low, high]}`` that ``--check`` holds the mean of all runs to;
             ``smoke_bounds`` for ``--smoke``.
+        answer: the question that its runs answer at the end; the winner's pipeline, if runs
+            record one, is kept and the others' are removed.
 
     Raises:
         SpecificationError: with all wrong keys.
@@ -159,6 +162,7 @@ class Sweep(_Settings):
     metrics: list[str] = []
     bounds: Bounds = {}
     smoke_bounds: Bounds = {}
+    answer: Question | None = None
     engine: Annotated[EngineSettings, BeforeValidator(_named)] = EngineSettings()
 
     def __init__(self, notebook: Path | str, **settings: Any):
@@ -307,7 +311,11 @@ def _lines(error: Any) -> list[str]:
     if not where:  # of several keys together; each line names its own
         return list(expected.splitlines())
     if error["type"] == "extra_forbidden":
-        models: dict[str, type[BaseModel]] = {"search": SearchSettings, "engine": EngineSettings}
+        models: dict[str, type[BaseModel]] = {
+            "search": SearchSettings,
+            "engine": EngineSettings,
+            "answer": Question,
+        }
         model = Sweep if len(where) == 1 else models.get(where[0], Sweep)
         known = list(Range.model_fields if len(where) > 2 else model.model_fields)
         hint = did_you_mean(where[-1], known) or f" Known: {', '.join(known)}."

@@ -279,6 +279,7 @@ def _describe(plan: Plan) -> None:
         "varied": sweep.varied,
         "metrics": sweep.metrics,
         "search": sweep.search and {sweep.search.metric: sweep.search.direction},
+        "answer": sweep.answer and sweep.answer.model_dump(exclude_unset=True),
         "data": dict(ChainMap(*(plan.identities.data(run.parameters) for run in plan.runs))),
         "order": [status.identity for status in plan.statuses],
         "called": time.time(),

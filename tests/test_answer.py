@@ -1,0 +1,72 @@
+"""What a table of runs answers."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from trfnb.answer import Answer, Question
+
+WAYS = {"shared": (0.90, 90.0), "independent": (0.93, 270.0), "frozen": (0.70, 90.0)}
+
+
+def made(told: str = "[]", **changes: float) -> Answer:
+    """Three seeds of three ways; a change shifts a way's score, also the one on dev."""
+    rows = [
+        {"sharing": way, "seed": seed, "tag_acc": score + 0.001 * seed, "mb": size}
+        | {"dev_score": score - 0.001 * seed, "starved": told}
+        for way, (score, size) in WAYS.items()
+        for score in [score + changes.get(way, 0.0)]
+        for seed in range(3)
+    ]
+    asked = Question(scores={"tag_acc": "tag accuracy"}, costs={"mb": "MB on disk"})
+    return Answer(pd.DataFrame(rows), asked)
+
+
+def test_each_task_has_a_verdict_each_way_its_costs_and_one_way_wins() -> None:
+    answer = made()
+    verdict, independent, frozen = answer.sentences()
+    assert verdict.startswith("tag accuracy: keep apart: independent − shared is +0.030")
+    assert independent == "independent: 3.00 × the MB on disk of shared."
+    assert frozen == "frozen: 1.00 × the MB on disk of shared."
+    assert answer.choice().startswith("Take independent. Mean dev_score: shared 0.899, indep")
+    assert answer.best_run["sharing"] == "independent"
+    assert answer.best_run["seed"] == 0  # the best on dev, not the best on test
+    assert answer.table().loc["tag accuracy", "shared"].startswith("0.901 ± 0.002")
+
+
+def test_sharing_wins_within_the_margin_and_only_where_it_was_run() -> None:
+    assert made(independent=-0.022).winner == "shared"
+    assert made(independent=-0.018).winner == "independent"
+    without = made()
+    without = Answer(without.runs[without.runs["sharing"] != "shared"], without.asked)
+    assert without.winner == "independent"
+    assert without.verdicts.empty
+    assert without.sentences() == []
+    alone = Answer(without.runs[:3], without.asked)
+    assert alone.choice() == "independent alone was run: nothing is compared."
+
+
+def test_what_was_too_short_is_told_also_below_the_floor() -> None:
+    answer = made(json.dumps(["still rising"]), shared=-0.23)
+    told = answer.starved()
+    assert told[:9] == [
+        f"starved: {way}, seed {seed}: still rising" for way in WAYS for seed in range(3)
+    ]
+    (floor,) = told[9:]
+    assert "shared: tag accuracy 0.671 is below 0.701 of frozen" in floor
+    assert made(shared=-0.195).starved() == []
+
+
+def test_a_card_holds_the_answer_and_how_to_load(tmp_path) -> None:
+    folder = tmp_path / "pipe"
+    folder.mkdir()
+    answer = made()
+    answer.write_card(folder, "Trained on a corpus.")
+    card = (folder / "README.md").read_text()
+    assert "A spaCy pipeline: independent. Trained on a corpus." in card
+    assert 'spacy.load("path/to/pipe")' in card
+    assert all(f"- {sentence}\n" in card for sentence in answer.sentences())
+    assert "| MB on disk | 90.00 ± 0.00 | 270.0 ± 0.0 | 90.00 ± 0.00 |" in card
+    assert len(pd.read_csv(folder / "runs.csv")) == 9
+    assert pytest.approx(0.9) == pd.read_csv(folder / "runs.csv")["dev_score"][0]

@@ -1,0 +1,183 @@
+"""What a table of runs answers: a verdict per task, what each way costs, and which one to take.
+
+Notebooks, reports, the command line and the card of a saved pipeline say it in the same words.
+Needs neither spaCy nor torch.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from trfnb import statistics
+
+
+class Question(BaseModel):
+    """What runs of several settings are compared for; each name is one of a column of the runs.
+
+    Attributes:
+        scores: what to call each task's score, by its column; more is better.
+        costs: what to call each cost, by its column.
+        by: the column that tells the settings apart.
+        of: the setting looked at.
+        against: the one it is compared with; it wins where the best is better by the margin at
+            most, as sharing does, which is smaller and faster.
+        floor: the setting that every other one must reach, within the margin.
+        choose: the column that the winner is chosen by; more is better.
+        margin: the largest difference of a score that does not matter; left out of a sweep's file,
+            it is the notebook's parameter of that name.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    scores: dict[str, str]
+    costs: dict[str, str] = {}
+    by: str = "sharing"
+    of: str = "independent"
+    against: str = "shared"
+    floor: str = "frozen"
+    choose: str = "dev_score"
+    margin: Annotated[float, Field(gt=0)] = 0.01
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer that runs give to a question.
+
+    Attributes:
+        runs: one row per run, with the columns that the question names, ``seed``, and ``starved``:
+            what shows that the run was too short, as a list of sentences or as JSON text of one.
+        asked: the question.
+    """
+
+    runs: pd.DataFrame
+    asked: Question
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """One row per score, as `trfnb.statistics.verdicts` gives it; none where a side lacks."""
+        asked, names = self.asked, list(self.asked.scores.values())
+        both = {asked.of, asked.against} <= set(self.runs[asked.by])
+        runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
+        of, against = asked.of, asked.against
+        return statistics.verdicts(
+            runs, names, of=of, against=against, by=asked.by, margin=asked.margin
+        )
+
+    @cached_property
+    def winner(self) -> str:
+        """The setting to take: the best by ``choose``, or ``against`` if that is as good."""
+        means, against = self._means([self.asked.choose])[self.asked.choose], self.asked.against
+        close = against in means and means[against] >= means.max() - self.asked.margin
+        return against if close else str(means.idxmax())
+
+    @property
+    def best_run(self) -> pd.Series:
+        """The best run of the setting that won."""
+        won = self.runs[self.runs[self.asked.by] == self.winner]
+        return won.nlargest(1, self.asked.choose).iloc[0]
+
+    def choice(self) -> str:
+        """Return which setting to take, and what decided."""
+        asked, means = self.asked, self._means([self.asked.choose])[self.asked.choose]
+        if len(means) == 1:
+            return f"{self.winner} alone was run: nothing is compared."
+        told = ", ".join(f"{way} {mean:.3f}" for way, mean in means.items())
+        rule = f"{asked.against} wins where it is within {asked.margin:g} of the best"
+        return f"Take {self.winner}. Mean {asked.choose}: {told}; {rule}."
+
+    def ratios(self) -> list[str]:
+        """Return what each other setting costs as a multiple of ``against``, a sentence each."""
+        means, against = self._means(list(self.asked.costs)), self.asked.against
+        if against not in means.index or means.empty:
+            return []
+        rest = (means / means.loc[against]).drop(against).rename(columns=self.asked.costs)
+        return [
+            f"{way}: {', '.join(f'{value:.2f} × the {name}' for name, value in row.items())} "
+            f"of {against}."
+            for way, row in rest.iterrows()
+        ]
+
+    def starved(self) -> list[str]:
+        """Return what shows that a training was too short for its scores to be compared."""
+        asked, found = self.asked, []
+        for run in self.runs.to_dict("records"):
+            told = run.get("starved") or []
+            told = json.loads(told) if isinstance(told, str) else told
+            found += [f"starved: {run[asked.by]}, seed {run['seed']}: {line}" for line in told]
+        means = self._means(list(asked.scores))
+        for metric, name in asked.scores.items():
+            floor = means[metric].get(asked.floor, float("nan"))
+            found += [
+                f"starved: {way}: {name} {score:.3f} is below {floor:.3f} of {asked.floor}; "
+                "give a larger budget or a lower rate."
+                for way, score in means[metric].items()
+                if floor - score > asked.margin
+            ]
+        return found
+
+    def sentences(self) -> list[str]:
+        """Return the answer: each task's verdict, the costs, and what was starved."""
+        return [*self.verdicts["sentence"], *self.ratios(), *self.starved()]
+
+    def table(self) -> pd.DataFrame:
+        """Return means with their intervals: one row per score and cost, one column per setting."""
+        names, by = {**self.asked.scores, **self.asked.costs}, self.asked.by
+        runs = self.runs.rename(columns=names)
+        return statistics.summary(statistics.intervals(runs, by, list(names.values())), by)
+
+    def write_card(self, folder: Path, setup: str) -> None:
+        """Write the card of a saved pipeline, ``README.md``, and ``runs.csv`` beside it.
+
+        Args:
+            folder: the pipeline's.
+            setup: what was trained on what, and which split the scores are of, in words.
+        """
+        from jinja2 import Template
+
+        self.runs.to_csv(folder / "runs.csv", index=False)
+        card = Template(CARD, trim_blocks=True).render(found=self, name=folder.name, setup=setup)
+        (folder / "README.md").write_text(card, encoding="utf8")
+
+    def _means(self, columns: list[str]) -> pd.DataFrame:
+        return self.runs[[self.asked.by, *columns]].groupby(self.asked.by, sort=False).mean()
+
+
+CARD = """# {{ name }}
+
+A spaCy pipeline: {{ found.winner }}. {{ setup }}
+
+## Scores and costs
+
+Means over seeds {{ found.runs["seed"] | unique | join(", ") }}, with Student's 95 % interval from
+three seeds on.
+
+{% set table = found.table() %}
+| | {{ table.columns | join(" | ") }} |
+| --- |{{ " --- |" * table.columns | length }}
+{% for row in table.itertuples() %}
+| {{ row | join(" | ") }} |
+{% endfor %}
+
+## What the comparison says
+
+{% for sentence in found.sentences() %}
+- {{ sentence }}
+{% else %}
+- Nothing was compared: one way of sharing alone.
+{% endfor %}
+
+## Use
+
+```python
+import spacy
+nlp = spacy.load("path/to/{{ name }}")
+```
+
+Make an installable package of it with `python -m spacy package path/to/{{ name }} packages`.
+`config.cfg` trains it again; `runs.csv` has one row per run.
+"""

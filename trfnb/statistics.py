@@ -1,0 +1,253 @@
+"""How sure a mean over seeds is, a difference between two settings, and what follows from it.
+
+Needs tables of runs alone, neither spaCy nor torch: notebooks and reports use the same functions.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+Answer = Literal["share", "keep apart", "no difference", "cannot tell"]
+FEWEST = 3  # seeds for an interval: two give a t quantile of 12.7, which tells nothing
+VERDICT = ["metric", "answer", "mean", "low", "high", "n", "more_seeds", "sentence"]
+MOST = 1000  # further seeds that a verdict would ask for
+
+
+def verdict(
+    differences: Sequence[float],
+    metric: str = "score",
+    *,
+    margin: float = 0.01,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """Judge one task from the differences independent − shared, one per seed.
+
+    An interval within ±margin says *no difference*, even where it leaves out 0: the difference is
+    too small to matter. Otherwise the side of 0 that the interval is on decides. Equivalence by an
+    interval is from Schuirmann, "A comparison of the two one-sided tests procedure", 1987,
+    https://doi.org/10.1007/BF01068419.
+
+    Args:
+        differences: missing ones (NaN) are left out.
+        metric: what to call the score.
+        margin: the largest difference that does not matter to you.
+        level: of confidence.
+
+    Returns:
+        ``metric``; ``answer``: "share", "keep apart", "no difference" (none as large as the
+        margin) or "cannot tell"; ``mean``, ``low`` and ``high`` of Student's interval, whose ends
+        are NaN below three seeds; ``n`` pairs of runs; ``more_seeds``: about how many more would
+        settle it, 0 where it is settled; ``sentence``: the same in words.
+
+    Raises:
+        ValueError: the margin is not above 0, or there is no difference at all.
+    """
+    values = np.asarray(differences, dtype=float)
+    values = values[~np.isnan(values)]
+    if margin <= 0 or not len(values):
+        raise ValueError(
+            f"verdict on {metric}: expected a margin above 0 and at least one pair of runs, got "
+            f"margin {margin} and {len(values)} pairs. Train both ways with the same seeds."
+        )
+    n, mean = len(values), float(values.mean())
+    spread = float(values.std(ddof=1)) if n > 1 else np.nan
+    half = _half_width(spread, n, level)
+    told = (
+        f"independent − shared is {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}, {n} seeds)"
+    )
+    answer, more = _answer(mean, half, margin), 0
+    sentence = f"{metric}: {answer}: {told}."
+    if n < FEWEST:
+        more = FEWEST - n
+        sentence = f"{metric}: cannot tell from {n} seed(s): at least {more} more."
+    elif answer == "cannot tell":
+        more = _more_seeds(mean, spread, n, margin, level)
+        sentence = f"{metric}: cannot tell, about {more} more seeds needed: {told}."
+    elif answer == "no difference":
+        sentence = f"{metric}: no difference worth {margin:g}: {told}."
+    found = (metric, answer, mean, mean - half, mean + half, n, more, sentence)
+    return dict(zip(VERDICT, found, strict=True))
+
+
+def verdicts(
+    runs: pd.DataFrame,
+    metrics: Sequence[str],
+    *,
+    of: str = "independent",
+    against: str = "shared",
+    by: str = "sharing",
+    paired: str = "seed",
+    margin: float = 0.01,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Judge several tasks from a table of runs; see `verdict`.
+
+    Returns:
+        One row per metric with a pair of runs; its columns are the keys of a `verdict`.
+
+    Raises:
+        ValueError: names every column that the runs lack.
+    """
+    gaps = _gaps(runs, list(metrics), of, against, by, paired)
+    found = [
+        verdict(gaps[metric].to_list(), metric, margin=margin, level=level)
+        for metric in metrics
+        if gaps[metric].notna().any()
+    ]
+    return pd.DataFrame(found, columns=VERDICT)
+
+
+def intervals(
+    runs: pd.DataFrame, by: str | Sequence[str], metric: str | Sequence[str], level: float = 0.95
+) -> pd.DataFrame:
+    """Average over seeds, with Student's t interval of the mean.
+
+    Args:
+        runs: one row per run, as `compare` or ``trfnb.results`` give it.
+        by: columns that tell the compared settings apart; the other columns are averaged over.
+        metric: one or more numeric columns; missing values are left out.
+        level: of confidence.
+
+    Returns:
+        One row per setting and metric: the ``by`` columns, ``metric``, ``mean``, ``low``, ``high``
+        and the number of runs ``n``. Below three runs ``low`` and ``high`` are NaN.
+
+    Raises:
+        ValueError: names every column that the runs lack.
+    """
+    by = [by] if isinstance(by, str) else list(by)
+    metrics = [metric] if isinstance(metric, str) else list(metric)
+    _check(runs, [*by, *metrics])
+    long = runs.melt(id_vars=by, value_vars=metrics, var_name="metric", value_name="value")
+    long = long.dropna(subset=["value"])
+    groups = long.groupby([*by, "metric"], sort=False)["value"].agg(["mean", "std", "count"])
+    spreads = zip(groups["std"], groups["count"], strict=True)
+    half = np.array([_half_width(spread, n, level) for spread, n in spreads])
+    mean = groups["mean"].to_numpy()
+    found = pd.DataFrame(
+        {"mean": mean, "low": mean - half, "high": mean + half, "n": groups["count"].to_numpy()}
+    )
+    return pd.concat([groups.index.to_frame(index=False), found], axis=1)
+
+
+def differences(
+    runs: pd.DataFrame,
+    metric: str | Sequence[str],
+    *,
+    of: str,
+    against: str,
+    by: str = "sharing",
+    paired: str = "seed",
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Average the difference between two settings over the seeds that both have.
+
+    Args:
+        runs: one row per run.
+        metric: one or more numeric columns.
+        of: the setting looked at.
+        against: the setting it is compared with.
+        by: the column that holds the two.
+        paired: the column that tells which runs belong together.
+        level: of confidence.
+
+    Returns:
+        One row per metric: ``metric``, ``mean``, ``low``, ``high``, ``n`` of the difference, and
+        ``shows``: ``"more"`` or ``"less"`` where the interval leaves out 0, else ``"open"``.
+
+    Raises:
+        ValueError: names every column that the runs lack.
+    """
+    metrics = [metric] if isinstance(metric, str) else list(metric)
+    gaps = _gaps(runs, metrics, of, against, by, paired).dropna(how="all")
+    gaps = gaps.reset_index(drop=True).assign(pair="of")
+    table = intervals(gaps, "pair", metrics, level).drop(columns="pair")
+    shows = np.select([table["low"] > 0, table["high"] < 0], ["more", "less"], "open")
+    return table.assign(shows=shows)
+
+
+def summary(table: pd.DataFrame, by: str = "sharing", digits: int = 3) -> pd.DataFrame:
+    """Lay intervals out to be read: a row per metric, a column per setting, ``mean ± half``."""
+
+    def text(mean: float, half: float) -> str:
+        # Decimals that leave about as many significant digits to a number above 1.
+        decimals = max(0, digits - int(np.log10(max(abs(mean), 1))))
+        return f"{mean:,.{decimals}f}" + ("" if np.isnan(half) else f" ± {half:,.{decimals}f}")
+
+    half = (table["high"] - table["low"]) / 2
+    cells = [text(m, h) for m, h in zip(table["mean"], half, strict=True)]
+    wide = table.assign(text=cells).pivot(index="metric", columns=by, values="text")
+    return wide.loc[table["metric"].unique(), table[by].unique()]
+
+
+def bootstrap(
+    score: Callable[[np.ndarray], float],
+    n: int,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile interval of a score over resampled test sentences.
+
+    It tells what another test set of this size might show of these very pipelines; not what
+    another seed would. After Efron, "Bootstrap methods", 1979.
+
+    Args:
+        score: of the sentences with the given numbers, drawn with replacement from 0 to n − 1;
+            for two pipelines the difference of their scores on the same sentences.
+        n: test sentences.
+        resamples: how often to draw.
+        level: of confidence.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    found = [score(rng.integers(n, size=n)) for _ in range(resamples)]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def t_quantile(level: float, freedom: int) -> float:
+    """Return t such that Student's distribution holds ``level`` of its mass within ±t.
+
+    With t = √freedom · tan θ the density becomes cos^(freedom-1) θ, which is summed on a grid:
+    good to four digits, and no statistics package needed.
+    """
+    theta = np.linspace(0, np.pi / 2, 200_001)
+    mass = np.cumsum(np.cos(theta) ** (freedom - 1))
+    return float(np.sqrt(freedom) * np.tan(np.interp(level, mass / mass[-1], theta)))
+
+
+def _half_width(spread: float, n: int, level: float) -> float:
+    return np.nan if n < FEWEST else t_quantile(level, n - 1) * spread / n**0.5
+
+
+def _answer(mean: float, half: float, margin: float) -> Answer:
+    if abs(mean) + half < margin:
+        return "no difference"
+    if abs(mean) > half:
+        return "keep apart" if mean > 0 else "share"
+    return "cannot tell"  # also where there is no interval
+
+
+def _more_seeds(mean: float, spread: float, n: int, margin: float, level: float) -> int:
+    """Return how many more seeds settle it if mean and spread stay as they are; at most MOST."""
+    for more in np.unique(np.geomspace(1, MOST, 60).astype(int)):
+        if _answer(mean, _half_width(spread, n + more, level), margin) != "cannot tell":
+            return int(more)
+    return MOST
+
+
+def _gaps(
+    runs: pd.DataFrame, metrics: list[str], of: str, against: str, by: str, paired: str
+) -> pd.DataFrame:
+    _check(runs, [by, paired, *metrics])
+    sides = [runs[runs[by] == side].set_index(paired)[metrics] for side in (of, against)]
+    return sides[0] - sides[1]
+
+
+def _check(runs: pd.DataFrame, columns: Sequence[str]) -> None:
+    if missing := [name for name in columns if name not in runs]:
+        raise ValueError(f"No columns {missing} in these runs; they have {list(runs.columns)}.")

@@ -8,11 +8,14 @@ named; so a new notebook, module or page needs no line anywhere.
 import ast
 import re
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -70,6 +73,56 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def on_post_page(output: str, **_: Any) -> str:
     """Leave out what nbconvert would load from another host: diagrams that no notebook has."""
     return MERMAID.sub("", output)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse a site with a broken link, or that loads anything from another host.
+
+    Raises:
+        PluginError: with one line for each.
+    """
+    site = Path(config.site_dir).resolve()
+    pages = {path: Links(path) for path in sorted(site.rglob("*.html"))}
+    wrong = []
+    for path, page in pages.items():
+        for target in page.loaded + page.linked:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                if target in page.loaded and parts.scheme != "data":
+                    wrong.append(f"{path.relative_to(site)} loads {target}")
+                continue
+            start = site if parts.path.startswith("/") else path.parent
+            there = (start / unquote(parts.path).lstrip("/")).resolve() if parts.path else path
+            there = there / "index.html" if there.is_dir() else there
+            names = pages[there].names if there in pages else {unquote(parts.fragment)}
+            if not there.exists() or (parts.fragment and unquote(parts.fragment) not in names):
+                wrong.append(f"{path.relative_to(site)} leads to {target}, which is not there")
+    if wrong:
+        raise PluginError("\n".join(wrong))
+
+
+class Links(HTMLParser):
+    """Where a page leads, what it loads with itself, and the names in it that links may give."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.linked: list[str] = []
+        self.loaded: list[str] = []
+        self.names = {"", "__skip"}
+        self.feed(path.read_text(encoding="utf8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Collect from a tag."""
+        found = {name: value for name, value in attributes if value}
+        self.names |= {found.get("id", ""), found.get("name", "")}
+        if tag == "a" and "href" in found:
+            self.linked.append(found["href"])
+        elif tag == "link" and {"stylesheet", "icon", "preconnect"} & {
+            *found.get("rel", "").split()
+        }:
+            self.loaded.append(found["href"])
+        elif tag in ("script", "img", "iframe", "source", "video") and "src" in found:
+            self.loaded.append(found["src"])
 
 
 def pages_of(nav: list[Any]) -> list[str]:

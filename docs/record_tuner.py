@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,17 @@ import nbformat
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from PIL import Image
-from playwright.sync_api import Locator, Page, TimeoutError, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "02_grad_factor.ipynb"
 TARGET = ROOT / "docs" / "figures" / "tuner.gif"
-# A training that lasts as long as the recording, with a score every few seconds.
-PARAMETERS = {"updates": 4000, "limit": 400, "dev_limit": 40, "encoder": "tok2vec"}
-SCORE_OFTEN = "options['eval_frequency'] = 25"
+# A training that lasts longer than the recording.
+PARAMETERS = {"updates": 600, "limit": 400, "dev_limit": 40, "encoder": "tok2vec"}
 VIEW = ".trfnb-grad-factor"
-WIDTH, COLOURS, PAUSE = 760, 48, 0.15
+WIDTH, COLOURS, PAUSE = 760, 96, 0.2
 PATIENCE = 400  # seconds
-LONGEST = 700  # milliseconds that a frame is shown at most; the last one longer
+LONGEST, LAST = 250, 2500  # milliseconds that a frame is shown: a time-lapse
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
@@ -71,12 +70,19 @@ class Recorder:
         seen = self.part.screenshot(animations="allow")
         self.frames.append((time.monotonic(), Image.open(io.BytesIO(seen)).convert("RGB")))
 
-    def watch(self, seconds: float) -> None:
-        """Take frames for some seconds."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+    def watch(self, updates: int) -> None:
+        """Take frames until the training has made some more updates."""
+        until = self.made() + updates
+        end = time.monotonic() + PATIENCE
+        while self.made() < until and time.monotonic() < end:
             self.shoot()
             time.sleep(PAUSE)
+        self.shoot()
+
+    def made(self) -> int:
+        """Return how many updates the view shows as made."""
+        found = re.search(r"update (\d+)", self.part.inner_text())
+        return int(found[1]) if found else 0
 
     def move(self, x: float, y: float, steps: int = 8) -> None:
         """Move the mouse in some steps, a frame each."""
@@ -100,24 +106,26 @@ class Recorder:
 
     def save(self, path: Path) -> None:
         """Write the frames as one animated picture, equal ones as one."""
-        height = max(frame.height for _, frame in self.frames)
-        width = max(frame.width for _, frame in self.frames)
+        width, height = (
+            max(sizes) for sizes in zip(*(f.size for _, f in self.frames), strict=True)
+        )
+        size = (WIDTH, round(height * WIDTH / width))
         pages, shown = [], []
         times = [at for at, _ in self.frames]
-        for (at, frame), after in zip(self.frames, [*times[1:], times[-1] + 2], strict=True):
+        for (at, frame), after in zip(self.frames, [*times[1:], times[-1]], strict=True):
             page = Image.new("RGB", (width, height), "white")
             page.paste(frame)
-            milliseconds = int(min(after - at, LONGEST / 1000) * 1000)
-            if pages and page.tobytes() == pages[-1].tobytes():
-                shown[-1] = min(shown[-1] + milliseconds, LONGEST)
-                continue
-            pages.append(page)
-            shown.append(milliseconds)
-        shown[-1] = 2500
-        size = (WIDTH, round(height * WIDTH / width))
-        pages = [page.resize(size, Image.Resampling.LANCZOS) for page in pages]
-        # One palette for all frames, from the richest, so that what stays is stored once.
-        palette = pages[-1].quantize(COLOURS)
+            page = page.resize(size, Image.Resampling.LANCZOS)
+            if not pages or page.tobytes() != pages[-1].tobytes():
+                pages.append(page)
+                shown.append(min(int((after - at) * 1000), LONGEST))
+        shown[-1] = LAST
+        # One palette for all frames, so that what stays is stored once.
+        some = pages[:: max(1, len(pages) // 6)]
+        sheet = Image.new("RGB", (size[0], size[1] * len(some)))
+        for place, page in enumerate(some):
+            sheet.paste(page, (0, place * size[1]))
+        palette = sheet.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
         pages = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
         path.parent.mkdir(parents=True, exist_ok=True)
         pages[0].save(path, save_all=True, append_images=pages[1:], duration=shown, loop=0,
@@ -134,8 +142,7 @@ def cells_of_the_tuner() -> nbformat.NotebookNode:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     (injected,) = [i for i, c in enumerate(code) if "injected-parameters" in c.metadata.tags]
     (tuner,) = [cell for cell in code if "GradFactorTuner(" in cell.source]
-    often = nbformat.v4.new_code_cell(SCORE_OFTEN)
-    notebook.cells = [*code[: injected + 2], often, tuner]
+    notebook.cells = [*code[: injected + 2], tuner]
     return notebook
 
 
@@ -173,16 +180,15 @@ def _wait_for(address: str, server: Any, log: Path) -> None:
 
 
 def run_all(page: Page) -> None:
-    """Run all cells; a command that comes before the kernel is ready is given again."""
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
-    begun = page.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[(\*|\d+)\]"))
-    for _ in range(PATIENCE // 10):
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        with suppress(TimeoutError):
-            begun.first.wait_for(timeout=10_000)
-            return
-    sys.exit("JupyterLab's kernel did not begin to run the cells.")
+    """Run all cells; a command that comes before the kernel is ready is lost, and given again."""
+    page.get_by_text("| Idle").wait_for()
+    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and not prompts.filter(has_text=re.compile(r"\d")).count():
+        if not prompts.filter(has_text="*").count():
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_timeout(2000)
 
 
 def _middle(target: Locator) -> tuple[float, float]:
@@ -190,40 +196,36 @@ def _middle(target: Locator) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def _made(view: Locator) -> int:
-    text = view.inner_text()
-    return int(text.split("update ")[1].split()[0]) if "update " in text else 0
-
-
 def act(page: Page, view: Locator) -> Recorder:
     """Do with the tuner what a person does, and record it."""
     film = Recorder(page, view)
     dials = view.locator(".widget-hbox").filter(has=page.locator(".widget-slider"))
     textcat, ner = (dials.filter(has_text=name).first for name in ("textcat", "ner"))
-    film.watch(0.6)
+    film.shoot()
     film.click(view.get_by_role("button", name="Start"))
     view.locator("img").wait_for()
-    end = time.monotonic() + 60
-    while _made(view) < 40 and time.monotonic() < end:
-        film.watch(0.6)
+    film.watch(25)
     film.move(*_middle(textcat.locator(".noUi-handle")))
     track = textcat.locator(".noUi-base").bounding_box()
     page.mouse.down()
     film.move(track["x"] + track["width"] * 61 / 81, track["y"] + track["height"] / 2, steps=12)
     page.mouse.up()
     view.get_by_text("last: textcat → 10").wait_for()
-    film.watch(6)
+    film.watch(25)
     box = ner.locator("input")
     film.click(box)
     box.select_text()
     for letter in "-0.5":
         page.keyboard.type(letter)
-        film.watch(0.2)
+        film.shoot()
     page.keyboard.press("Enter")
     view.get_by_text("last: ner → -0.5").wait_for()
-    film.watch(6)
-    view.get_by_label("Preset").select_option("policy: equal_norms")
-    film.watch(6)
+    film.watch(25)
+    preset = view.get_by_label("Preset")
+    film.move(*_middle(preset))
+    preset.select_option("policy: equal_norms")
+    view.get_by_text("set by equal_norms").first.wait_for()
+    film.watch(35)
     return film
 
 
@@ -237,9 +239,13 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1000, "height": 1400})
             page.set_default_timeout(PATIENCE * 1000)
             page.goto(f"{address}/doc/tree/{NOTEBOOK.name}?reset")
+            page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
             run_all(page)
             view = page.locator(VIEW)
             view.get_by_text("Press Start").wait_for()
+            news = page.get_by_role("button", name="No", exact=True)
+            if news.count():
+                news.click()
             view.scroll_into_view_if_needed()
             page.evaluate(POINTER)
             act(page, view).save(target)

@@ -23,6 +23,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from PIL import Image
 
@@ -109,7 +110,8 @@ def execute(path: Path) -> str:
     """Run a notebook at its own parameters and write its copy; return what was done.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: a cell failed; no copy is written.
+        CellExecutionError: a cell failed; no copy is written.
+        DeadKernelError: the kernel died; no copy is written.
     """
     begun = perf_counter()
     notebook = nbformat.read(path, as_version=4)
@@ -255,12 +257,20 @@ def main() -> None:
     named = {name.removesuffix(".ipynb") for name in sys.argv[1:]}
     if unknown := named - {path.stem for path in sources()}:
         sys.exit(f"No notebook named {', '.join(sorted(unknown))} in notebooks/.")
+    failed = []
     for path in [path for path in sources() if path.stem in named] if named else stale():
         print(f"{path.stem} …", flush=True)
-        done = execute(path) if named else update(path)
+        try:
+            done = execute(path) if named else update(path)
+        except (CellExecutionError, DeadKernelError) as error:
+            failed.append(path.stem)
+            print(error, file=sys.stderr, flush=True)
+            continue
         size = (COPIES / path.name).stat().st_size / 1024
         print(f"  {done}, {stamp(path)['seconds']} s, {size:.0f} kB", flush=True)
     README.write_text(with_findings(README.read_text(encoding="utf8")), encoding="utf8")
+    if failed:
+        sys.exit(f"Failed, and their copies are as before: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "02_grad_factor.ipynb"
 TARGET = ROOT / "docs" / "figures" / "tuner.gif"
 # A training that lasts longer than the recording.
-PARAMETERS = {"updates": 600, "limit": 400, "dev_limit": 40, "encoder": "tok2vec"}
+PARAMETERS = {"updates": 320, "limit": 400, "dev_limit": 40, "encoder": "tok2vec"}
 VIEW = ".trfnb-grad-factor"
 WIDTH, COLOURS, PAUSE = 760, 96, 0.2
 PATIENCE = 400  # seconds

@@ -48,7 +48,8 @@ class Entry:
         name: its file's stem.
         title: its first heading.
         question: its title, or the question it says on top, without a number.
-        finding: the first sentence it recorded as its finding; empty without a copy.
+        finding: the first sentence it recorded as its finding, and whether others warn of
+            runs that were too short; empty without a copy.
         executed: whether there is a copy.
     """
 
@@ -230,8 +231,12 @@ def entry(path: Path) -> Entry:
     asked = re.search(r"\*\*Question\.\*\* (.+?\?)", top, re.S)
     question = " ".join((asked[1] if asked else title).split())
     about = stamp(path)
-    found = about.get("recorded", {}).get("finding", "")
-    finding = found if isinstance(found, str) else next(iter(found), "")
+    found = about.get("recorded", {}).get("finding", [])
+    found = [found] if isinstance(found, str) else found
+    told = [one for one in found if not re.match(r"\W*starved", one, re.I)]
+    finding = told[0] if told else ""
+    if finding and len(told) < len(found):
+        finding += " (Some runs were starved.)"
     return Entry(path.stem, title, re.sub(r"^\d+ · ", "", question), finding, bool(about))
 
 

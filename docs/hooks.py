@@ -17,6 +17,8 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from mkdocs.structure.toc import get_toc
 
 sys.path.insert(0, str(Path(__file__).parent))
 import execute
@@ -25,6 +27,7 @@ from trfnb.cli import build_app
 
 PACKAGE = execute.ROOT / "trfnb"
 LIST = "<!-- notebooks -->"
+HEADING = re.compile(r'<h([1-6]) id="([^"]+)">((?:(?!</h).)*?)<a class="anchor-link"', re.S)
 MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</script>', re.S)
 ROOMS = ("flow", "pipe", "corpora", "vectors", "pretraining", "experiments", "runs", "widgets")
 
@@ -37,7 +40,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         ((title, pages),) = section.items()
         if title == "Tutorials":
             copies = [e for e in map(execute.entry, execute.sources()) if e.executed]
-            pages += [{e.title: f"notebooks/{e.name}.ipynb"} for e in copies]
+            pages += [{e.title.replace("`", ""): f"notebooks/{e.name}.ipynb"} for e in copies]
         elif title == "Reference":
             pages += [{title: f"reference/{name}.md"} for name, title in rooms().items()]
         elif isinstance(pages, list):
@@ -68,6 +71,22 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         found = f"  \n    *{one.finding}*" if one.finding else ""
         lines.append(f"-   **{shown}**{asked}{found}")
     return markdown.replace(LIST, "\n".join(lines))
+
+
+def on_page_content(content: str, page: Page, **_: Any) -> str:
+    """Make a notebook's table of contents of the headings that nbconvert wrote, code included."""
+    if page.file.src_uri.endswith(".ipynb"):
+        top: list[dict[str, Any]] = []
+        above = [(0, top)]
+        for level, name, text in HEADING.findall(content):
+            title = re.sub("<.*?>", "", text).strip()
+            one = {"level": int(level), "id": name, "name": title, "children": []}
+            while above[-1][0] >= one["level"]:
+                above.pop()
+            above[-1][1].append(one)
+            above.append((one["level"], one["children"]))
+        page.toc = get_toc(top)
+    return content
 
 
 def on_post_page(output: str, **_: Any) -> str:

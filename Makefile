@@ -5,6 +5,7 @@ CORPUS ?= newsroom
 ENCODER ?= minilm
 JOBS ?= 2
 PYTEST_ARGS ?=
+LAB_ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -26,8 +27,8 @@ setup: $(READY)  ## make .venv and install
 demo: $(READY)  ## share one encoder or train one per task? (CORPUS=path for your own)
 	$(BIN)/trfnb sweep notebooks/sweeps/demo.yml --jobs $(JOBS) --set corpus=$(CORPUS) --set encoder=$(ENCODER)
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(READY)  ## open the notebooks in JupyterLab (LAB_ARGS for its own options)
+	$(BIN)/jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/00_anatomy.ipynb $(LAB_ARGS)
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
@@ -46,7 +47,7 @@ format: $(READY)  ## put the code into shape
 docs: $(READY)  ## build the site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-notebooks: $(READY)  ## execute the notebooks that changed; the site shows the copies
+notebooks: $(READY)  ## execute the notebooks that changed: docs/notebooks/, and the README's findings
 	$(BIN)/python docs/execute.py
 
 bench: $(READY)  ## measure beside the peers (builds a virtual environment for each)

@@ -62,7 +62,8 @@ def test_the_core_asks_for_no_notebook_library(wheel):
     for extra in fields.get_all("Provides-Extra"):
         brought, more = set(), [extra]
         while more:
-            chosen = [one for one in wanted if one.marker and one.marker.evaluate({"extra": more[0]})]
+            extra_of = {"extra": more[0]}
+            chosen = [one for one in wanted if one.marker and one.marker.evaluate(extra_of)]
             more = more[1:] + [e for one in chosen if one.name == "trfnb" for e in one.extras]
             brought |= {one.name for one in chosen}
         # Weights, sweeps and data sets are for notebooks; the other extras are for pipelines too.

@@ -30,10 +30,10 @@ _HOME = {
 _MODULES = ("corpora", "experiments", "models", "vectors", "widgets")
 
 # What the extra `notebooks` installs, by the name that is imported.
-_NOTEBOOK_SIDE = (
-    "IPython conllu filelock ipywidgets jinja2 jupyter_client matplotlib nbclient nbformat pandas "
-    "papermill pooch psutil pyarrow yaml"
-).split()
+_NOTEBOOK_SIDE = {
+    *("IPython", "conllu", "filelock", "ipywidgets", "jinja2", "jupyter_client", "matplotlib"),
+    *("nbclient", "nbformat", "pandas", "papermill", "pooch", "psutil", "pyarrow", "yaml"),
+}
 
 __all__ = ["__version__", "notebook_side", *_HOME, *_MODULES]
 

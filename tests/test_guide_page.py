@@ -12,7 +12,8 @@ from spacy.util import load_model_from_config, registry
 from thinc.api import Config
 from typer.main import get_command
 
-from trfnb.cli import build_app
+from trfnb.cli import build_app, main
+from trfnb.experiments import build_config
 
 PAGE = (Path(__file__).parents[1] / "docs/guide.md").read_text(encoding="utf8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -34,7 +35,7 @@ def folder(tiny, tmp_path, monkeypatch):
     """A folder with the files that the page speaks of."""
     monkeypatch.chdir(tmp_path)
     transformer_pipeline(tiny).to_disk("my_pipeline")
-    for name in ("code.py", "config.cfg", "vectors.vec"):
+    for name in ("code.py", "config.cfg", "base.cfg", "vectors.vec"):
         Path(name).write_text("")
     return tmp_path
 
@@ -79,7 +80,15 @@ def test_every_command_takes_its_arguments(folder):
             command = command.commands[name]
         command.parse_args(Context(command, **command.context_settings), rest)
         seen += 1
-    assert seen == 6
+    assert seen == 8
+
+
+def test_init_config_writes_what_the_library_builds(folder, tiny):
+    command = ["init", "config", "new.cfg", "--pipeline", "tagger,ner", "--encoder", tiny]
+    assert main(command) == 0
+    config = build_config(["tagger", "ner"], encoder=tiny)
+    assert Config().from_disk("new.cfg", interpolate=False) == config
+    assert main(command) == 2
 
 
 def test_the_names_of_today_are_registered():

@@ -39,6 +39,26 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+def init_config(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The config to write.")],
+    pipeline: Annotated[str, typer.Option(help="Components, with commas.")] = "tagger,parser,ner",
+    encoder: Annotated[
+        str, typer.Option(help="minilm, a path, a hub name, or tok2vec.")
+    ] = "minilm",
+    sharing: Annotated[str, typer.Option(help="shared, independent or frozen.")] = "shared",
+    lang: Annotated[str, typer.Option(help="Language code.")] = "en",
+) -> None:
+    """Write a config for spacy train, with a transformer that the components share.
+
+    Example: trfnb init config config.cfg --pipeline tagger,ner --encoder my_encoder/
+    """
+    from trfnb.experiments.configs import build_config
+
+    if out.exists():
+        raise ValueError(f"init config expected a new file, got {out}. Remove it or name another.")
+    build_config(pipeline.split(","), encoder, sharing, lang=lang).to_disk(out)
+
+
 def _rooms() -> list[str]:
     files = sorted(Path(__file__).parent.glob("*/commands.py"))
     return [f"trfnb.{file.parent.name}.commands" for file in files]
@@ -64,6 +84,9 @@ def build_app() -> typer.Typer:
     ) -> None:
         pass
 
+    init = typer.Typer(help="Write a config to start from.", no_args_is_help=True)
+    init.command("config")(init_config)
+    app.add_typer(init, name="init")
     for room in _rooms():
         with suppress(ImportError), trfnb.notebook_side():
             import_module(room).add_commands(app)

@@ -4,6 +4,8 @@ Everything public is imported on first use, so that `import trfnb` costs what `i
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -27,7 +29,31 @@ _HOME = {
 
 _MODULES = ("corpora", "experiments", "models", "vectors", "widgets")
 
-__all__ = ["__version__", *_HOME, *_MODULES]
+# What the extra `notebooks` installs, by the name that is imported.
+_NOTEBOOK_SIDE = {
+    *("IPython", "conllu", "filelock", "ipywidgets", "jinja2", "jupyter_client", "matplotlib"),
+    *("nbclient", "nbformat", "pandas", "papermill", "pooch", "psutil", "pyarrow", "yaml"),
+}
+
+__all__ = ["__version__", "notebook_side", *_HOME, *_MODULES]
+
+
+@contextmanager
+def notebook_side() -> Iterator[None]:
+    """Name the extra to install where the core alone is not enough for what runs inside.
+
+    Raises:
+        ImportError: a package of the extra ``notebooks`` is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _NOTEBOOK_SIDE:
+            raise
+        raise ImportError(
+            f"This part of trfnb needs {error.name}, which a pipeline's core does not: run "
+            "`pip install 'trfnb[notebooks]'`."
+        ) from error
 
 
 def __getattr__(name: str) -> Any:
@@ -36,7 +62,8 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name in _MODULES:
-        return import_module(f"trfnb.{name}")
+        with notebook_side():
+            return import_module(f"trfnb.{name}")
     raise AttributeError(f"module 'trfnb' has no attribute {name!r}")
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +16,18 @@ import trfnb
 class _Commands(TyperGroup):
     """Turns what the user can put right into a line and exit code 2."""
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:  # it may belong to a room that the core alone cannot open
+            for room in _rooms():
+                import_module(room)
+        return found
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            code = super().invoke(ctx)
-        except (ValueError, OSError) as error:
+            with trfnb.notebook_side():
+                code = super().invoke(ctx)
+        except (ValueError, OSError, ImportError) as error:
             print(f"trfnb: {error}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
             code = 2
         raise typer.Exit(code or 0)
@@ -28,6 +37,31 @@ def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"trfnb {trfnb.__version__}")
         raise typer.Exit
+
+
+def init_config(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The config to write.")],
+    pipeline: Annotated[str, typer.Option(help="Components, with commas.")] = "tagger,parser,ner",
+    encoder: Annotated[
+        str, typer.Option(help="minilm, a path, a hub name, or tok2vec.")
+    ] = "minilm",
+    sharing: Annotated[str, typer.Option(help="shared, independent or frozen.")] = "shared",
+    lang: Annotated[str, typer.Option(help="Language code.")] = "en",
+) -> None:
+    """Write a config for spacy train, with a transformer that the components share.
+
+    Example: trfnb init config config.cfg --pipeline tagger,ner --encoder my_encoder/
+    """
+    from trfnb.experiments.configs import build_config
+
+    if out.exists():
+        raise ValueError(f"init config expected a new file, got {out}. Remove it or name another.")
+    build_config(pipeline.split(","), encoder, sharing, lang=lang).to_disk(out)
+
+
+def _rooms() -> list[str]:
+    files = sorted(Path(__file__).parent.glob("*/commands.py"))
+    return [f"trfnb.{file.parent.name}.commands" for file in files]
 
 
 def build_app() -> typer.Typer:
@@ -50,8 +84,12 @@ def build_app() -> typer.Typer:
     ) -> None:
         pass
 
-    for file in sorted(Path(__file__).parent.glob("*/commands.py")):
-        import_module(f"trfnb.{file.parent.name}.commands").add_commands(app)
+    init = typer.Typer(help="Write a config to start from.", no_args_is_help=True)
+    init.command("config")(init_config)
+    app.add_typer(init, name="init")
+    for room in _rooms():
+        with suppress(ImportError), trfnb.notebook_side():
+            import_module(room).add_commands(app)
     return app
 
 

@@ -136,3 +136,19 @@ def test_fewer_layers_than_none(tiny, layers):
 def test_layers_by_a_schedule(tiny):
     with pytest.raises(ValueError, match="layers"):
         transformer_pipeline(tiny, layers={"@schedules": "constant.v1", "rate": 1.0})
+
+
+def test_a_vector_table_that_nothing_reads(tiny, recwarn):
+    embed = {"@architectures": "spacy.HashEmbedCNN.v2", "pretrained_vectors": True, "width": 16,
+             "depth": 1, "embed_size": 50, "window_size": 1, "maxout_pieces": 2,
+             "subword_features": False}  # fmt: skip
+    for reads in (False, True):
+        nlp = build(tiny)
+        if reads:
+            nlp.add_pipe("ner", config={"model": {"tok2vec": embed}})
+        nlp.vocab.set_vector("river", np.ones(4, "float32"))
+        recwarn.clear()
+        initialized(nlp)
+        said = [str(one.message) for one in recwarn if "no component reads" in str(one.message)]
+        assert len(said) == (not reads)
+        assert reads or "what listens to 'transformer' sees the transformer alone" in said[0]

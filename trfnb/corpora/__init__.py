@@ -3,10 +3,13 @@
 from importlib import import_module
 from typing import Any
 
+from trfnb import notebook_side
+
 __all__ = ["Corpus", "CorpusError", "Sentence", "fetch", "load"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("trfnb.corpora.loading"), name)
+        with notebook_side():
+            return getattr(import_module("trfnb.corpora.loading"), name)
     raise AttributeError(f"module 'trfnb.corpora' has no attribute {name!r}")

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from trfnb import notebook_side
+
 _HOME = {
     "build_config": "configs",
     "compare": "comparison",
@@ -15,5 +17,6 @@ __all__ = [*_HOME]
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"trfnb.experiments.{_HOME[name]}"), name)
+        with notebook_side():
+            return getattr(import_module(f"trfnb.experiments.{_HOME[name]}"), name)
     raise AttributeError(f"module 'trfnb.experiments' has no attribute {name!r}")

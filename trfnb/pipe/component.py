@@ -30,7 +30,7 @@ from .data import (
     store,
 )
 from .model import Tokenised, encode_docs, set_width, tokenise
-from .tok2vec import PipelineRef, SharedComponent
+from .tok2vec import PipelineRef, SharedComponent, warn_of_unread_table
 
 # A stream is cut so that a batch's hidden states stay small beside the weights.
 _TOKENS_A_BATCH = 10_000
@@ -226,6 +226,7 @@ class Transformer(SharedComponent):
         validate_get_examples(get_examples, "Transformer.initialize")
         if nlp is not None:
             self.pipeline = PipelineRef(nlp)
+            warn_of_unread_table(nlp, self.name)
         self.model.initialize()
         self._tell_width()
 

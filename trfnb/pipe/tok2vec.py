@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from spacy.language import Language
 from spacy.pipeline import tok2vec as spacys
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
@@ -27,6 +28,24 @@ class PipelineRef(Upstream):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PipelineRef, ()
+
+
+def warn_of_unread_table(nlp: Language, name: str) -> None:
+    """Warn where a pipeline has a vector table that no component reads.
+
+    Args:
+        nlp: The pipeline.
+        name: Its transformer, which takes the table's place for all that listen to it.
+    """
+    models = [getattr(component, "model", None) for _, component in nlp.components]
+    nodes = {node.name for one in models if isinstance(one, Model) for node in one.walk()}
+    if nlp.vocab.vectors.shape[0] and "static_vectors" not in nodes:
+        warnings.warn(
+            f"The pipeline has a vector table, {nlp.vocab.vectors.name!r}, and no component reads "
+            f"it: what listens to {name!r} sees the transformer alone. Remove [initialize] "
+            "vectors, or keep the table for similarity only (docs/guide.md, Word vectors).",
+            stacklevel=3,
+        )
 
 
 class SharedComponent(spacys.Tok2Vec):

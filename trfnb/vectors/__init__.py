@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from trfnb import notebook_side
+
 _HOME = {
     "Report": "trfnb.vectors.blocks",
     "VectorsError": "trfnb.vectors.blocks",
@@ -20,5 +22,6 @@ __all__ = [*_HOME]
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        with notebook_side():
+            return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'trfnb.vectors' has no attribute {name!r}")

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import spacy
-import spacy_curated_transformers  # noqa: F401  registers
 import torch
-from curated_tokenizers import ByteBPEProcessor, WordPieceProcessor
 from spacy.training import Example
-from thinc.api import Adam, fix_random_seed, reduce_mean
+from thinc.api import fix_random_seed, reduce_mean
 
 THERE = "spacy-curated-transformers"
 NAMES = {"bert": ("Bert", "BertWordpieceEncoder"), "roberta": ("Roberta", "ByteBpeEncoder")}
@@ -36,6 +34,8 @@ def listener(name, **more):
 
 def pipeline(kind, pieces):
     """Return a small pipeline with random weights and the pieces given."""
+    from curated_tokenizers import ByteBPEProcessor, WordPieceProcessor
+
     family, encoder = NAMES[kind]
     nlp = spacy.blank("en")
     model = {
@@ -65,8 +65,9 @@ def pipeline(kind, pieces):
         merges = [tuple(pair) for pair in pieces["merges"]]
         attrs["byte_bpe_processor"] = ByteBPEProcessor(pieces["vocab"], merges)
     torch.manual_seed(3)
-    for parameter in model.get_ref("transformer").shims[0]._model.parameters():
-        parameter.data.normal_(0, 0.25)
+    for key, parameter in model.get_ref("transformer").shims[0]._model.named_parameters():
+        if "norm" not in key:
+            parameter.data.normal_(0, 0.25)
     return nlp
 
 
@@ -83,20 +84,16 @@ def main(work, kind):
         for one in texts["train"]
     ]
     nlp.initialize(lambda: gold)
-    for _ in range(3):
-        for start in range(0, len(gold), 16):
-            nlp.update(gold[start : start + 16], sgd=Adam(1e-3))
-    # Three epochs predict no entity; weights moved at random do.
+    # Random output layers tell tokens apart; a few epochs on random features would not.
     noise = np.random.default_rng(0)
     for name in ("tagger", "ner"):
         for node in nlp.get_pipe(name).model.walk():
-            for key in node.param_names:
-                if node.has_param(key):
-                    value = node.get_param(key)
-                    moved = value + noise.normal(scale=0.4, size=value.shape)
-                    node.set_param(key, moved.astype("float32"))
+            if node.has_param("W"):
+                shape = node.get_param("W").shape
+                node.set_param("W", noise.normal(size=shape).astype("float32"))
             for shim in node.shims:
-                shim._model.layer_weights.data += torch.tensor([0.5, -0.3, 0.2, 0.9])
+                if hasattr(shim._model, "layer_weights"):
+                    shim._model.layer_weights.data += torch.tensor([0.5, -0.3, 0.2, 0.9])
     nlp.to_disk(work / kind)
     docs = list(nlp.pipe(texts["test"]))
     vectors = [reduce_mean().predict(doc._.trf_data.last_hidden_layer_state) for doc in docs]

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, BertModel
 
 import trfnb
 from trfnb.cli import main
+from trfnb.flow.alignment import align
 from trfnb.flow.spans import TokenWindows
 
 pytestmark = pytest.mark.skipif(
@@ -27,7 +28,8 @@ def test_tokens_are_cut_by_themselves_in_windows_over_the_doc(tiny):
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     vocab = spacy.blank("en").vocab
     doc = Doc(vocab, words=["un", "bank", " ", "river", "unable"], spaces=[False, *[True] * 4])
-    spans, found = TokenWindows(5, 4).tokenise([doc, Doc(vocab), Doc(vocab, ["the"])], tokenizer)
+    docs, windows = [doc, Doc(vocab), Doc(vocab, ["the"])], TokenWindows(5, 4)
+    spans, found = windows.tokenise(docs, tokenizer)
     assert [len(one) for one in spans] == [2, 0, 1]
     assert found.strings == [
         ["[CLS]", "un", "bank", "river", "un"],
@@ -37,6 +39,10 @@ def test_tokens_are_cut_by_themselves_in_windows_over_the_doc(tiny):
     ends = [(0, 0), (0, 2), (2, 6), (9, 14), (15, 21), (15, 21), (15, 21), (0, 0)]
     assert found.offsets.tolist() == [list(one) for one in [*ends, (0, 0), (0, 3), (0, 0)]]
     assert not found.truncated.any()
+    # "un" of "unable" is in both windows, "##able" in one: each counts for half.
+    weighted = windows.weighted(align(docs, spans, found), spans, found)
+    assert weighted.lengths.tolist() == [1, 1, 0, 1, 4, 1]
+    assert weighted.dataXd.tolist() == [1, 2, 3, 4, 5, 6, 6, 9]
 
 
 def their_names(state):

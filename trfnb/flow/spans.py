@@ -6,11 +6,12 @@ overlap and may leave parts of a doc out; a token that no span covers gets a zer
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc, Span, Token
+from thinc.types import Ints1d, Ragged
 
 from .wordpieces import Wordpieces, encode
 
@@ -187,6 +188,30 @@ class TokenWindows(StridedSpans):
             write=tokenizer.convert_ids_to_tokens,
         )
         return spans, wordpieces
+
+    def weighted(
+        self, alignment: Ragged, spans: Sequence[Sequence[Span]], wordpieces: Wordpieces
+    ) -> Ragged:
+        """Let each wordpiece of a token count once in its mean, in two windows or in one.
+
+        A row of a token that lies partly where windows overlap is named twice where it has no
+        partner in another window.
+
+        Args:
+            alignment: For each token the numbers of its rows.
+            spans: From `tokenise`, as is `wordpieces`.
+            wordpieces: The wordpieces of all windows.
+        """
+        windows = np.asarray([i for one in spans for i in range(len(one))], dtype="int64")
+        number = np.repeat(windows, wordpieces.lengths)
+        place = np.arange(len(number)) - np.repeat(wordpieces.starts, wordpieces.lengths)
+        twice = (place >= self.stride) | ((place < self.window - self.stride) & (number > 0))
+        single = ~twice[alignment.dataXd]
+        tokens = np.repeat(np.arange(len(alignment.lengths)), alignment.lengths)
+        singles = np.bincount(tokens, single, len(alignment.lengths)).astype("int32")
+        mixed = (singles > 0) & (singles < alignment.lengths)
+        rows = np.repeat(alignment.dataXd, 1 + (single & mixed[tokens]))
+        return Ragged(cast(Ints1d, rows), cast(Ints1d, alignment.lengths + mixed * singles))
 
 
 def _with_space_before(token: Token) -> str:

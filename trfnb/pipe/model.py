@@ -61,6 +61,8 @@ def encode_docs(
     asked = node.attrs["layers"] if layers is None else layers
     (rows, attentions), backprop = node((wordpieces, asked), is_train)
     found, asarray = align(docs, spans, wordpieces), model.ops.asarray1i
+    if isinstance(model.attrs["get_spans"], TokenWindows):
+        found = model.attrs["get_spans"].weighted(found, spans, wordpieces)
     batch = FullTransformerBatch(
         spans=spans,
         wordpieces=wordpieces,

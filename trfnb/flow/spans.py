@@ -6,12 +6,12 @@ overlap and may leave parts of a doc out; a token that no span covers gets a zer
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc, Span, Token
-from thinc.types import Ints1d, Ragged
+from thinc.types import Ragged
 
 from .wordpieces import Wordpieces, encode
 
@@ -206,12 +206,13 @@ class TokenWindows(StridedSpans):
         number = np.repeat(windows, wordpieces.lengths)
         place = np.arange(len(number)) - np.repeat(wordpieces.starts, wordpieces.lengths)
         twice = (place >= self.stride) | ((place < self.window - self.stride) & (number > 0))
-        single = ~twice[alignment.dataXd]
-        tokens = np.repeat(np.arange(len(alignment.lengths)), alignment.lengths)
-        singles = np.bincount(tokens, single, len(alignment.lengths)).astype("int32")
-        mixed = (singles > 0) & (singles < alignment.lengths)
-        rows = np.repeat(alignment.dataXd, 1 + (single & mixed[tokens]))
-        return Ragged(cast(Ints1d, rows), cast(Ints1d, alignment.lengths + mixed * singles))
+        named: Any = alignment.dataXd
+        lengths: Any = alignment.lengths
+        single, tokens = ~twice[named], np.repeat(np.arange(len(lengths)), lengths)
+        singles = np.bincount(tokens, single, len(lengths)).astype("int32")
+        mixed = (singles > 0) & (singles < lengths)
+        rows: Any = np.repeat(named, 1 + (single & mixed[tokens]))
+        return Ragged(rows, lengths + mixed * singles)
 
 
 def _with_space_before(token: Token) -> str:

@@ -15,7 +15,7 @@ from thinc.types import Floats2d
 
 from .experiments.weights import EncoderAdam  # noqa: F401
 from .flow.grad_factor import Policy
-from .pipe import legacy
+from .pipe import curated, legacy
 from .pipe.architectures import registry as registry
 from .pipe.component import Transformer
 from .pipe.data import AnnotationSetter, FullTransformerBatch, Storage
@@ -88,10 +88,26 @@ def make_tok2vec(
     return pipe
 
 
+def make_curated(
+    nlp: Language,
+    name: str,
+    model: Model[list[Doc], FullTransformerBatch],
+    frozen: bool = False,
+    all_layer_outputs: bool = False,
+) -> Pipe:
+    """Make a `Transformer` component of what spacy-curated-transformers saved."""
+    pipe = Transformer(nlp.vocab, model, name=name)
+    pipe.pipeline = PipelineRef(nlp)
+    return pipe
+
+
 _names = ["trfnb_transformer"]
 if find_spec("spacy_transformers") is None:
     _names.append("transformer")
     legacy.register()
+if find_spec("spacy_curated_transformers") is None:
+    curated.register()
+    Language.factory(curated.FACTORY, assigns=["doc._.trf_data"], func=make_curated)
 for _name in _names:
     Language.factory(
         _name,

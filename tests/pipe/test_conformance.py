@@ -13,7 +13,7 @@ from thinc.api import Config, Model
 from transformers import AutoTokenizer
 
 import trfnb.registration  # noqa: F401  registers
-from trfnb.flow.spans import WordpieceSpans
+from trfnb.flow.spans import TokenWindows, WordpieceSpans
 from trfnb.pipe.architectures import registry
 from trfnb.pipe.component import Transformer
 from trfnb.pipe.data import FullTransformerBatch
@@ -25,6 +25,7 @@ MODELS = {
     "trfnb.TransformerModel.v1": [
         {},
         {"get_spans": {"@span_getters": "trfnb.strided_spans.v1", "window": 3, "stride": 2}},
+        {"get_spans": {"@span_getters": "trfnb.token_windows.v1", "window": 6, "stride": 4}},
         {"layers": [0, 1]},
         {"precision": "bf16"},
         {"trainable_layers": 1},
@@ -52,6 +53,7 @@ SPAN_GETTERS = {
     "trfnb.sent_spans.v1": [{}],
     "trfnb.strided_spans.v1": [{}, {"window": 3, "stride": 2}],
     "trfnb.wordpiece_spans.v1": [{}, {"window": 6}, {"window": 6, "stride": 3}],
+    "trfnb.token_windows.v1": [{}, {"window": 6, "stride": 3}],
 }
 SETTERS = {
     "trfnb.null_annotation_setter.v1": [{}],
@@ -277,6 +279,14 @@ def test_span_getters(tiny, name, row):
             get_spans(docs)
         tokenizer = AutoTokenizer.from_pretrained(tiny)
         get_spans = partial(get_spans, tokenizer=tokenizer, limit=48)
+    elif isinstance(get_spans, TokenWindows):
+        with pytest.raises(ValueError, match="whose tokenizer it needs"):
+            get_spans(docs)
+        windows, tokenizer = get_spans, AutoTokenizer.from_pretrained(tiny)
+
+        def get_spans(docs):
+            return windows.tokenise(docs, tokenizer)[0]
+
     spans = get_spans(docs)
     assert len(spans) == len(docs)
     assert get_spans([]) == []

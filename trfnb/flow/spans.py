@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, Span, Token
+from thinc.types import Ragged
 
-from .wordpieces import encode
+from .wordpieces import Wordpieces, encode
 
 SpanGetter = Callable[[Sequence[Doc]], list[list[Span]]]
 
@@ -134,6 +135,89 @@ class WordpieceSpans:
             for doc, n in zip(docs, counts, strict=True)
         ]
         return _halved(spans, tokenizer, window)
+
+
+class TokenWindows(StridedSpans):
+    """Windows of a doc's wordpieces, where each token is cut into wordpieces by itself.
+
+    spacy-curated-transformers reads docs so: a token has the same wordpieces in every text, the
+    special tokens stand at the doc's ends alone, and a window may end within a token.
+
+    Attributes:
+        window: Wordpieces of a window, the doc's special tokens included.
+        stride: Wordpieces from one window's start to the next; at most `window`.
+    """
+
+    def __call__(self, docs: Sequence[Doc]) -> list[list[Span]]:
+        """Refuse to be called as a span getter: windows here do not end where tokens do.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "token_windows expected to be used by a TransformerModel, whose tokenizer it needs. A "
+            "custom model calls get_spans.tokenise(docs, tokenizer)."
+        )
+
+    def tokenise(self, docs: Sequence[Doc], tokenizer: Any) -> tuple[list[list[Span]], Wordpieces]:
+        """Return for each doc as many times the whole doc as it has windows, and their wordpieces.
+
+        Args:
+            docs: The batch.
+            tokenizer: The transformer's tokenizer.
+        """
+        tokens = [token for doc in docs for token in doc]
+        pieces = encode(tokenizer, [_with_space_before(token) for token in tokens])
+        real = pieces.offsets[:, 1] > pieces.offsets[:, 0]  # each token came with special ones
+        owners = np.repeat(np.arange(len(tokens)), pieces.lengths)[real]
+        edges = np.cumsum([0, *(len(doc) for doc in docs)])
+        places = np.asarray([(t.idx, t.idx + len(t)) for t in tokens], "int64").reshape(-1, 2)
+        nowhere, spans, windows = np.zeros((1, 2), "int64"), [], []
+        for doc, first, last in zip(docs, edges, edges[1:], strict=False):
+            inside = (owners >= first) & (owners < last)
+            text = [tokenizer.cls_token_id, *pieces.ids[real][inside], tokenizer.sep_token_id]
+            where = np.concatenate([nowhere, places[owners[inside]], nowhere])
+            cuts = range(0, len(text) if len(doc) else 0, self.stride)
+            windows += [(text[i : i + self.window], where[i : i + self.window]) for i in cuts]
+            spans.append([doc[:]] * len(cuts))
+        wordpieces = Wordpieces(
+            ids=np.asarray([piece for ids, _ in windows for piece in ids], dtype="int64"),
+            offsets=np.concatenate([nowhere[:0], *(offsets for _, offsets in windows)]),
+            lengths=np.asarray([len(ids) for ids, _ in windows], dtype="int64"),
+            truncated=np.zeros(len(windows), dtype="int64"),
+            write=tokenizer.convert_ids_to_tokens,
+        )
+        return spans, wordpieces
+
+    def weighted(
+        self, alignment: Ragged, spans: Sequence[Sequence[Span]], wordpieces: Wordpieces
+    ) -> Ragged:
+        """Let each wordpiece of a token count once in its mean, in two windows or in one.
+
+        A row of a token that lies partly where windows overlap is named twice where it has no
+        partner in another window.
+
+        Args:
+            alignment: For each token the numbers of its rows.
+            spans: From `tokenise`, as is `wordpieces`.
+            wordpieces: The wordpieces of all windows.
+        """
+        windows = np.asarray([i for one in spans for i in range(len(one))], dtype="int64")
+        number = np.repeat(windows, wordpieces.lengths)
+        place = np.arange(len(number)) - np.repeat(wordpieces.starts, wordpieces.lengths)
+        twice = (place >= self.stride) | ((place < self.window - self.stride) & (number > 0))
+        named: Any = alignment.dataXd
+        lengths: Any = alignment.lengths
+        single, tokens = ~twice[named], np.repeat(np.arange(len(lengths)), lengths)
+        singles = np.bincount(tokens, single, len(lengths)).astype("int32")
+        mixed = (singles > 0) & (singles < lengths)
+        rows: Any = np.repeat(named, 1 + (single & mixed[tokens]))
+        return Ragged(rows, lengths + mixed * singles)
+
+
+def _with_space_before(token: Token) -> str:
+    before = token.doc[token.i - 1].whitespace_ if token.i else ""
+    return "" if token.is_space else before + token.text
 
 
 def checked_spans(get_spans: SpanGetter, docs: Sequence[Doc]) -> list[list[Span]]:

@@ -14,6 +14,7 @@ from ..flow.runtime import EngineName, Precision, Runtime
 from ..flow.spans import (
     SpanGetter,
     StridedSpans,
+    TokenWindows,
     WordpieceSpans,
     get_doc_spans,
     get_sent_spans,
@@ -163,6 +164,7 @@ for _name, _span_getter in {
     "trfnb.sent_spans.v1": lambda: get_sent_spans,
     "trfnb.strided_spans.v1": StridedSpans,
     "trfnb.wordpiece_spans.v1": WordpieceSpans,
+    "trfnb.token_windows.v1": TokenWindows,
 }.items():
     registry.span_getters.register(_name, func=_span_getter)
 

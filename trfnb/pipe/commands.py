@@ -15,11 +15,11 @@ def rewrite(
     source: Annotated[str, typer.Argument(metavar="SRC", help="A folder, or a package's name.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="A folder to make.")],
 ) -> None:
-    """Rewrite a pipeline saved by spacy-transformers in trfnb's names.
+    """Rewrite a pipeline of spacy-transformers or spacy-curated-transformers in trfnb's names.
 
     Example: trfnb import-pipeline en_core_news_trf my_pipeline
     """
-    from .legacy import import_pipeline
+    from .importing import import_pipeline
 
     nlp = import_pipeline(source, target)
     typer.echo(f"{target}: {', '.join(nlp.pipe_names)}")

@@ -1,22 +1,15 @@
 """spacy-transformers' names and files, where spacy-transformers itself is not installed.
 
 Each model has the same tree of nodes as there, because Thinc loads saved weights node by node.
-`import_pipeline` rewrites a saved pipeline in trfnb's names.
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-import spacy
-from spacy.language import Language
-from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
-from spacy.util import replace_model_node
-from thinc.api import Config, Model, chain
+from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
-from ..files import atomic_folder
 from ..flow.encoder import EncoderShim
 from ..flow.listener import TransformerListener
 from ..flow.runtime import Runtime
@@ -24,7 +17,6 @@ from ..flow.spans import SpanGetter
 from .architectures import registry
 from .data import FullTransformerBatch
 from .model import (
-    TokenVectors,
     independent_config,
     independent_copy,
     token_vector_model,
@@ -80,7 +72,7 @@ def listener_v1(
         upstream: Name of the component, or ``"*"`` for any.
     """
     inner = TransformerListener(upstream, grad_factor, pooling, layers=[])
-    model: Model[list[Doc], list[Floats2d]] = chain(inner, _placeholder("trfs2arrays", [pooling]))
+    model: Model[list[Doc], list[Floats2d]] = chain(inner, placeholder("trfs2arrays", [pooling]))
     model.set_ref("listener", inner)
     return model
 
@@ -110,8 +102,8 @@ def independent_v3(
     transformer = transformer_v3(
         name, get_spans, tokenizer_config, transformer_config, mixed_precision
     )
-    inner = _placeholder("transformer>>split_trf_batch", [transformer, _placeholder("split")])
-    layers = [inner, _placeholder("trfs2arrays", [pooling])]
+    inner = placeholder("transformer>>split_trf_batch", [transformer, placeholder("split")])
+    layers = [inner, placeholder("trfs2arrays", [pooling])]
     return token_vector_model(transformer, pooling, grad_factor, layers=layers)
 
 
@@ -125,18 +117,25 @@ def independent_v2(
 ) -> Model[list[Doc], list[Floats2d]]:
     """Build the first and second version of ``Tok2VecTransformer``: another tree of nodes."""
     transformer = transformer_v3(name, get_spans, tokenizer_config, transformer_config)
-    layers = [transformer, _placeholder("split_trf_batch"), _placeholder("trfs2arrays", [pooling])]
+    layers = [transformer, placeholder("split_trf_batch"), placeholder("trfs2arrays", [pooling])]
     return token_vector_model(transformer, pooling, grad_factor, layers=layers)
 
 
-# Make a node that hands on what it gets: its work is done by its neighbour.
-def _placeholder(name: str, layers: Sequence[Model] = ()) -> Model[Any, Any]:
+def placeholder(name: str, layers: Sequence[Model] = (), **parts: Any) -> Model[Any, Any]:
+    """Make a node that hands on what it gets: its work is done by its neighbour.
+
+    Args:
+        name: The node's name.
+        layers: Its sublayers.
+        parts: Attributes and shims, as Thinc's ``Model`` takes them.
+    """
     # A pipeline whose listeners were replaced here has a width where this node stands.
     return Model(
         name,
         lambda model, X, is_train: (X, lambda dX: dX),
         dims={"nO": None},
         layers=list(layers),
+        **parts,
     )
 
 
@@ -144,7 +143,7 @@ def _independent_copy(transformer: Model, listener: TransformerListener, compone
     model = independent_copy(transformer, listener, component)
     if not listener.layers:
         # Only a listener of theirs is replaced: the node that holds the pooling stays where it is.
-        layers, factor = [transformer, _placeholder("split_trf_batch")], model.attrs["factor"]
+        layers, factor = [transformer, placeholder("split_trf_batch")], model.attrs["factor"]
         model = token_vector_model(transformer, listener.pooling, factor, layers=layers)
         model.set_dim("nO", transformer.get_dim("nO"))
     return model
@@ -188,45 +187,6 @@ def register() -> None:
                 functions.register(name, func=functions.get(ours))
 
 
-def import_pipeline(source: str | Path, target: str | Path) -> Language:
-    """Rewrite a pipeline that spacy-transformers saved; it predicts the same.
-
-    Args:
-        source: The pipeline's directory, or the name of an installed pipeline.
-        target: A directory that does not exist yet.
-
-    Returns:
-        The pipeline, loaded from `target`.
-
-    Raises:
-        OSError: there is no pipeline at `source`.
-        ValueError: `target` exists, or `source` names nothing of spacy-transformers.
-    """
-    if Path(target).exists():
-        raise ValueError(
-            f"import-pipeline expected a directory that does not exist yet, got {target}. Name "
-            "another or remove it."
-        )
-    nlp = spacy.load(source)
-    config = Config(nlp.config)
-    config["components"] = renamed(nlp.config["components"])
-    if config == nlp.config:
-        raise ValueError(
-            f"import-pipeline expected a pipeline with spacy-transformers' names in its config, "
-            f"but {str(source)!r} has none: it needs no import."
-        )
-    for _, component in nlp.components:
-        if isinstance(component, TrainablePipe) and isinstance(component.model, Model):
-            component.model = _own_layers(component.model)
-    needed = {"trfnb", *nlp.meta.get("requirements", [])}
-    nlp.meta["requirements"] = sorted(one for one in needed if not one.startswith(PREFIX))
-    with atomic_folder(target) as folder:
-        nlp.to_disk(folder)
-        config.to_disk(folder / "config.cfg")
-        spacy.load(folder)  # what cannot be opened gets no name
-    return spacy.load(target)
-
-
 def renamed(block: Any) -> Any:
     """Write a block of a config, and those in it, in trfnb's names."""
     if isinstance(block, list):
@@ -247,25 +207,3 @@ def renamed(block: Any) -> Any:
     else:
         kind = "TransformerListener"
     return {**new, "@architectures": f"trfnb.{kind}.v1"}
-
-
-# Put trfnb's layers where the tree of nodes followed spacy-transformers'.
-def _own_layers(model: Model) -> Model:
-    for node in list(model.walk()):
-        # A node whose listener was replaced still has the reference, to something else.
-        old = node.get_ref("listener") if node.has_ref("listener") else node
-        if isinstance(node, TokenVectors) and node.layers[-1] is not node.pooling:
-            old = node
-            new: Model = token_vector_model(
-                node.transformer, node.pooling, node.attrs["factor"].now
-            )
-        elif isinstance(old, TransformerListener) and old is not node:
-            new = TransformerListener(old.upstream_name, old.attrs["factor"].now, old.pooling)
-        else:
-            continue
-        if old.has_dim("nO"):
-            new.set_dim("nO", old.get_dim("nO"))
-        if node is model:
-            return new
-        replace_model_node(model, node, new)
-    return model

@@ -14,7 +14,7 @@ from ..flow.encoder import EncoderShim, Layer, encoder
 from ..flow.grad_factor import GradFactor, as_factor
 from ..flow.listener import TransformerListener, split
 from ..flow.runtime import Runtime
-from ..flow.spans import SpanGetter, WordpieceSpans, checked_spans
+from ..flow.spans import SpanGetter, TokenWindows, WordpieceSpans, checked_spans
 from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
 from .data import FullTransformerBatch
 
@@ -27,6 +27,8 @@ def tokenise(model: Model[list[Doc], FullTransformerBatch], docs: Sequence[Doc])
     shim = _shim(model)
     limit = max_wordpieces(shim.tokenizer, shim.config)
     get_spans: SpanGetter = model.attrs["get_spans"]
+    if isinstance(get_spans, TokenWindows):
+        return get_spans.tokenise(docs, shim.tokenizer)
     if isinstance(get_spans, WordpieceSpans):
         get_spans = partial(get_spans, tokenizer=shim.tokenizer, limit=limit)
     spans = checked_spans(get_spans, docs)
@@ -59,6 +61,8 @@ def encode_docs(
     asked = node.attrs["layers"] if layers is None else layers
     (rows, attentions), backprop = node((wordpieces, asked), is_train)
     found, asarray = align(docs, spans, wordpieces), model.ops.asarray1i
+    if isinstance(model.attrs["get_spans"], TokenWindows):
+        found = model.attrs["get_spans"].weighted(found, spans, wordpieces)
     batch = FullTransformerBatch(
         spans=spans,
         wordpieces=wordpieces,

@@ -1,0 +1,184 @@
+"""Pipelines of spacy-curated-transformers; `benchmarks/parity/curated.py` compares real ones."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import spacy
+import srsly
+import torch
+from small_pipelines import SENTENCES, examples, initialized
+from spacy.tokens import Doc
+from thinc.api import Model, PyTorchWrapper
+from transformers import AutoTokenizer, BertModel
+
+import trfnb
+from trfnb.cli import main
+from trfnb.flow.alignment import align
+from trfnb.flow.spans import TokenWindows
+
+pytestmark = pytest.mark.skipif(
+    bool(find_spec("spacy_curated_transformers")), reason="its own package has the names"
+)
+THERE = "spacy-curated-transformers"
+TEXTS = [SENTENCES[0][0], "the unable river", " the  bank"]
+
+
+def test_tokens_are_cut_by_themselves_in_windows_over_the_doc(tiny):
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    vocab = spacy.blank("en").vocab
+    doc = Doc(vocab, words=["un", "bank", " ", "river", "unable"], spaces=[False, *[True] * 4])
+    docs, windows = [doc, Doc(vocab), Doc(vocab, ["the"])], TokenWindows(5, 4)
+    spans, found = windows.tokenise(docs, tokenizer)
+    assert [len(one) for one in spans] == [2, 0, 1]
+    assert found.strings == [
+        ["[CLS]", "un", "bank", "river", "un"],
+        ["un", "##able", "[SEP]"],
+        ["[CLS]", "the", "[SEP]"],
+    ]
+    ends = [(0, 0), (0, 2), (2, 6), (9, 14), (15, 21), (15, 21), (15, 21), (0, 0)]
+    assert found.offsets.tolist() == [list(one) for one in [*ends, (0, 0), (0, 3), (0, 0)]]
+    assert not found.truncated.any()
+    # "un" of "unable" is in both windows, "##able" in one: each counts for half.
+    weighted = windows.weighted(align(docs, spans, found), spans, found)
+    assert weighted.lengths.tolist() == [1, 1, 0, 1, 4, 1]
+    assert weighted.dataXd.tolist() == [1, 2, 3, 4, 5, 6, 6, 9]
+
+
+def their_names(state):
+    """Name a BERT's tensors as curated-transformers' modules do, with one tensor for Q, K, V."""
+    named = {}
+    for name, tensor in state.items():
+        if "pooler" in name or ".self.key." in name or ".self.value." in name:
+            continue
+        if ".self.query." in name:
+            parts = [state[name.replace("query", part)] for part in ("query", "key", "value")]
+            tensor = torch.cat(parts)
+        for here, there in (
+            ("embeddings.LayerNorm", "embeddings.layer_norm"),
+            ("encoder.layer.", "layers."),
+            ("attention.self.query", "mha.input"),
+            ("attention.output.dense", "mha.output"),
+            ("attention.output.LayerNorm", "attn_output_layernorm"),
+            ("intermediate.dense", "ffn.intermediate"),
+            ("output.dense", "ffn.output"),
+            ("output.LayerNorm", "ffn_output_layernorm"),
+        ):
+            name = name.replace(here, there)
+        named[f"curated_encoder.{name}"] = tensor
+    return named
+
+
+class Weights(torch.nn.Module):
+    def state_dict(self, *args, **kwargs):
+        return self.tensors
+
+
+def saved_there(tiny):
+    """Return the bytes of a transformer's model: the tree of nodes that the library saves."""
+    weights = Weights()
+    weights.tensors = their_names(BertModel.from_pretrained(tiny).state_dict())
+
+    def node(name, *layers, **parts):
+        return Model(name, lambda model, X, is_train: (X, lambda dX: dX), layers=layers, **parts)
+
+    pieces = {"unk_piece": "[UNK]", "bos_piece": "[CLS]", "eos_piece": "[SEP]"}
+    piecer = node(
+        "wordpiece_encoder",
+        attrs={"wordpiece_processor": "", "lowercase": True, "strip_accents": True, **pieces},
+    )
+    strided = node("with_strided_spans", PyTorchWrapper(weights), attrs={"stride": 6, "window": 8})
+    inner = node("chain", piecer, strided, node("remove_bos_eos"))
+    root = node("transformer_model", node("with_non_ws_tokens", inner), dims={"nO": 16})
+    root.set_ref("piece_encoder", piecer)
+    root.set_ref("transformer", strided.layers[0])
+    saved = root.to_dict()
+    vocab = AutoTokenizer.from_pretrained(tiny).get_vocab()
+    # The library saves its pieces as lines, not as msgpack.
+    saved["attrs"][3]["wordpiece_processor"] = "\n".join(sorted(vocab, key=vocab.get)).encode()
+    return srsly.msgpack_dumps(saved)
+
+
+def pipeline_there(tiny):
+    config = BertModel.from_pretrained(tiny).config
+    settings = {
+        "vocab_size": config.vocab_size,
+        "hidden_width": config.hidden_size,
+        "intermediate_width": config.intermediate_size,
+        "num_attention_heads": config.num_attention_heads,
+        "num_hidden_layers": config.num_hidden_layers,
+        "max_position_embeddings": config.max_position_embeddings,
+        "type_vocab_size": config.type_vocab_size,
+        "layer_norm_eps": config.layer_norm_eps,
+        "model_max_length": 48,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "padding_idx": 0,
+    }
+    spans = {"@architectures": f"{THERE}.WithStridedSpans.v1", "stride": 6, "window": 8}
+    pieces = {"@architectures": f"{THERE}.BertWordpieceEncoder.v1"}
+    model = {"@architectures": f"{THERE}.BertTransformer.v1", "with_spans": spans, **settings}
+    nlp = spacy.blank("en")
+    nlp.add_pipe(
+        "curated_transformer",
+        name="transformer",
+        config={"all_layer_outputs": True, "model": {**model, "piece_encoder": pieces}},
+    )
+    nlp.get_pipe("transformer").model.from_bytes(saved_there(tiny))
+    listener = {
+        "@architectures": f"{THERE}.LastTransformerLayerListener.v1",
+        "width": 16,
+        "pooling": {"@layers": "reduce_mean.v1"},
+        "grad_factor": 0.5,
+    }
+    nlp.add_pipe("tagger", config={"model": {"tok2vec": listener}})
+    return initialized(nlp)
+
+
+def test_what_was_saved_there_is_opened_and_rewritten(tiny, tmp_path):
+    nlp = pipeline_there(tiny)
+    docs = list(nlp.pipe(TEXTS))
+    hf_model, tokenizer = (
+        BertModel.from_pretrained(tiny).eval(),
+        AutoTokenizer.from_pretrained(tiny),
+    )
+    found = hf_model(**tokenizer("the unable river", return_tensors="pt")).last_hidden_state[0]
+    expected = np.stack([found[1].detach(), found[2:4].mean(0).detach(), found[4].detach()])
+    np.testing.assert_allclose(trfnb.token_vectors(docs[1]), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="trfnb import-pipeline SRC DST"):
+        nlp.to_disk(tmp_path / "there")
+    nlp.to_disk(tmp_path / "there", exclude=["transformer"])
+    (tmp_path / "there/transformer").mkdir(exist_ok=True)
+    (tmp_path / "there/transformer/cfg").write_text("{}")
+    (tmp_path / "there/transformer/model").write_bytes(saved_there(tiny))
+    opened = spacy.load(tmp_path / "there")
+    assert [doc.to_json() for doc in opened.pipe(TEXTS)] == [doc.to_json() for doc in docs]
+    assert main(["import-pipeline", str(tmp_path / "there"), str(tmp_path / "here")]) == 0
+    assert THERE + ".Bert" not in (tmp_path / "here/tagger/cfg").read_text()
+    loaded = spacy.load(tmp_path / "here")
+    config = loaded.config["components"]
+    assert config["transformer"]["factory"] == "trfnb_transformer"
+    assert config["transformer"]["model"]["get_spans"] == {
+        "@span_getters": "trfnb.token_windows.v1", "window": 8, "stride": 6
+    }  # fmt: skip
+    assert config["tagger"]["model"]["tok2vec"]["grad_factor"] == 0.5
+    again = list(loaded.pipe(TEXTS))
+    assert [doc.to_json() for doc in again] == [doc.to_json() for doc in docs]
+    np.testing.assert_allclose(trfnb.token_vectors(again[1]), expected, atol=1e-5)
+    loaded.update(examples(loaded))
+    assert (tmp_path / "here/transformer/encoder/model.safetensors").exists()
+
+
+def test_what_cannot_be_read_is_refused():
+    nlp = spacy.blank("en")
+    with pytest.raises(ValueError, match="XlmrSentencepieceEncoder"):
+        nlp.add_pipe(
+            "curated_transformer",
+            config={
+                "model": {
+                    "@architectures": f"{THERE}.XlmrTransformer.v1",
+                    "piece_encoder": {"@architectures": f"{THERE}.XlmrSentencepieceEncoder.v1"},
+                }
+            },
+        )

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,19 @@ class Side:
         if self.process.stdin is not None:
             self.process.stdin.close()
         self.process.wait()
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Keep every core busy with a process of its own."""
+    command = [sys.executable, "-c", "while True: pass"]
+    running = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def main() -> None:
         sizes = write(folder, given.corpus, given.words, given.book, 4 * given.batch_words)
         about = _about(given, sizes)
         for part in given.only:
-            names = [parts.OURS, *(parts.ENGINES if part == "engines" else asked)]
+            names = [parts.OURS, *([parts.PASSIVE, *parts.ENGINES] if part == "engines" else asked)]
             pythons = {name: python(name, given.environments) for name in names}
             with sides(names, pythons, folder, path) as running:
                 found = _measure(part, running, folder, given)

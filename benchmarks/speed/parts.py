@@ -10,6 +10,8 @@ from .ratios import compared, rounds, spread
 from .texts import KINDS
 
 OURS, BOUND = "trfnb", "huggingface"
+# trfnb where torch's idle threads sleep at once, instead of waiting for work in a loop.
+PASSIVE = f"{OURS}-passive"
 # Engines alone, and the precisions that each is measured in.
 ENGINES = {
     BOUND: ("fp32", "bf16"),
@@ -92,6 +94,10 @@ def engines(
                 name = f"{OURS} by {engine}, {p}"
                 found[name] = agreement.checked_states(folder, OURS, BOUND, kind, p)
                 turns[name] = ask
+            if PASSIVE in sides:
+                turns[f"{OURS} by torch, threads that sleep, {p}"] = partial(
+                    sides[PASSIVE].ask, "embed", kind=kind, precision=p, choice="torch"
+                )
         for name, p in alone:
             turns[f"{name}, {p}"] = ask = partial(sides[name].ask, "embed", kind=kind, precision=p)
             if (name, p) != (BOUND, "fp32"):

@@ -25,6 +25,8 @@ class Side:
     def _start(self, more: list[str]) -> "subprocess.Popen[str]":
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
+        if self.name.endswith("-passive"):  # read when torch loads its OpenMP library
+            environment["OMP_WAIT_POLICY"] = "PASSIVE"
         return subprocess.Popen(
             [*self.command, *more], env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log(),

@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "sides"))
 MODULES = {
     "trfnb": "trfnb_side",
+    "trfnb-passive": "trfnb_side",
     "huggingface": "huggingface_side",
     "openvino": "openvino_side",
     "onnxruntime": "onnxruntime_side",

@@ -49,13 +49,15 @@ def checked_states(
     """Compare states of wordpieces in a precision with another side's in fp32.
 
     Raises:
-        ValueError: they are not the same work; int8 is reported, whatever it loses.
+        ValueError: they are not the same work. int8 need only be near: what it loses is reported.
     """
     found = vectors(folder, ours, theirs, kind, precision)
     if precision == "fp32":
         good = found["largest difference"] < 1e-3
+    elif precision == "int8":
+        good = found["cosine, median"] > 0.9
     else:
-        good = found["cosine, 1st percentile"] > (0.999 if precision != "int8" else 0.9)
+        good = found["cosine, 1st percentile"] > 0.999
     if not good:
         raise ValueError(f"The states of {ours} and {theirs} differ in {precision}: {found}")
     return found

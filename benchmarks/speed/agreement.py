@@ -43,6 +43,26 @@ def checked_vectors(found: dict[str, float], side: str, precision: str) -> dict[
     return found
 
 
+def checked_states(
+    folder: Path, ours: str, theirs: str, kind: str, precision: str
+) -> dict[str, float]:
+    """Compare states of wordpieces in a precision with another side's in fp32.
+
+    Raises:
+        ValueError: they are not the same work. int8 need only be near: what it loses is reported.
+    """
+    found = vectors(folder, ours, theirs, kind, precision)
+    if precision == "fp32":
+        good = found["largest difference"] < 1e-3
+    elif precision == "int8":
+        good = found["cosine, median"] > 0.9
+    else:
+        good = found["cosine, 1st percentile"] > 0.999
+    if not good:
+        raise ValueError(f"The states of {ours} and {theirs} differ in {precision}: {found}")
+    return found
+
+
 def losses(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
     """Return the relative differences of first losses.
 

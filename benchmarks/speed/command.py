@@ -10,19 +10,21 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy
 import srsly
+import torch
 
 from trfnb import models
 
 from . import parts
-from .environments import PEERS, ROOT, python
+from .environments import ENGINES, PEERS, ROOT, python
 from .figure import draw
 from .printing import show
 from .process import sides
 from .texts import KINDS, write
 
 RESULTS = Path(__file__).parents[1] / "results"
-PARTS = ("inference", "training", "memory", "start-up", "growth")
+PARTS = ("inference", "engines", "training", "memory", "start-up", "growth")
 # Ratios a quick run must reach; wide, because a shared runner is noisy.
 QUICK = {"huggingface, fp32": 0.8, "spacy-transformers, as shipped": 1.3}
 
@@ -32,14 +34,15 @@ def main() -> None:
     given = _arguments()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     asked = given.side or [parts.BOUND, *([] if given.quick else PEERS)]
-    pythons = {name: python(name, given.environments) for name in [parts.OURS, *asked]}
     path = given.model or models.path("minilm")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(given.folder or name)
         sizes = write(folder, given.corpus, given.words, given.book, 4 * given.batch_words)
         about = _about(given, sizes)
         for part in given.only:
-            with sides(list(pythons), pythons, folder, path) as running:
+            names = [parts.OURS, *([parts.PASSIVE, *parts.ENGINES] if part == "engines" else asked)]
+            pythons = {name: python(name, given.environments) for name in names}
+            with sides(names, pythons, folder, path) as running:
                 found = _measure(part, running, folder, given)
             report = {"about": about, **found}
             show(part, report)
@@ -59,7 +62,11 @@ def _measure(part: str, running: parts.Sides, folder: Path, given: Any) -> dict[
     precisions = ["fp32", "auto"] if given.auto else ["fp32"]
     count, clock = given.rounds, given.clock
     if part == "inference":
-        return parts.inference(running, folder, count, clock, precisions, given.kinds)
+        kinds = given.kinds or list(KINDS)
+        return parts.inference(running, folder, count, clock, precisions, kinds)
+    if part == "engines":
+        kinds = given.kinds or ["documents", "sentences"]
+        return parts.engines(running, folder, count, clock, precisions, kinds)
     if part == "training":
         half = ["fp32", "bf16"] if given.auto else ["fp32"]
         return parts.training(running, count, clock, half, given.batch_words)
@@ -92,9 +99,29 @@ def _about(given: Any, sizes: dict[str, Any]) -> dict[str, Any]:
         "clock": given.clock,
         "rounds": given.rounds,
         "threads": os.environ.get("OMP_NUM_THREADS") or os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "spacy", "thinc")},
-        "peers": PEERS,
+        **_machine(),
+        "versions": {
+            name: version(name) for name in ("torch", "transformers", "spacy", "thinc", "openvino")
+        },
+        "peers": {**PEERS, **ENGINES},
+    }
+
+
+# Return the processor, what it multiplies natively beside fp32, and the libraries that multiply.
+def _machine() -> dict[str, Any]:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    told = {name.strip(): text.strip() for name, _, text in (one.partition(":") for one in lines)}
+    flags = told.get("flags", "").split()
+    blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "processor": told.get("model name") or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "instructions": [one for one in flags if "bf16" in one or "vnni" in one or "amx" in one],
+        "BLAS": {
+            "numpy": f"{blas['name']} {blas['version']}",
+            "torch": "MKL" if torch.backends.mkl.is_available() else "not MKL",
+        },
     }
 
 
@@ -121,7 +148,6 @@ def _arguments() -> Any:
     parser.add_argument("--quick", action="store_true", help="check ratios alone, in a minute")
     given = parser.parse_args()
     given.only = given.only or (["inference"] if given.quick else list(PARTS))
-    given.kinds = given.kinds or list(KINDS)
     given.words = given.words or (800 if given.quick else 4000)
     given.rounds = given.rounds or 3
     given.auto = given.auto and not given.quick

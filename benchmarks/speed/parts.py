@@ -1,15 +1,23 @@
-"""What is measured: inference, training, memory, start-up, growth."""
+"""What is measured: inference, engines, training, memory, start-up, growth."""
 
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import agreement
-from .process import Side
+from .process import Side, busy
 from .ratios import compared, rounds, spread
 from .texts import KINDS
 
 OURS, BOUND = "trfnb", "huggingface"
+# trfnb where torch's idle threads sleep at once, instead of waiting for work in a loop.
+PASSIVE = f"{OURS}-passive"
+# Engines alone, and the precisions that each is measured in.
+ENGINES = {
+    BOUND: ("fp32", "bf16"),
+    "openvino": ("fp32", "bf16"),
+    "onnxruntime": ("fp32", "int8"),
+}
 SHIPPED, CURATED = "spacy-transformers", "spacy-curated-transformers"
 Sides = dict[str, Side]
 
@@ -63,6 +71,50 @@ def inference(
             name = OURS if p == "fp32" else f"{OURS}, {p}"
             one[p] = compared(found_rounds, name, clock)
     return result
+
+
+def engines(
+    sides: Sides, folder: Path, count: int, clock: str, precisions: list[str], kinds: list[str]
+) -> dict[str, Any]:
+    """Words a second of trfnb beside engines alone, on an idle and on a busy machine.
+
+    The engines' figures are without docs and alignment. The states of all wordpieces are compared
+    with the HuggingFace model's in fp32 first.
+    """
+    result: dict[str, Any] = {}
+    alone = [(name, p) for name in sides if name in ENGINES for p in ENGINES[name]]
+    for kind in kinds:
+        found: dict[str, dict[str, float]] = {}
+        sides[BOUND].ask("embed", kind=kind, precision="fp32", save="states")
+        turns = {}
+        for p in precisions:
+            for engine in ("openvino", "torch"):
+                ask = partial(sides[OURS].ask, "embed", kind=kind, precision=p, choice=engine)
+                ask(save="states")
+                name = f"{OURS} by {engine}, {p}"
+                found[name] = agreement.checked_states(folder, OURS, BOUND, kind, p)
+                turns[name] = ask
+            if PASSIVE in sides:
+                turns[f"{OURS} by torch, threads that sleep, {p}"] = partial(
+                    sides[PASSIVE].ask, "embed", kind=kind, precision=p, choice="torch"
+                )
+        for name, p in alone:
+            turns[f"{name}, {p}"] = ask = partial(sides[name].ask, "embed", kind=kind, precision=p)
+            if (name, p) != (BOUND, "fp32"):
+                ask(save="states")
+                found[f"{name}, {p}"] = agreement.checked_states(folder, name, BOUND, kind, p)
+        result[kind] = {"agreement": found}
+        result[kind] |= _each_precision(rounds(turns, count), precisions, clock)
+        some = {name: partial(ask, part=0.25) for name, ask in turns.items()}
+        with busy():
+            found_busy = rounds(some, count)
+        result[f"{kind}, one busy process a core"] = _each_precision(found_busy, precisions, clock)
+    return result
+
+
+# Compare what trfnb reached through OpenVINO in each precision with everything else.
+def _each_precision(found: Any, precisions: list[str], clock: str) -> dict[str, Any]:
+    return {p: compared(found, f"{OURS} by openvino, {p}", clock) for p in precisions}
 
 
 def training(
@@ -151,4 +203,4 @@ def growth(sides: Sides, count: int, clock: str) -> dict[str, Any]:
     return result
 
 
-__all__ = ["KINDS", "growth", "inference", "memory", "start_up", "training"]
+__all__ = ["KINDS", "engines", "growth", "inference", "memory", "start_up", "training"]

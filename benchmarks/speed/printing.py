@@ -13,7 +13,7 @@ def show(part: str, report: dict[str, Any]) -> None:
     for name, found in report.items():
         if name == "about":
             continue
-        if part == "inference":
+        if part in ("inference", "engines"):
             for precision, one in found.items():
                 if isinstance(one, dict) and "ratio" in one:
                     _ratios(f"{name}, {precision}", one)

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ class Side:
     def _start(self, more: list[str]) -> "subprocess.Popen[str]":
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
+        if self.name.endswith("-passive"):  # read when torch loads its OpenMP library
+            environment["OMP_WAIT_POLICY"] = "PASSIVE"
         return subprocess.Popen(
             [*self.command, *more], env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log(),
@@ -65,6 +68,19 @@ class Side:
         if self.process.stdin is not None:
             self.process.stdin.close()
         self.process.wait()
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Keep every core busy with a process of its own."""
+    command = [sys.executable, "-c", "while True: pass"]
+    running = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

@@ -15,7 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "sides"))
 MODULES = {
     "trfnb": "trfnb_side",
+    "trfnb-passive": "trfnb_side",
     "huggingface": "huggingface_side",
+    "openvino": "openvino_side",
+    "onnxruntime": "onnxruntime_side",
     "spacy-transformers": "spacy_transformers_side",
     "spacy-curated-transformers": "spacy_curated_transformers_side",
 }
@@ -65,8 +68,10 @@ class Worker:
         return self.built[key]
 
     def embed(self, kind, precision, choice=None, part=1.0, batch=None, save=False):
-        """Embed texts of a kind and return the seconds; ``save`` writes their token vectors.
+        """Embed texts of a kind and return the seconds.
 
+        ``save`` writes their token vectors, ``save="states"`` the states of their wordpieces,
+        which is what sides without docs write.
         The docs come in batches of spaCy's own size, unless another is given.
         """
         nlp = self.open(precision, choice, kind == "book")
@@ -78,8 +83,11 @@ class Worker:
         words = sum(map(len, texts))
         if hasattr(nlp, "embed"):
             clock = Clock()
-            nlp.embed(texts)
-            return {**clock.read(), "words": words}
+            states = nlp.embed(texts)
+            taken = clock.read()
+            if save:
+                self.keep(states, kind, precision)
+            return {**taken, "words": words}
         from spacy.tokens import Doc
 
         docs = [Doc(nlp.vocab, words=words) for words in texts]
@@ -88,11 +96,15 @@ class Worker:
             pass
         taken = clock.read()
         if save:
-            import numpy as np
-
-            found = np.concatenate([self.side.vectors(doc) for doc in docs])
-            np.save(self.folder / f"{self.name}-{kind}-{precision}.npy", found)
+            read = self.side.states if save == "states" else self.side.vectors
+            self.keep([read(doc) for doc in docs], kind, precision)
         return {**taken, "words": words}
+
+    def keep(self, found, kind, precision):
+        """Write what was found for each text, to be compared with another side's."""
+        import numpy as np
+
+        np.save(self.folder / f"{self.name}-{kind}-{precision}.npy", np.concatenate(found))
 
     def losses(self, precision="fp32", choice=None, batch_words=1000):
         """Return the first losses without dropout, to be compared before timing."""

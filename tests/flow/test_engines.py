@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoTokenizer,
     CanineConfig,
@@ -20,12 +21,14 @@ from transformers import (
 )
 
 from trfnb.flow import engines as engines_module
+from trfnb.flow.batching import Request
 from trfnb.flow.encoder import EncoderShim, encoder
-from trfnb.flow.engines import EngineError, Engines, PaddedEngine
+from trfnb.flow.engines import CompiledEngine, EngineError, Engines, PaddedEngine
 from trfnb.flow.runtime import Runtime, keep_freed_memory, native_bf16
 from trfnb.flow.wordpieces import Wordpieces, encode
 
 CPU = torch.device("cpu")
+EXACT = Runtime()
 
 
 def test_auto_is_native_or_exact():
@@ -58,7 +61,7 @@ def canine():
 def pieces(lengths):
     zeros = np.zeros(len(lengths), "int64")
     ids = np.random.default_rng(0).integers(5, 50, sum(lengths))
-    return Wordpieces(ids, np.zeros((len(ids), 2), "int64"), np.asarray(lengths), zeros)
+    return Wordpieces(ids, np.zeros((len(ids), 2), "int64"), np.asarray(lengths, "int64"), zeros)
 
 
 @pytest.mark.parametrize("make", [fnet, funnel, canine])
@@ -68,9 +71,9 @@ def test_a_text_alone_and_beside_a_longer_one(make):
     n_layers = engine.hf_model.config.num_hidden_layers
     flat = pieces([8, 12, 8])
     found = torch.zeros(len(flat.ids), 16)
-    for part in engine.run(flat, np.arange(3), [n_layers], Runtime(), False):
+    for part in engine.run(Request(flat, np.arange(3), [n_layers], Runtime())):
         found[part.rows] = part.states[n_layers]
-    (alone,) = engine.run(flat, np.asarray([2]), [n_layers], Runtime(), False)
+    (alone,) = engine.run(Request(flat, np.asarray([2]), [n_layers], Runtime()))
     torch.testing.assert_close(found[20:], alone.states[n_layers], atol=1e-5, rtol=1e-5)
 
 
@@ -86,7 +89,7 @@ def test_layers_of_several_lengths_are_refused():
     with pytest.raises(ValueError, match=r"\(funnel\) have several lengths. Read its last layer"):
         list(
             PaddedEngine(hf_model, 0, False).run(
-                pieces([8]), np.arange(1), [1, 4], Runtime(), False
+                Request(pieces([8]), np.arange(1), [1, 4], Runtime())
             )
         )
 
@@ -99,9 +102,13 @@ def test_a_forked_process_computes_in_one_thread():
     assert os.waitpid(child, 0)[1] == 0
 
 
-def states_of(engine, flat, layers, runtime, width):
+def asked(flat, layers, runtime=EXACT, is_train=False):
+    return Request(flat, np.arange(len(flat.lengths)), layers, runtime, is_train)
+
+
+def states_of(engine, flat, layers, width, runtime=EXACT):
     found = {layer: torch.zeros(len(flat.ids), width) for layer in layers}
-    for part in engine.run(flat, np.arange(len(flat.lengths)), layers, runtime, False):
+    for part in engine.run(asked(flat, layers, runtime)):
         for layer, rows in part.states.items():
             found[layer][part.rows] = rows
     return found
@@ -123,8 +130,9 @@ def test_openvino_computes_what_torch_does(minilm, precision):
     flat = encode(AutoTokenizer.from_pretrained(minilm), TEXTS, 48)
     hf_model = AutoModel.from_pretrained(minilm).eval()
     own = Engines(hf_model, 0, attentions=False)
-    torch_states = states_of(own.packed, flat, [0, 3, 6], Runtime(), 384)
-    found = states_of(own.openvino, flat, [0, 3, 6], Runtime(precision), 384)
+    torch_states = states_of(own.packed, flat, [0, 3, 6], 384)
+    compiled = own.openvino.compiled((0, 3, 6), precision)
+    found = states_of(compiled, flat, [0, 3, 6], 384, Runtime(precision))
     for layer, expected in torch_states.items():
         if precision == "fp32":
             torch.testing.assert_close(found[layer], expected, atol=3e-5, rtol=1e-4)
@@ -132,42 +140,117 @@ def test_openvino_computes_what_torch_does(minilm, precision):
         assert cosine.min() > 0.998
 
 
+WIDTH, LONGEST = 32, 24
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "initializer_range": 0.4,
+}
+KINDS = {
+    "deberta-v2": {
+        "max_position_embeddings": LONGEST,
+        "relative_attention": True,
+        "position_buckets": 8,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+    },
+    "modernbert": {"max_position_embeddings": LONGEST, "local_attention": 8, "pad_token_id": 0},
+    "distilbert": {"max_position_embeddings": LONGEST},
+    "mpnet": {"max_position_embeddings": LONGEST + 2},
+    "xlm-roberta": {"max_position_embeddings": LONGEST + 2},
+    "electra": {"max_position_embeddings": LONGEST, "embedding_size": 16},
+    "roberta": {"max_position_embeddings": LONGEST + 2},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_encoder_computes_the_same_through_openvino(kind):
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    sizes = {AutoConfig.for_model(kind).attribute_map.get(k, k): v for k, v in SIZES.items()}
+    hf_model = AutoModel.from_config(AutoConfig.for_model(kind, **sizes, **KINDS[kind])).eval()
+    own = Engines(hf_model, int(hf_model.config.pad_token_id or 0), attentions=False)
+    # Another number of texts, and other lengths, than the example that the model is traced by.
+    flat, by_torch = pieces([LONGEST, 3, 7, 21, 1]), own.packed or own.padded
+    runtime = Runtime(engine="openvino")
+
+    def check():
+        engine = own.choose(asked(flat, [1, 2], runtime))
+        assert own.report == 'OpenVINO in fp32 (engine = "openvino")'
+        found, expected = (states_of(one, flat, [1, 2], WIDTH) for one in (engine, by_torch))
+        for layer in (1, 2):
+            torch.testing.assert_close(found[layer], expected[layer], atol=1e-4, rtol=1e-4)
+        return found[2]
+
+    before = check()
+    weight = next(p for name, p in hf_model.named_parameters() if p.shape == (WIDTH, WIDTH))
+    weight.data[3, 5] += 5.0
+    assert (check() - before).abs().max() > 0.01
+
+
 def test_a_changed_weight_is_compiled_again(bert):
     hf_model, flat = copy.deepcopy(bert[0]), bert[1]
-    engine = Engines(hf_model, 0, attentions=False).openvino
-    before = states_of(engine, flat, [3], Runtime(), 16)[3]
-    assert engine.prepare((3,), "fp32") is engine.prepare((3,), "fp32")
+    own = Engines(hf_model, 0, attentions=False).openvino
+    before = own.compiled((3,), "fp32")
+    assert own.compiled((3,), "fp32") is before
     hf_model.encoder.layer[2].output.dense.weight.data[7, 11] += 40.0
-    after = states_of(engine, flat, [3], Runtime(), 16)[3]
-    assert (after - before).abs().max() > 0.1
-    expected = states_of(Engines(hf_model, 0, attentions=False).packed, flat, [3], Runtime(), 16)[3]
+    after = states_of(own.compiled((3,), "fp32"), flat, [3], 16)[3]
+    assert (after - states_of(before, flat, [3], 16)[3]).abs().max() > 0.1
+    expected = states_of(Engines(hf_model, 0, attentions=False).packed, flat, [3], 16)[3]
     torch.testing.assert_close(after, expected, atol=3e-5, rtol=1e-4)
+
+
+def test_a_call_reads_all_weights_once(bert, monkeypatch):
+    own, read = Engines(bert[0], 0, attentions=False), []
+    digest = engines_module.weights_digest
+    monkeypatch.setattr(engines_module, "weights_digest", lambda ts: read.append(1) or digest(ts))
+    request = asked(bert[1], [3], Runtime(engine="openvino"))
+    assert sum(len(part.rows) for part in own.choose(request).run(request)) == len(bert[1].ids)
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize("texts", [0, 1, 9])
+def test_blocks_side_by_side_are_told_apart(bert, texts, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    own, flat = Engines(bert[0], 0, attentions=False), pieces([6, 5, 0, 5, 4, 7, 1, 2, 5][:texts])
+    compiled, runtime = own.openvino.compiled((3,), "fp32"), Runtime(max_batch_items=8)
+    assert compiled.streams == 2
+    found, expected = (states_of(one, flat, [3], 16, runtime)[3] for one in (compiled, own.packed))
+    torch.testing.assert_close(found, expected, atol=3e-5, rtol=1e-4)
 
 
 def test_two_threads_run_one_compiled_model(bert):
     hf_model, flat = bert
-    engine = Engines(hf_model, 0, attentions=False).openvino
-    alone = states_of(engine, flat, [3], Runtime(), 16)[3]
+    engine = Engines(hf_model, 0, attentions=False).openvino.compiled((3,), "fp32")
+    alone = states_of(engine, flat, [3], 16)[3]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: states_of(engine, flat, [3], Runtime(), 16)[3], range(8)))
+        found = list(pool.map(lambda _: states_of(engine, flat, [3], 16)[3], range(8)))
     assert all(torch.equal(one, alone) for one in found)
 
 
 def test_auto_waits_until_compiling_is_worth_it_and_training_starts_anew(bert, monkeypatch):
     own, flat = Engines(bert[0], 0, attentions=False), bert[1]
-    auto, n = Runtime(), len(flat.ids)
-    assert own.choose(auto, CPU, n, [3], False) is own.packed
+
+    def chosen(runtime=EXACT, is_train=False):
+        return own.choose(asked(flat, [3], runtime, is_train))
+
+    assert chosen() is own.packed
     assert "too little to encode" in own.report
     monkeypatch.setattr(engines_module, "_WORTH_A_CALL", 1)
-    monkeypatch.setattr(engines_module, "_WORTH_COMPILING", 2 * n)
-    assert own.choose(auto, CPU, n, [3], False) is own.openvino
-    assert own.report == "openvino, fp32"
-    assert own.choose(auto, CPU, n, [3], True) is own.packed
+    monkeypatch.setattr(engines_module, "_WORTH_COMPILING", 2 * len(flat.ids))
+    compiled = chosen()
+    assert isinstance(compiled, CompiledEngine)
+    assert own.report == 'OpenVINO in fp32 (engine = "auto")'
+    assert chosen(is_train=True) is own.packed
     assert own.report == "torch over packs (training)"
-    assert own.choose(auto, CPU, n, [3], False) is own.packed
-    assert own.choose(Runtime(engine="torch"), CPU, n, [3], False) is own.packed
-    assert own.choose(Runtime("fp16"), CPU, n, [3], False) is own.packed
-    assert own.choose(Runtime(engine="openvino"), CPU, 1, [3], False) is own.openvino
+    assert chosen() is own.packed
+    assert chosen(Runtime(engine="torch")) is own.packed
+    assert chosen(Runtime("fp16")) is own.packed
+    assert chosen(Runtime(engine="openvino")) is compiled
 
 
 def test_an_encoder_that_ran_is_pickled_and_copied(tiny):
@@ -187,7 +270,8 @@ def test_what_openvino_cannot_run_stays_with_torch_and_is_told(monkeypatch):
     monkeypatch.setattr(engines_module, "_WORTH_A_CALL", 0)
     monkeypatch.setattr(engines_module, "_WORTH_COMPILING", 0)
     monkeypatch.setattr(own.padded, "layer", lambda output, layer, ids: output.no_such_thing)
-    assert own.choose(Runtime(), CPU, 1, [1], False) is own.padded
+    flat = pieces([8])
+    assert own.choose(asked(flat, [1])) is own.padded
     assert "OpenVINO cannot convert this model (AttributeError" in own.report
     with pytest.raises(EngineError, match="cannot convert"):
-        own.choose(Runtime(engine="openvino"), CPU, 1, [1], False)
+        own.choose(asked(flat, [1], Runtime(engine="openvino")))

@@ -9,6 +9,7 @@ from spacy.training import Example
 from thinc.api import Adam, fix_random_seed
 
 import trfnb
+from trfnb.flow.encoder import engine_report, set_runtime
 from trfnb.flow.listener import TransformerListener
 
 TEXTS = ["Paris meets April in the bank .", "the river", "", "  ", "unable plans of the river bank"]
@@ -369,3 +370,38 @@ def test_equal_texts_are_encoded_once(tiny, monkeypatch):
     assert sum(read) == len({text for text in TEXTS if text})
     for a, b in zip([*expected, *expected[::-1], *expected], found, strict=True):
         np.testing.assert_allclose(b, a, atol=1e-5)
+
+
+def test_the_engine_of_a_loaded_pipeline(tiny, tmp_path):
+    pytest.importorskip("openvino")
+    nlp = transformer_pipeline(tiny)
+    transformer, texts = nlp.get_pipe("transformer"), [*TEXTS, "the river bank plans " * 20]
+    assert transformer.engine == "auto"
+    with pytest.warns(UserWarning, match="reads fewer wordpieces"):
+        by_torch = [trfnb.token_vectors(doc) for doc in nlp.pipe(texts)]
+    assert transformer.engine_report.startswith("torch over packs (too little to encode")
+    transformer.engine = "openvino"
+    for doc, expected in zip(nlp.pipe(texts), by_torch, strict=True):
+        np.testing.assert_allclose(trfnb.token_vectors(doc), expected, atol=1e-4)
+    assert transformer.engine_report == 'OpenVINO in fp32 (engine = "openvino")'
+    with pytest.raises(ValueError, match="engine expected one of torch, openvino, auto, got"):
+        transformer.engine = "onnx"
+    # It holds for this process; a saved pipeline starts with what its config says.
+    nlp.to_disk(tmp_path / "as configured")
+    nlp.get_pipe_config("transformer")["model"]["engine"] = "torch"
+    nlp.to_disk(tmp_path / "changed")
+    for name, engine in (("as configured", "auto"), ("changed", "torch")):
+        assert spacy.load(tmp_path / name).get_pipe("transformer").engine == engine
+
+
+def test_the_engine_of_a_task_with_a_transformer_of_its_own(tiny):
+    pytest.importorskip("openvino")
+    nlp = transformer_pipeline(tiny)
+    nlp.replace_listeners("transformer", "tagger", ["model.tok2vec"])
+    model, docs = nlp.get_pipe("tagger").model, [nlp.make_doc(text) for text in TEXTS]
+    by_torch = model.predict(docs)
+    set_runtime(model, engine="openvino")
+    for found, expected in zip(model.predict(docs), by_torch, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert engine_report(model) == 'OpenVINO in fp32 (engine = "openvino")'
+    assert nlp.get_pipe("transformer").engine == "auto"

@@ -1,16 +1,19 @@
 """Wordpieces -> mini-batches under a budget: padded blocks, or packs without padding.
 
-An encoder of BERT's family reads packs: texts laid end to end, where only attention must know
-where a text ends (`Group`). Every other encoder reads padded blocks of texts of about one length.
+A `Request` says what of a batch is to be encoded, a `Part` holds what came of one mini-batch. An
+encoder of BERT's family reads packs: texts laid end to end, where only attention must know where a
+text ends (`Group`). Every other encoder reads padded blocks of texts of about one length.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from thinc.types import Floats3d
 
+from .runtime import Runtime
 from .wordpieces import Ints, Wordpieces
 
 # (texts, length) of each run of texts of one length, in order, the longest first.
@@ -18,6 +21,40 @@ Runs = Sequence[tuple[int, int]]
 # Scores (queries times keys, a head) that a run may waste by joining a group: what its own
 # operations cost instead.
 _WASTE = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What an engine is to run.
+
+    Attributes:
+        wordpieces: A flat batch.
+        texts: The numbers of its texts to run.
+        layers: Numbers of the layers to return.
+        runtime: Precision, budget of a forward pass and engine.
+        is_train: Whether to keep what torch needs for a backward pass.
+    """
+
+    wordpieces: Wordpieces
+    texts: Ints
+    layers: Sequence[int]
+    runtime: Runtime
+    is_train: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one forward pass computed.
+
+    Attributes:
+        rows: (n,) where its wordpieces lie in the flat batch.
+        states: Layer number -> (n, width) hidden states in fp32.
+        attentions: Text number -> (layers, heads, wordpieces, wordpieces), if asked for.
+    """
+
+    rows: torch.Tensor
+    states: dict[int, torch.Tensor]
+    attentions: dict[int, Floats3d] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from thinc.api import (
 )
 from thinc.types import Floats2d, Floats3d
 
-from .batching import distinct, text_rows
+from .batching import Request, distinct, text_rows
 from .engines import Engines
 from .grad_factor import Schedule
 from .optimizer import step
@@ -63,6 +63,31 @@ def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden
     )
 
 
+def encoders(model: Model) -> list[Model[EncoderInput, Hidden]]:
+    """Return the layers of a model that run an encoder."""
+    return [node for node in model.walk() if "runtime" in node.attrs]
+
+
+def set_runtime(model: Model, **settings: Any) -> None:
+    """Change how the encoders of a model run from now on, in this process: nothing is saved.
+
+    Args:
+        model: Of a `Transformer` component, or of a task with a transformer of its own.
+        **settings: Attributes of `Runtime`, such as ``engine="torch"`` or ``precision="bf16"``.
+
+    Raises:
+        ValueError: a value is none that the setting takes.
+    """
+    for node in encoders(model):
+        node.attrs["runtime"] = replace(node.attrs["runtime"], **settings)
+
+
+def engine_report(model: Model) -> str:
+    """Tell which engine ran a model's encoder last and, where OpenVINO did not, why."""
+    all_engines = [cast(EncoderShim, node.shims[0]).engines for node in encoders(model)]
+    return "; ".join(one.report if one else "nothing has run yet" for one in all_engines)
+
+
 def forward(
     model: Model[EncoderInput, Hidden], X: EncoderInput, is_train: bool
 ) -> tuple[Hidden, Backprop]:
@@ -101,14 +126,14 @@ def _run(
 ) -> tuple[Hidden, Backprop]:
     engines, device, (wordpieces, asked) = shim.begin(is_train), shim.device, X
     layers, shape = shim.wanted_layers(asked), (len(wordpieces.ids), shim.width)
-    engine = engines.choose(runtime, device, len(wordpieces.ids), layers, is_train)
     out = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
     attentions: dict[int, Floats3d] = {}
     graph = []
     texts, copies = np.arange(len(wordpieces.lengths)), None
     if not is_train and not shim.attentions:  # with dropout, texts that come twice differ
         texts, copies = distinct(wordpieces)
-    for part in engine.run(wordpieces, texts, layers, runtime, is_train):
+    request = Request(wordpieces, texts, layers, runtime, is_train)
+    for part in engines.choose(request).run(request):
         for layer, rows in part.states.items():
             out[layer][part.rows] = rows.detach()
         attentions |= part.attentions
@@ -160,6 +185,7 @@ class EncoderShim(PyTorchShim):
             which must still be read.
         aside: Whether `to_bytes` leaves the weights out, because they are saved as a directory.
         has_gradient: Whether a gradient waits for a step.
+        engines: What has run the model; None before anything has.
 
     Raises:
         TypeError: ``trainable_layers`` is no number and no schedule.
@@ -193,7 +219,7 @@ class EncoderShim(PyTorchShim):
         self.lora = None if lora is None else dict(lora)
         self.tokenizer: Any = None
         self.has_gradient = self.saved_apart = self.aside = False
-        self._engines: Engines | None = None
+        self.engines: Engines | None = None
 
     def begin(self, is_train: bool) -> Engines:
         """Set the model for a forward pass and return the engines that can run it."""
@@ -201,10 +227,10 @@ class EncoderShim(PyTorchShim):
         hf_model.train(is_train)
         if is_train and self.lora is None:
             self.trainable.apply(hf_model, self.n_layers)
-        if self._engines is None or self._engines.hf_model is not hf_model:
-            pad_id = self.tokenizer.pad_token_id
-            self._engines = Engines(hf_model, 0 if pad_id is None else int(pad_id), self.attentions)
-        return self._engines
+        if self.engines is None or self.engines.padded.hf_model is not hf_model:
+            pad_id = int(self.tokenizer.pad_token_id or 0)
+            self.engines = Engines(hf_model, pad_id, self.attentions)
+        return self.engines
 
     def loaded(self) -> torch.nn.Module:
         """Return the torch module.
@@ -311,7 +337,7 @@ class EncoderShim(PyTorchShim):
 
     def __getstate__(self) -> dict[str, Any]:
         # HuggingFace hangs hooks on a model that has run, which cannot be pickled or copied.
-        return {**self.__dict__, "_model": None, "_engines": None, "saved": self.to_bytes()}
+        return {**self.__dict__, "_model": None, "engines": None, "saved": self.to_bytes()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         saved = state.pop("saved")

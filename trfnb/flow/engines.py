@@ -1,15 +1,16 @@
 """The engines that run a batch of wordpieces through an encoder.
 
-Each takes wordpieces and returns hidden states, part by part. There are three: torch over packs
+Each takes a `Request` and returns hidden states, part by part. There are three: torch over packs
 (BERT's family on a CPU), torch over padded blocks (every other encoder, and GPUs), and OpenVINO
 over padded blocks (inference on a CPU, where it is installed).
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -18,11 +19,10 @@ from thinc.api import torch2xp
 from thinc.types import Floats3d
 from torch.nn import functional
 
-from .batching import MicroBatch, micro_batches, packs
+from .batching import MicroBatch, Part, Request, micro_batches
 from .packed import PackedBert
-from .runtime import Precision, Runtime, keep_freed_memory
+from .runtime import Precision, keep_freed_memory
 from .saving import weights_digest
-from .wordpieces import Ints, Wordpieces
 
 # One more forward pass costs about as much as 30 positions of MiniLM on a CPU (60 in training).
 _CPU_PADDING = 64
@@ -31,25 +31,13 @@ _CPU_PADDING = 64
 _WORTH_COMPILING, _WORTH_A_CALL = 16_384, 256
 # The least cosine between a token's vector by OpenVINO and by torch in fp32, on a trial.
 _LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.998}
+_MISSING = "OpenVINO is not installed: pip install 'trfnb[fast]'"
+# Blocks that OpenVINO runs side by side, each with its share of the threads.
+_STREAMS = 2
 
 
 class EngineError(RuntimeError):
     """An engine that was asked for cannot run this model here."""
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What one forward pass computed.
-
-    Attributes:
-        rows: (n,) where its wordpieces lie in the flat batch.
-        states: Layer number -> (n, width) hidden states in fp32.
-        attentions: Text number -> (layers, heads, wordpieces, wordpieces), if asked for.
-    """
-
-    rows: torch.Tensor
-    states: dict[int, torch.Tensor]
-    attentions: dict[int, Floats3d] = field(default_factory=dict)
 
 
 class Engines:
@@ -65,100 +53,44 @@ class Engines:
     """
 
     def __init__(self, hf_model: torch.nn.Module, pad_id: int, attentions: bool) -> None:
-        self.hf_model = hf_model
         self.padded = PaddedEngine(hf_model, pad_id, attentions)
-        packed = None if attentions else PackedBert.of(hf_model)
-        self.packed = None if packed is None else PackedEngine(packed)
-        self.openvino = OpenVinoEngine(self.padded)
+        self.packed = None if attentions else PackedBert.of(hf_model)
+        self.openvino = OpenVino(self.padded)
         self.report = "nothing has run yet"
         self._seen = 0
 
-    def choose(
-        self,
-        runtime: Runtime,
-        device: torch.device,
-        pieces: int,
-        layers: Sequence[int],
-        train: bool,
-    ) -> "PackedEngine | PaddedEngine | OpenVinoEngine":
+    def choose(self, request: Request) -> "PackedBert | PaddedEngine | CompiledEngine":
         """Return the fastest engine for a batch; on a GPU packs are not measured yet.
-
-        Args:
-            runtime: What was asked for.
-            device: Where the weights are.
-            pieces: How many wordpieces there are to encode.
-            layers: Numbers of the layers to return.
-            train: Whether torch needs a graph of it; weights will then change.
 
         Raises:
             EngineError: OpenVINO was asked for by name and cannot run this model.
         """
-        self._seen = 0 if train else self._seen + pieces
-        reason = "training" if train else self._against_openvino(runtime, device, pieces, layers)
+        runtime, device, n = request.runtime, self.padded.device, len(request.wordpieces.ids)
+        by_name, precision = runtime.engine == "openvino", runtime.precision_on(device)
+        elsewhere = device.type != "cpu" or self.padded.attentions or precision == "fp16"
+        self._seen = 0 if request.is_train else self._seen + n
+        little = n < _WORTH_A_CALL or self._seen < _WORTH_COMPILING
+        against = {
+            "training": request.is_train,
+            'engine = "torch"': runtime.engine == "torch",
+            "OpenVINO runs in fp32 and bf16 on a CPU, without attentions": elsewhere,
+            self.openvino.failure: self.openvino.failure and not by_name,
+            _MISSING: not by_name and find_spec("openvino") is None,
+            "too little to encode to be worth compiling the model": not by_name and little,
+        }
+        reason = next((reason for reason, holds in against.items() if holds), "")
         if not reason:
-            self.report = f"openvino, {runtime.precision_on(device)}"
-            return self.openvino
-        packed = self.packed is not None and device.type == "cpu"
+            try:
+                compiled = self.openvino.compiled(tuple(request.layers), precision)
+                self.report = f'OpenVINO in {precision} (engine = "{runtime.engine}")'
+                return compiled
+            except EngineError as error:
+                if by_name:
+                    raise
+                self.openvino.failure = reason = str(error)
+        packed = self.packed if device.type == "cpu" else None
         self.report = f"torch over {'packs' if packed else 'padded blocks'} ({reason})"
-        return self.packed if packed and self.packed is not None else self.padded
-
-    # Return what speaks against OpenVINO; nothing where it has the model ready.
-    def _against_openvino(
-        self, runtime: Runtime, device: torch.device, pieces: int, layers: Sequence[int]
-    ) -> str:
-        if runtime.engine == "torch":
-            return 'engine = "torch"'
-        if device.type != "cpu" or self.padded.attentions or runtime.precision_on(device) == "fp16":
-            return "OpenVINO runs in fp32 and bf16 on a CPU, without attentions"
-        if runtime.engine == "auto":
-            if self.openvino.failure:
-                return self.openvino.failure
-            if find_spec("openvino") is None:
-                return "OpenVINO is not installed: pip install 'trfnb[fast]'"
-            if pieces < _WORTH_A_CALL or self._seen < _WORTH_COMPILING:
-                return "too little to encode to be worth compiling the model"
-        try:
-            self.openvino.prepare(tuple(layers), runtime.precision_on(device))
-        except EngineError as error:
-            if runtime.engine == "openvino":
-                raise
-            self.openvino.failure = str(error)
-        return self.openvino.failure
-
-
-@dataclass(frozen=True, eq=False)
-class PackedEngine:
-    """Runs texts laid end to end: nothing is computed for padding."""
-
-    packed: PackedBert
-
-    def run(
-        self,
-        wordpieces: Wordpieces,
-        texts: Ints,
-        layers: Sequence[int],
-        runtime: Runtime,
-        is_train: bool,
-    ) -> Iterator[Part]:
-        """Run texts of a flat batch through the encoder, pack by pack.
-
-        Args:
-            wordpieces: The flat batch.
-            texts: The numbers of the texts to run.
-            layers: Numbers of the layers to return.
-            runtime: Precision and budget.
-            is_train: Whether to keep what torch needs for a backward pass.
-        """
-        keep_freed_memory()
-        device = next(self.packed.embeddings.parameters()).device
-        for pack in packs(wordpieces, runtime.items(device, is_train), texts):
-            with (
-                torch.enable_grad() if is_train else torch.inference_mode(),
-                runtime.autocast(device),
-            ):
-                found = self.packed.states(pack, layers, checkpointing=runtime.checkpointing)
-                found = {layer: rows.float() for layer, rows in found.items()}
-            yield Part(torch.from_numpy(pack.rows).to(device), found)
+        return packed or self.padded
 
 
 @dataclass(eq=False)
@@ -169,31 +101,21 @@ class PaddedEngine:
     pad_id: int
     attentions: bool
 
-    def run(
-        self,
-        wordpieces: Wordpieces,
-        texts: Ints,
-        layers: Sequence[int],
-        runtime: Runtime,
-        is_train: bool,
-    ) -> Iterator[Part]:
+    def run(self, request: Request) -> Iterator[Part]:
         """Run padded blocks one by one.
 
         Raises:
             ValueError: a layer has not one state for each wordpiece.
         """
-        device = next(self.hf_model.parameters()).device
+        runtime, layers, device = request.runtime, request.layers, self.device
         if device.type == "cpu":
             keep_freed_memory()
-        most = _CPU_PADDING if device.type == "cpu" else None
-        padding = 0 if self.padding_counts else most
-        if is_train and runtime.checkpointing:
+        if request.is_train and runtime.checkpointing:
             self.hf_model.gradient_checkpointing_enable({"use_reentrant": False})
-        items = runtime.items(device, is_train)
-        for batch in micro_batches(wordpieces, items, self.pad_id, padding, texts):
+        for batch in self.blocks(request, runtime.items(device, request.is_train)):
             ids = torch.from_numpy(batch.ids).to(device)
             mask = None if batch.mask.all() else torch.from_numpy(batch.mask).to(device)
-            with torch.set_grad_enabled(is_train), runtime.autocast(device):
+            with torch.set_grad_enabled(request.is_train), runtime.autocast(device):
                 output = self.output(ids, mask, layers)
                 found = {}
                 for layer in layers:
@@ -201,6 +123,17 @@ class PaddedEngine:
                     found[layer] = (states.flatten(0, 1) if mask is None else states[mask]).float()
             attentions = _attentions(output, batch) if self.attentions else {}
             yield Part(torch.from_numpy(batch.rows).to(device), found, attentions)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return cast(torch.device, next(self.hf_model.parameters()).device)
+
+    def blocks(self, request: Request, items: int) -> list[MicroBatch]:
+        """Cut a request into padded blocks of at most so many positions."""
+        most = _CPU_PADDING if self.device.type == "cpu" else None
+        padding = 0 if self.padding_counts else most
+        return micro_batches(request.wordpieces, items, self.pad_id, padding, request.texts)
 
     @cached_property
     def padding_counts(self) -> bool:
@@ -213,7 +146,7 @@ class PaddedEngine:
         self.hf_model.eval()
         try:
             with torch.no_grad():
-                alone = self.output(ids[1:, : int(mask[1].sum())], None).last_hidden_state[0]
+                alone = self.output(ids[1:2, : int(mask[1].sum())], None).last_hidden_state[0]
                 beside = self.output(ids, mask).last_hidden_state[1, : len(alone)]
         finally:
             self.hf_model.train(was)
@@ -221,13 +154,12 @@ class PaddedEngine:
         return not torch.allclose(alone, beside, atol=1e-3 * largest, rtol=0, equal_nan=True)
 
     def trial(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return random ids of two texts, (2, 19), the second one shorter, and their mask."""
+        """Return random ids of three texts, (3, 19), the second one shorter, and their mask."""
         size = int(getattr(self.hf_model.config, "vocab_size", None) or 100)
-        ids = torch.from_numpy(np.random.default_rng(0).integers(0, size, (2, 19)))
+        ids = torch.from_numpy(np.random.default_rng(0).integers(0, size, (3, 19)))
         mask = torch.ones_like(ids, dtype=torch.bool)
         ids[1, 7:], mask[1, 7:] = self.pad_id, False
-        device = next(self.hf_model.parameters()).device
-        return ids.to(device), mask.to(device)
+        return ids.to(self.device), mask.to(self.device)
 
     def output(
         self, ids: torch.Tensor, mask: torch.Tensor | None, layers: Sequence[int] = ()
@@ -272,8 +204,43 @@ def _attentions(output: Any, batch: MicroBatch) -> dict[int, Floats3d]:
     return found
 
 
-class OpenVinoEngine:
+@dataclass(frozen=True, eq=False)
+class CompiledEngine:
     """Runs what OpenVINO compiled of an encoder, for inference on a CPU.
+
+    Attributes:
+        padded: Cuts texts into blocks.
+        model: From OpenVINO.
+        streams: How many blocks it runs side by side.
+    """
+
+    padded: PaddedEngine
+    model: Any
+    streams: int
+
+    def run(self, request: Request) -> Iterator[Part]:
+        """Run padded blocks side by side; one more waits its turn, so that no core does."""
+        n, most = len(request.wordpieces.ids), request.runtime.items(self.padded.device)
+        blocks = self.padded.blocks(request, min(most, n // self.streams + 1))
+        depth = min(self.streams + 1, len(blocks))
+        # Each call has its own requests: two threads may run one model.
+        infers = [self.model.create_infer_request() for _ in range(depth)]
+        for number in range(len(blocks) + depth):
+            infer = infers[number % depth]
+            if number >= depth:
+                infer.wait()
+                done = blocks[number - depth]
+                states = {
+                    layer: torch.from_numpy(infer.get_output_tensor(place).data[done.mask])
+                    for place, layer in enumerate(request.layers)
+                }
+                yield Part(torch.from_numpy(done.rows), states)
+            if number < len(blocks):
+                infer.start_async([blocks[number].ids, blocks[number].mask.astype("int64")])
+
+
+class OpenVino:
+    """What OpenVINO compiled of an encoder.
 
     A compiled model is a copy of the weights: it is made again when one of them has changed.
 
@@ -288,56 +255,37 @@ class OpenVinoEngine:
         self.padded = padded
         self.failure = ""
         self._digest = b""
-        self._compiled: dict[tuple[Any, ...], Any] = {}
+        self._compiled: dict[tuple[Any, ...], CompiledEngine] = {}
 
-    def prepare(self, layers: tuple[int, ...], precision: Precision) -> Any:
+    def compiled(self, layers: tuple[int, ...], precision: Precision) -> CompiledEngine:
         """Return the model, compiled for these layers with the weights as they are.
 
         Raises:
             EngineError: OpenVINO is not installed, cannot convert the model, or computes
                 something else.
         """
-        digest = weights_digest(self.padded.hf_model.state_dict().values())
+        model = self.padded.hf_model
+        digest = weights_digest(chain(model.parameters(), model.buffers()))
         if digest != self._digest:
             self._digest, self._compiled = digest, {}
         key = layers, precision, torch.get_num_threads()
         if key not in self._compiled:
-            self._compiled[key] = self._compile(layers, precision)
+            self._compiled[key] = self._compile(*key)
         return self._compiled[key]
 
-    def run(
-        self,
-        wordpieces: Wordpieces,
-        texts: Ints,
-        layers: Sequence[int],
-        runtime: Runtime,
-        is_train: bool,
-    ) -> Iterator[Part]:
-        """Run padded blocks one by one."""
-        device = torch.device("cpu")
-        model = self.prepare(tuple(layers), runtime.precision_on(device))
-        request = model.create_infer_request()  # two threads may run one model
-        padding = 0 if self.padded.padding_counts else _CPU_PADDING
-        items, pad_id = runtime.items(device), self.padded.pad_id
-        for batch in micro_batches(wordpieces, items, pad_id, padding, texts):
-            found = request.infer([batch.ids, batch.mask.astype("int64")])
-            states = {
-                layer: torch.from_numpy(found[place][batch.mask])
-                for place, layer in enumerate(layers)
-            }
-            yield Part(torch.from_numpy(batch.rows), states)
-
-    def _compile(self, layers: tuple[int, ...], precision: Precision) -> Any:
+    def _compile(
+        self, layers: tuple[int, ...], precision: Precision, threads: int
+    ) -> CompiledEngine:
         try:
             import openvino
         except ImportError:
-            raise EngineError("OpenVINO is not installed: pip install 'trfnb[fast]'") from None
+            raise EngineError(_MISSING) from None
         ids, mask = self.padded.trial()
-        module = _LayersOf(self.padded, layers)
+        module, streams = _LayersOf(self.padded, layers), min(threads, _STREAMS)
         settings = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": streams,
             "ENABLE_CPU_PINNING": False,  # a busy core must not hold up the others
         }
         self.padded.hf_model.eval()
@@ -345,7 +293,9 @@ class OpenVinoEngine:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # the tracer warns of every branch in Python
                 expected = module(ids, mask.long())
-                graph = openvino.convert_model(module, example_input=(ids, mask.long()))
+                # Of another shape than the trial: what a trace takes for constant must not pass.
+                example = ids[:2, :12], mask[:2, :12].long()
+                graph = openvino.convert_model(module, example_input=example)
             compiled = openvino.Core().compile_model(graph, "CPU", settings)
             found = compiled([ids.numpy(), mask.long().numpy()])
         except Exception as error:  # torch runs what a converter fails at, in whatever way
@@ -358,7 +308,7 @@ class OpenVinoEngine:
             cosine = float(functional.cosine_similarity(ours, states[mask], dim=-1).min())
             if not cosine >= _LEAST_COSINE[precision]:
                 raise EngineError(f"OpenVINO computes something else here (cosine {cosine:.4f})")
-        return compiled
+        return CompiledEngine(self.padded, compiled, streams)
 
 
 # A model that takes (ids, mask) and returns the states of some layers.

@@ -6,7 +6,7 @@ nothing above the highest layer asked for.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Self, cast
 
@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from .batching import Group, Pack, grouped
+from .batching import Group, Pack, Part, Request, grouped, packs
+from .runtime import keep_freed_memory
 
 # Position of a text's first wordpiece: RoBERTa's family counts from the padding id on.
 _FIRST_POSITION: dict[str, Callable[[Any], int]] = {
@@ -59,6 +60,20 @@ class PackedBert:
             return None
         packed = cls(hf_model)
         return packed if packed._agrees(hf_model) else None
+
+    def run(self, request: Request) -> Iterator[Part]:
+        """Run texts of a flat batch through the encoder, pack by pack."""
+        keep_freed_memory()
+        runtime, device = request.runtime, next(self.embeddings.parameters()).device
+        items = runtime.items(device, request.is_train)
+        for pack in packs(request.wordpieces, items, request.texts):
+            with (
+                torch.enable_grad() if request.is_train else torch.inference_mode(),
+                runtime.autocast(device),
+            ):
+                found = self.states(pack, request.layers, checkpointing=runtime.checkpointing)
+                found = {layer: rows.float() for layer, rows in found.items()}
+            yield Part(torch.from_numpy(pack.rows).to(device), found)
 
     def states(
         self,

@@ -4,10 +4,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from spacy.language import Language
@@ -17,10 +16,10 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from ..flow.alignment import tokens_of
-from ..flow.encoder import EncoderShim, Layer
+from ..flow.encoder import EncoderShim, Layer, encoders, engine_report, set_runtime
 from ..flow.gradients import LayerGradients
 from ..flow.listener import Aligned, TransformerListener
-from ..flow.runtime import trim_memory
+from ..flow.runtime import EngineName, trim_memory
 from .data import (
     AnnotationSetter,
     FullTransformerBatch,
@@ -93,9 +92,25 @@ class Transformer(SharedComponent):
 
     @max_batch_items.setter
     def max_batch_items(self, items: int) -> None:
-        for node in self._encoder_layers():
-            node.attrs["runtime"] = replace(node.attrs["runtime"], max_batch_items=items)
+        set_runtime(self.model, max_batch_items=items)
         self._max_batch_items = items
+
+    @property
+    def engine(self) -> EngineName:
+        """What runs the encoder where nothing is trained: as on the model, but for this process.
+
+        May be set at any time; a saved pipeline starts with what its config says.
+        """
+        return cast(EngineName, encoders(self.model)[0].attrs["runtime"].engine)
+
+    @engine.setter
+    def engine(self, engine: EngineName) -> None:
+        set_runtime(self.model, engine=engine)
+
+    @property
+    def engine_report(self) -> str:
+        """Which engine ran last and, where OpenVINO did not, why."""
+        return engine_report(self.model)
 
     @property
     def set_extra_annotations(self) -> AnnotationSetter:
@@ -233,7 +248,7 @@ class Transformer(SharedComponent):
     def add_listener(self, listener: Any, component_name: str) -> None:
         """Connect a listener, and keep the layer that it wants."""
         super().add_listener(listener, component_name)
-        for node in self._encoder_layers():
+        for node in encoders(self.model):
             node.attrs["layers"] = sorted({*node.attrs["layers"], listener.attrs["layer"]}, key=str)
         self._tell_width()
 
@@ -255,13 +270,10 @@ class Transformer(SharedComponent):
         kept = self.model.attrs.get("kept", [-1])
         return sorted({*kept, *(one.attrs["layer"] for one in self.listeners)}, key=str)
 
-    def _encoder_layers(self) -> list[Model]:
-        return [node for node in self.model.walk() if "runtime" in node.attrs]
-
     def _encoders(self) -> list[EncoderShim]:
         return [
             shim
-            for node in self._encoder_layers()
+            for node in encoders(self.model)
             for shim in node.shims
             if isinstance(shim, EncoderShim)
         ]
@@ -299,7 +311,7 @@ class Transformer(SharedComponent):
     # Take the width from restored weights.
     def _restored(self) -> None:
         if any(shim.tokenizer is not None for shim in self._encoders()):
-            if self._encoder_layers()[0] in self.model.layers:
+            if encoders(self.model)[0] in self.model.layers:
                 set_width(self.model)
             self._tell_width()
 

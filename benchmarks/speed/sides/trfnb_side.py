@@ -9,9 +9,10 @@ DEFAULT = 0
 
 
 def build(path, precision, choice, train=False, dropout=True):
-    """Build a pipeline."""
+    """Build a pipeline; a choice is an engine."""
     rates = {} if dropout else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = {"name": path, "precision": precision, "transformer_config": rates}
+    model["engine"] = choice or "auto"
     listener = {"@architectures": "trfnb.TransformerListener.v1"}
     return blank(
         listener if train else None, factory_name="trfnb_transformer", name="transformer",
@@ -29,6 +30,11 @@ def for_a_book(nlp):
 def vectors(doc):
     """Return one vector a token."""
     return trfnb.token_vectors(doc)
+
+
+def states(doc):
+    """Return one vector a wordpiece."""
+    return doc._.trf_data.layer(-1)
 
 
 def optimizer(rate):

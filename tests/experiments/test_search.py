@@ -65,7 +65,7 @@ def test_rates_are_multiplied_in_numbers_and_schedules(tiny):
     both = with_rates(plain, heads=2.0, encoder=1.0)["training"]["optimizer"]
     assert (both["@optimizers"], both["encoder_factor"]) == ("trfnb.Adam.v1", 0.5)
     plain["training"]["optimizer"]["@optimizers"] = "RAdam.v1"
-    with pytest.raises(ValueError, match="expected Adam.v1 or trfnb.Adam.v1"):
+    with pytest.raises(ValueError, match=r"expected Adam\.v1 or trfnb\.Adam\.v1"):
         with_rates(plain, heads=2.0)
 
 
@@ -76,9 +76,10 @@ def test_a_loss_of_nan_loses_and_other_errors_are_raised(monkeypatch):
         raise ValueError("[E910] Encountered NaN value")
 
     monkeypatch.setattr("trfnb.experiments.search.train", fails)
-    assert tune(config, HELD_OUT, trials=2, budget="60 words")[1]["score"].tolist() == [
-        float("-inf")
-    ] * 2
+    assert (
+        tune(config, HELD_OUT, trials=2, budget="60 words")[1]["score"].tolist()
+        == [float("-inf")] * 2
+    )
     monkeypatch.setattr("trfnb.experiments.search.train", training.train)
     with pytest.raises(ValueError, match="the dev split is empty"):
         tune(config, TinyCorpus(dev=0), trials=2, budget="60 words")

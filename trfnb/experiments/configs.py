@@ -361,6 +361,7 @@ def _grouped(config: Config, upstream: str, listening: list[str], groups: Groups
             f"sharing: expected one of {list(SHARINGS)}, or each of {listening} in one group, "
             f"got {[*map(list, groups)]}."
         )
+    pipeline, training, ordered = config["nlp"]["pipeline"], config["training"], []
     names = [upstream, *(f"{upstream}_{number}" for number in range(2, len(groups) + 1))]
     for name, group in zip(names, groups, strict=True):
         for part in (config["components"], config["initialize"]["components"]):
@@ -369,11 +370,12 @@ def _grouped(config: Config, upstream: str, listening: list[str], groups: Groups
         for task in group:
             for parent, key in _listeners_in(config["components"][task]):
                 parent[key]["upstream"] = name
-    training = config["training"]
-    lists = [config["nlp"]["pipeline"]]
-    lists += [training["frozen_components"], training["annotating_components"]]
-    for found in lists:
-        found[:] = [one for name in found for one in (names if name == upstream else [name])]
+        # The groups follow each other: a second tok2vec overwrites the first one's doc.tensor.
+        ordered += [name, *(task for task in pipeline if task in group)]
+    pipeline[:] = [name for name in pipeline if name not in listening]
+    frozen, annotating = training["frozen_components"], training["annotating_components"]
+    for found, those in ((pipeline, ordered), (frozen, names), (annotating, names)):
+        found[:] = [one for name in found for one in (those if name == upstream else [name])]
     return config
 
 

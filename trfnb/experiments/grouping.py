@@ -7,6 +7,7 @@ https://arxiv.org/abs/2109.04617.
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -114,17 +115,19 @@ def best_groups(affinities: pd.DataFrame, encoders: int) -> list[list[str]]:
         The groups, for `trfnb.experiments.configs.with_sharing`.
     """
     means = affinities.pivot_table(index="of", columns="on", values="affinity", sort=False)
+    tasks = list(means.index)
+    gains = means[tasks].to_numpy()
 
-    def gain(groups: list[list[str]]) -> float:
-        return sum(
-            float(means.loc[[other for other in group if other != task], task].mean())
-            for group in groups
-            if len(group) > 1
-            for task in group
-        )
+    def gain(group: list[int]) -> float:
+        own = gains[np.ix_(group, group)]
+        return float((own.sum() - own.trace()) / max(1, len(group) - 1))
 
-    possible = (groups for groups in _partitions(list(means.index)) if len(groups) <= encoders)
-    return max(possible, key=gain)
+    possible = (
+        [np.flatnonzero(np.equal(labels, label)).tolist() for label in dict.fromkeys(labels)]
+        for labels in product(range(encoders), repeat=len(tasks))
+    )
+    best = max(possible, key=lambda groups: sum(map(gain, groups)))
+    return [[tasks[place] for place in group] for group in best]
 
 
 def _losses(nlp: Language, shared: Any, batch: Sequence[Example], of: str = "") -> dict[str, float]:
@@ -156,13 +159,3 @@ def _with_own_components(config: Config) -> Config:
         if block.get("factory") == "tok2vec":
             block["factory"] = "trfnb_tok2vec"
     return config
-
-
-def _partitions(tasks: list[str]) -> Iterator[list[list[str]]]:
-    if not tasks:
-        yield []
-        return
-    for groups in _partitions(tasks[1:]):
-        yield [[tasks[0]], *groups]
-        for place, group in enumerate(groups):
-            yield [*groups[:place], [tasks[0], *group], *groups[place + 1 :]]

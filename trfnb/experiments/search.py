@@ -62,17 +62,17 @@ def tune(
     made = [with_rates(config, **factors) for factors in _factors(trials, own_rate, spread, seed)]
     amount, unit = read_budget(budget)
     rounds = trials.bit_length() - 1
-    counts = [trials >> number for number in range(rounds)]
     left, rows = list(range(trials)), []
-    with tqdm(total=sum(counts), unit=" trainings", disable=not progress) as bar:
-        for number, count in enumerate(counts):
-            share = f"{amount / 2 ** (rounds - 1 - number):.1f} {unit.replace('seconds', 's')}"
-            for trial in left[:count]:
-                about = {"round": number + 1, "budget": share, "trial": trial}
-                rows.append(about | _scored(made[trial], corpus, share, seed))
-                bar.update()
-            scores = {row["trial"]: row["score"] for row in rows[-count:]}
-            left = sorted(scores, key=lambda trial: -scores[trial])
+    for number in range(rounds):
+        share = f"{amount / 2 ** (rounds - 1 - number):.1f} {unit.replace('seconds', 's')}"
+        scores = {}
+        for trial in tqdm(
+            left[: trials >> number], desc=f"round {number + 1}", disable=not progress
+        ):
+            row = _scored(made[trial], corpus, share, seed)
+            rows.append({"round": number + 1, "budget": share, "trial": trial, **row})
+            scores[trial] = row["score"]
+        left = sorted(scores, key=lambda trial: -scores[trial])
     return made[left[0]], pd.DataFrame(rows)
 
 

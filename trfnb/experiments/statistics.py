@@ -19,10 +19,12 @@ def verdict(
     differences: Sequence[float],
     metric: str = "score",
     *,
+    of: str = "independent",
+    against: str = "shared",
     margin: float = 0.01,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """Judge one task from the differences independent − shared, one per seed.
+    """Judge one task from the differences independent − shared, one per seed, or of any two.
 
     An interval within ±margin says *no difference*, even where it leaves out 0: the difference is
     too small to matter. Otherwise the side of 0 that the interval is on decides. Equivalence by an
@@ -32,14 +34,17 @@ def verdict(
     Args:
         differences: missing ones (NaN) are left out.
         metric: what to call the score.
+        of: the setting looked at.
+        against: the setting taken from it.
         margin: the largest difference that does not matter to you.
         level: of confidence.
 
     Returns:
-        ``metric``; ``answer``: "share", "keep apart", "no difference" (none as large as the
-        margin) or "cannot tell"; ``mean``, ``low`` and ``high`` of Student's interval, whose ends
-        are NaN below three seeds; ``n`` pairs of runs; ``more_seeds``: about how many more would
-        settle it, 0 where it is settled; ``sentence``: the same in words.
+        ``metric``; ``answer``: "share", "keep apart" (for other settings "NAME is better"), "no
+        difference" (none as large as the margin) or "cannot tell"; ``mean``, ``low`` and ``high``
+        of Student's interval, whose ends are NaN below three seeds; ``n`` pairs of runs;
+        ``more_seeds``: about how many more would settle it, 0 where it is settled; ``sentence``:
+        the same in words.
 
     Raises:
         ValueError: the margin is not above 0, or there is no difference at all.
@@ -54,10 +59,11 @@ def verdict(
     n, mean = len(values), float(values.mean())
     spread = float(values.std(ddof=1)) if n > 1 else np.nan
     half = _half_width(spread, n, level)
-    told = (
-        f"independent − shared is {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}, {n} seeds)"
-    )
-    answer, more = _answer(mean, half, margin), 0
+    told = f"{of} − {against} is {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}, {n} seeds)"
+    answer: str = _answer(mean, half, margin)
+    more = 0
+    if answer in ("share", "keep apart") and (of, against) != ("independent", "shared"):
+        answer = f"{of if mean > 0 else against} is better"
     sentence = f"{metric}: {answer}: {told}."
     if n < FEWEST:
         more = FEWEST - n
@@ -92,7 +98,7 @@ def verdicts(
     """
     gaps = _gaps(runs, list(metrics), of, against, by, paired)
     found = [
-        verdict(gaps[metric].to_list(), metric, margin=margin, level=level)
+        verdict(gaps[metric].to_list(), metric, of=of, against=against, margin=margin, level=level)
         for metric in metrics
         if gaps[metric].notna().any()
     ]

@@ -3,7 +3,7 @@
 import pytest
 from tiny_corpus import SMALL, TinyCorpus
 
-from trfnb.experiments import training
+from trfnb.experiments import compare, training
 from trfnb.experiments.configs import build_config, with_sharing
 from trfnb.experiments.search import rates_of, tune, with_rates
 
@@ -87,3 +87,23 @@ def test_a_loss_of_nan_loses_and_other_errors_are_raised(monkeypatch):
         tune(config, HELD_OUT, trials=1, budget="60 words")
     with pytest.raises(ValueError, match="expected a number above 0 and a unit"):
         tune(config, HELD_OUT, budget="many")
+
+
+def test_a_comparison_tunes_every_way_alike(monkeypatch):
+    asked = []
+
+    def tuned(config, corpus, **effort):
+        asked.append(effort)
+        return with_rates(config, heads=3.0, encoder=3.0), None
+
+    monkeypatch.setattr("trfnb.experiments.search.tune", tuned)
+    ways = ["shared", "tagger | ner", "frozen"]
+    found = compare(
+        HELD_OUT, tasks=["tagger", "ner"], sharings=ways, seeds=[5], budget="120 words", tune=4,
+        options={**SMALL, "learn_rate": 0.002}, progress=False,
+    )  # fmt: skip
+    assert asked == [{"trials": 4, "budget": "120 words", "seed": 5, "progress": False}] * 3
+    for way in ways:
+        recipe = found.pipelines[way].config["training"]["optimizer"]["learn_rate"]
+        assert recipe["initial_rate"] == pytest.approx(0.006), way
+    assert found.pipelines["tagger | ner"].pipe_names == ["tok2vec", "tagger", "tok2vec_2", "ner"]

@@ -8,6 +8,7 @@ _HOME = {
     "compare": "comparison",
     "starved": "measures",
     "train": "training",
+    "tune": "search",
 }
 
 __all__ = [*_HOME]

@@ -354,8 +354,8 @@ def blocks(part: Any) -> Iterator[Block]:
             yield from blocks(inner)
 
 
+# Give each group of components an encoder of its own: the first keeps the name.
 def _grouped(config: Config, upstream: str, listening: list[str], groups: Groups) -> Config:
-    """Give each group of components an encoder of its own: the first keeps the name."""
     if sorted(task for group in groups for task in group) != sorted(listening):
         raise ValueError(
             f"sharing: expected one of {list(SHARINGS)}, or each of {listening} in one group, "

@@ -63,8 +63,8 @@ def compare_factors(
 
     Args:
         corpus: Trained and scored on.
-        settings: By name, what `build_config` gets beside the options; its ``sharing`` may be
-            groups of tasks as well.
+        settings: By name, what `build_config` gets beside the options; ``sharing`` are groups
+            of tasks, for `with_sharing`.
         tasks: See there.
         encoder: See there.
         seeds: One run each.
@@ -79,8 +79,9 @@ def compare_factors(
     """
     for seed, (name, setting) in product(seeds, settings.items()):
         given = {"seed": seed, **(options or {}), **setting}
-        sharing = given.pop("sharing", "shared")
-        config = with_sharing(build_config(tasks, encoder, **given), sharing)
+        groups = given.pop("sharing", None)
+        config = build_config(tasks, encoder, **given)
+        config = with_sharing(config, groups) if groups else config
         trained = train(config, corpus, budget=budget, progress=False)
         row = {"setting": name, "seed": seed, "score": trained.score}
         row |= task_scores(trained.nlp, trained.scores)

@@ -130,8 +130,8 @@ def best_groups(affinities: pd.DataFrame, encoders: int) -> list[list[str]]:
     return [[tasks[place] for place in group] for group in best]
 
 
+# Return all losses, or leave one task's gradient at the shared encoder.
 def _losses(nlp: Language, shared: Any, batch: Sequence[Example], of: str = "") -> dict[str, float]:
-    """Return all losses, or leave one task's gradient at the shared encoder."""
     for task, layers in shared.listener_map.items():
         for layer in layers:
             layer.grad_factor = float(task == of)
@@ -151,8 +151,8 @@ def _step(rate: float, key: Any, values: Any, gradient: Any) -> tuple[Any, Any]:
     return values, gradient
 
 
+# Put this package's tok2vec and listener in the place of spaCy's, which take no factor.
 def _with_own_components(config: Config) -> Config:
-    """Put this package's tok2vec and listener in the place of spaCy's, which take no factor."""
     for block in blocks(config["components"]):
         if block.get("@architectures") == "spacy.Tok2VecListener.v1":
             block["@architectures"] = "trfnb.Tok2VecListener.v1"

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from trfnb.experiments.configs import HEADS
-from trfnb.experiments.statistics import differences, intervals
 from trfnb.plots import COLOURS, MARKERS
+from trfnb.statistics import differences, intervals
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"

@@ -16,8 +16,8 @@ import pandas as pd
 
 from trfnb import corpora
 from trfnb.experiments.configs import build_config
-from trfnb.experiments.statistics import differences, intervals
 from trfnb.experiments.training import train
+from trfnb.statistics import differences, intervals
 
 RESULTS = Path(__file__).parent / "results" / "precision_scores.csv"
 SCORES = ["tag_acc", "dep_las", "ents_f"]

@@ -19,8 +19,8 @@ from spacy.util import load_config
 
 from trfnb import corpora
 from trfnb.experiments.configs import build_config
-from trfnb.experiments.statistics import differences, intervals
 from trfnb.experiments.training import train
+from trfnb.statistics import differences, intervals
 
 COLUMNS = ("weights", "seed", "sentences", "tag_acc", "ents_f", "best_step", "seconds")
 

@@ -17,8 +17,8 @@ import srsly
 from trfnb import corpora
 from trfnb.corpora import Corpus
 from trfnb.experiments.configs import build_config
-from trfnb.experiments.statistics import differences
 from trfnb.experiments.training import train
+from trfnb.statistics import differences
 
 RESULTS = Path(__file__).parent / "results" / "spacy_train.csv"
 SCORES = ["tag_acc", "dep_las", "ents_f"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from trfnb import plots
-from trfnb.experiments.statistics import differences, intervals, summary
+from trfnb.statistics import differences, intervals, summary
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "vectors_accuracy.csv"

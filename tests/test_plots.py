@@ -8,9 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from thinc.types import Ragged
 
 from trfnb import plots
-from trfnb.experiments.statistics import intervals
 from trfnb.flow.gradients import GradientLog, gram
 from trfnb.flow.wordpieces import Wordpieces
+from trfnb.statistics import intervals
 
 RUNS = pd.DataFrame(
     [

@@ -19,10 +19,12 @@ def verdict(
     differences: Sequence[float],
     metric: str = "score",
     *,
+    of: str = "independent",
+    against: str = "shared",
     margin: float = 0.01,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """Judge one task from the differences independent − shared, one per seed.
+    """Judge one task from the differences independent − shared, one per seed, or of any two.
 
     An interval within ±margin says *no difference*, even where it leaves out 0: the difference is
     too small to matter. Otherwise the side of 0 that the interval is on decides. Equivalence by an
@@ -32,14 +34,17 @@ def verdict(
     Args:
         differences: missing ones (NaN) are left out.
         metric: what to call the score.
+        of: the setting looked at.
+        against: the setting taken from it.
         margin: the largest difference that does not matter to you.
         level: of confidence.
 
     Returns:
-        ``metric``; ``answer``: "share", "keep apart", "no difference" (none as large as the
-        margin) or "cannot tell"; ``mean``, ``low`` and ``high`` of Student's interval, whose ends
-        are NaN below three seeds; ``n`` pairs of runs; ``more_seeds``: about how many more would
-        settle it, 0 where it is settled; ``sentence``: the same in words.
+        ``metric``; ``answer``: "share", "keep apart" (for other settings "NAME is better"), "no
+        difference" (none as large as the margin) or "cannot tell"; ``mean``, ``low`` and ``high``
+        of Student's interval, whose ends are NaN below three seeds; ``n`` pairs of runs;
+        ``more_seeds``: about how many more would settle it, 0 where it is settled; ``sentence``:
+        the same in words.
 
     Raises:
         ValueError: the margin is not above 0, or there is no difference at all.
@@ -54,10 +59,11 @@ def verdict(
     n, mean = len(values), float(values.mean())
     spread = float(values.std(ddof=1)) if n > 1 else np.nan
     half = _half_width(spread, n, level)
-    told = (
-        f"independent − shared is {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}, {n} seeds)"
-    )
-    answer, more = _answer(mean, half, margin), 0
+    told = f"{of} − {against} is {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}, {n} seeds)"
+    answer: str = _answer(mean, half, margin)
+    more = 0
+    if answer in ("share", "keep apart") and (of, against) != ("independent", "shared"):
+        answer = f"{of if mean > 0 else against} is better"
     sentence = f"{metric}: {answer}: {told}."
     if n < FEWEST:
         more = FEWEST - n
@@ -92,7 +98,7 @@ def verdicts(
     """
     gaps = _gaps(runs, list(metrics), of, against, by, paired)
     found = [
-        verdict(gaps[metric].to_list(), metric, margin=margin, level=level)
+        verdict(gaps[metric].to_list(), metric, of=of, against=against, margin=margin, level=level)
         for metric in metrics
         if gaps[metric].notna().any()
     ]
@@ -251,3 +257,48 @@ def _gaps(
 def _check(runs: pd.DataFrame, columns: Sequence[str]) -> None:
     if missing := [name for name in columns if name not in runs]:
         raise ValueError(f"No columns {missing} in these runs; they have {list(runs.columns)}.")
+
+
+def spreads(
+    runs: pd.DataFrame,
+    metrics: Sequence[str],
+    *,
+    of: str,
+    against: str,
+    by: str = "sharing",
+    paired: str = "seed",
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Compare how much two settings vary over the seeds that both have.
+
+    The interval is Pitman's for two standard deviations of correlated values ("A note on normal
+    correlation", 1939, https://doi.org/10.1093/biomet/31.1-2.9), the paired form of the F ratio:
+    runs of one seed read the same sentences in the same order. It assumes that the pairs of scores
+    are normally distributed; a few outlying seeds widen or shift it more than they do for a mean.
+
+    Args:
+        runs: one row per run.
+        metrics: numeric columns.
+        of: the setting looked at.
+        against: the setting it is compared with.
+        by: the column that holds the two.
+        paired: the column that tells which runs belong together.
+        level: of confidence.
+
+    Returns:
+        One row per metric: ``metric``, ``ratio`` of the standard deviations, ``low``, ``high`` and
+        the number of pairs ``n``. Below three pairs ``low`` and ``high`` are NaN.
+
+    Raises:
+        ValueError: names every column that the runs lack.
+    """
+    _check(runs, [by, paired, *metrics])
+    found = []
+    for name in metrics:
+        pairs = runs.pivot(index=paired, columns=by, values=name)[[of, against]].dropna()
+        n, r = len(pairs), float(pairs.corr().to_numpy()[0, 1])
+        ratio = (pairs.std() / pairs[against].std())[of]
+        t = np.nan if n < FEWEST else t_quantile(level, n - 2)
+        factor = np.exp(np.arccosh(1 + 2 * (1 - r**2) * t**2 / max(n - 2, 1)) / 2)
+        found.append((name, ratio, ratio / factor, ratio * factor, n))
+    return pd.DataFrame(found, columns=["metric", "ratio", "low", "high", "n"])

@@ -4,7 +4,8 @@ from thinc.api import Config
 from tiny_corpus import SMALL, users_config
 
 from trfnb.experiments.configs import SHARINGS, build_config, peak_rate, with_sharing
-from trfnb.experiments.training import initialize
+from trfnb.experiments.training import initialize, train
+from trfnb.experiments.weights import fingerprint
 
 
 @pytest.mark.parametrize("sharing", SHARINGS)
@@ -108,3 +109,39 @@ def test_a_config_that_cannot_be_compared_says_why():
     taken = build_config(["tagger"], sharing="frozen")
     with pytest.raises(ValueError, match=r"\[initialize.before_init\]"):
         with_sharing(taken, "frozen")
+
+
+@pytest.mark.parametrize("encoder", ["tok2vec", "tiny"])
+def test_groups_of_tasks_have_an_encoder_each_and_do_not_meet(tiny, corpus, encoder):
+    name = tiny if encoder == "tiny" else encoder
+    config = build_config(["tagger", "ner", "textcat"], name, max_steps=8, **SMALL)
+    grouped = with_sharing(config, "tagger+textcat | ner")
+    assert grouped == with_sharing(config, [["tagger", "textcat"], ["ner"]])
+    one, other = ("tok2vec", "tok2vec_2") if encoder == "tok2vec" else (
+        "transformer", "transformer_2")  # fmt: skip
+    assert grouped["nlp"]["pipeline"] == [one, "tagger", "textcat", other, "ner"]
+    nlp = train(grouped, corpus, progress=False).nlp
+    listening = {p: list(nlp.get_pipe(p).listener_map) for p in (one, other)}
+    assert listening == {one: ["tagger", "textcat"], other: ["ner"]}
+    assert fingerprint(nlp, one) != fingerprint(nlp, other)
+    text = "Ada left ships in Oslo ."
+    doc = nlp(text)
+    with nlp.select_pipes(disable=[other, "ner"]):
+        alone = nlp(text)
+    assert doc.cats == alone.cats
+    with nlp.select_pipes(disable=[one, "tagger", "textcat"]):
+        assert [e.text for e in nlp(text).ents] == [e.text for e in doc.ents]
+
+
+def test_groups_rename_an_encoder_wherever_a_users_config_names_it():
+    given = users_config(tagger={}, morphologizer={})
+    given["components"]["sentencizer"] = {"factory": "sentencizer"}
+    given["nlp"]["pipeline"].append("sentencizer")
+    given["training"]["annotating_components"] = ["tok2vec", "sentencizer"]
+    grouped = with_sharing(given, [["morphologizer"], ["tagger"]])
+    assert grouped["nlp"]["pipeline"] == [
+        "tok2vec", "morphologizer", "tok2vec_2", "tagger", "sentencizer"]  # fmt: skip
+    assert grouped["training"]["annotating_components"] == ["tok2vec", "tok2vec_2", "sentencizer"]
+    assert grouped["components"]["tagger"]["model"]["tok2vec"]["upstream"] == "tok2vec_2"
+    with pytest.raises(ValueError, match=r"each of \['tagger', 'morphologizer'\] in one group"):
+        with_sharing(given, "tagger | ner")

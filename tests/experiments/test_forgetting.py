@@ -53,6 +53,7 @@ def test_every_setting_of_the_factors_is_trained_and_logged(corpus):
         "down to 0",
         "equal_norms",
     ]
+    settings["apart"] = {"sharing": [["tagger"], ["ner"]]}
     options = {**SMALL, "max_steps": 3, "eval_frequency": 3}
     for row, log in compare_factors(
         corpus, settings, tasks=("tagger", "ner"), seeds=[0], options=options
@@ -60,7 +61,10 @@ def test_every_setting_of_the_factors_is_trained_and_logged(corpus):
         name, last = row["setting"], log.steps[-1]
         factors = dict(zip(last.listeners, last.factors, strict=True))
         assert 0 <= row["tag_acc"] <= 1
-        if name == "ner × 0.5":
+        assert isinstance(row["starved"], list)
+        if name == "apart":
+            assert factors == {"tagger": 1.0}, "the first group's"
+        elif name == "ner × 0.5":
             assert factors == {"tagger": 1.0, "ner": 0.5}
         elif name == "down to 0":
             assert factors["tagger"] == factors["ner"] == pytest.approx(1 / 3)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trfnb.experiments.statistics import (
+from trfnb.statistics import (
     bootstrap,
     differences,
     intervals,
@@ -122,3 +122,14 @@ def test_a_bootstrap_is_numpys_quantile_of_resampled_scores():
     assert (low, high) == tuple(np.quantile(means, [0.05, 0.95]))
     # The normal approximation: 24.5 ± 1.645 × 14.43 / √50.
     assert (low, high) == (pytest.approx(21.14, abs=0.6), pytest.approx(27.86, abs=0.6))
+
+
+def test_verdicts_of_other_settings_name_them():
+    runs = pd.DataFrame(
+        {"setting": ["plain"] * 3 + ["turned"] * 3, "seed": [0, 1, 2] * 2,
+         "up": [0.5, 0.6, 0.7, 0.6, 0.7, 0.8], "down": [0.5, 0.6, 0.7, 0.4, 0.5, 0.6]}
+    )  # fmt: skip
+    runs["down"] += [0, 0, 0, 0.001, 0, -0.001]
+    found = verdicts(runs, ["up", "down"], of="turned", against="plain", by="setting")
+    assert found["answer"].tolist() == ["turned is better", "plain is better"]
+    assert found["sentence"][0].startswith("up: turned is better: turned − plain is +0.100 (")

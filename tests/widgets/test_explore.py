@@ -1,5 +1,8 @@
 """What the exploring widgets show, without a browser."""
 
+import re
+
+import nbformat
 import numpy as np
 import pytest
 import spacy
@@ -8,7 +11,7 @@ from spacy.strings import StringStore
 from spacy.vectors import Vectors
 
 from trfnb.flow.wordpieces import Wordpieces
-from trfnb.widgets import AlignmentExplorer, Neighbours, SpanStepper
+from trfnb.widgets import AlignmentExplorer, Neighbours, SpanStepper, explore
 from trfnb.widgets.explore import AGAIN, ALONE, CUT
 
 
@@ -42,7 +45,7 @@ def test_the_slider_selects_a_span_and_highlights_it(doc):
     assert stepper.shown.value.count("<span") == 5, "the text around it"
     for meaning in ("in this span alone", "in another span as well", "cut off"):
         assert meaning in stepper.shown.value
-    assert stepper._repr_mimebundle_()["text/html"] == stepper.shown.value
+    assert stepper.shown.value in stepper.static()["text/html"]
     with pytest.raises(ValueError, match="at least one span"):
         SpanStepper(doc, [], whole([]))
 
@@ -69,7 +72,7 @@ def test_the_explorer_draws_what_is_typed_and_survives_any_text(tiny):
 
     explorer = AlignmentExplorer(look, "the river bank")
     assert explorer.shown.value.startswith("3 tokens, 5 wordpieces; 0 tokens without")
-    assert explorer._repr_mimebundle_()["text/html"] == explorer.shown.value
+    assert explorer.shown.value in explorer.static()["text/html"]
     for text in ["  a\t\nb ", "日本 ש 😀 cafe\u0301 \u200b", "$x$ _^ \\", "a" * 45, "\x07 a"]:
         explorer.box.value = text
         assert "<ruby" in explorer.shown.value
@@ -94,7 +97,51 @@ def test_neighbours_leave_the_word_itself_out_in_any_case():
     assert [word for word, _ in view.found["a<"]] == ["money", "<river>"]
     assert view.found["floret"][0][0] == "banks"
     assert "&lt;river&gt;" in view.shown.value
-    assert view._repr_mimebundle_()["text/html"] == view.shown.value
+    assert view.shown.value in view.static()["text/html"]
     view.word.value = "unknown"
     assert view.found["a<"] == []
     assert "no vector for unknown" in view.shown.value
+
+
+def test_an_output_of_its_own_keeps_what_is_shown_for_exported_pages(doc, monkeypatch):
+    said = []
+    for name in ("display", "update_display"):
+        monkeypatch.setattr(explore, name, lambda data, **about: said.append((data, about)))
+    stepper = SpanStepper(doc, [doc[0:4], doc[3:6]], whole([doc[0:4], doc[3:6]]))
+    assert said == [], "nothing before it is displayed"
+    stepper._ipython_display_()
+    (live, _), (static, about) = said
+    assert "application/vnd.jupyter.widget-view+json" in live
+    assert "text/html" not in live, "a frontend shows one of them"
+    stepper.slider.value = 1
+    updated, place = said[-1]
+    assert place["display_id"] == about["display_id"]
+    assert "tokens 3 to 6" in updated["text/html"]
+    assert "tokens 0 to 4" in static["text/html"]
+    hidden = re.search(r"class='([^']+)'", updated["text/html"])[1]
+    assert f".{hidden} {{display: none}}" in stepper.children[-1].value
+
+
+@pytest.mark.slow
+def test_an_exported_page_shows_the_last_state_instead_of_a_blank(tmp_path):
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import ExecutePreprocessor
+
+    code = """
+import numpy as np
+from spacy.strings import StringStore
+from spacy.vectors import Vectors
+from trfnb.widgets import Neighbours
+words = ["bank", "money", "river"]
+vectors = Vectors(strings=StringStore(words), data=np.eye(3, dtype="f4") + 0.5, keys=words)
+view = Neighbours({"a table": vectors}, "bank")
+view
+"""
+    cells = [
+        nbformat.v4.new_code_cell(text.strip()) for text in (code, 'view.word.value = "river"')
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    ExecutePreprocessor(timeout=120).preprocess(notebook, {"metadata": {"path": str(tmp_path)}})
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    outputs = re.split(r"<script type=.application/vnd.jupyter.widget-state", page)[0]
+    assert "<caption>a table</caption><tr><td>bank" in outputs

@@ -77,6 +77,6 @@ def test_run_starts_the_sweep_and_says_how_it_ended(form):
     assert form.run_button.disabled
     form.follower.join(120)
     assert "ended with exit code 0" in form.shown.value
-    assert form._repr_mimebundle_()["text/html"] == form.shown.value
+    assert form.shown.value in form.static()["text/html"]
     assert sorted(pd.read_csv(form.out / "results.csv")["score"]) == [0.5, 1.0]
     assert not form.run_button.disabled

@@ -10,6 +10,7 @@ _HOME = {
     "compare": "comparison",
     "starved": "measures",
     "train": "training",
+    "tune": "search",
 }
 
 __all__ = [*_HOME]

@@ -23,6 +23,9 @@ def compare_command(
     budget: Annotated[
         str, typer.Option(help='Of a run: "5 min", "90 s", "60000 words".')
     ] = "5 min",
+    tune: Annotated[
+        int, typer.Option(min=0, help="Learn rates to try on dev for each way first; 0: none.")
+    ] = 0,
     margin: Annotated[float, typer.Option(help="The largest difference that does not matter.")] = (
         0.01
     ),
@@ -46,7 +49,7 @@ def compare_command(
     import_code(code)
     folder = Path(corpus)
     data = DocBinCorpus(folder) if (folder / "train.spacy").exists() else corpora.load(corpus)
-    found = compare(data, config=config, seeds=seeds, budget=budget, margin=margin)
+    found = compare(data, config=config, seeds=seeds, budget=budget, tune=tune, margin=margin)
     typer.echo("\n".join([found.table().to_string(), *found.sentences()]))
     saved = found.save(out)
     typer.echo(f'The winner ({found.winner}) is in {saved}: spacy.load("{saved}").')

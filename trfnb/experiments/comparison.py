@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from trfnb import statistics
 from trfnb.answer import Answer, Question
+from trfnb.experiments import search
 from trfnb.experiments.configs import SHARINGS, TASKS, build_config, with_sharing
 from trfnb.experiments.measures import UNITS, main_scores, measure, starved, words_only
 from trfnb.experiments.training import HasExamples, Trained, scored_split, train
@@ -93,6 +94,7 @@ def compare(
     sharings: Iterable[str] = SHARINGS,
     seeds: int | Iterable[int] = 3,
     budget: str | None = None,
+    tune: int = 0,
     margin: float = 0.01,
     options: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -105,10 +107,12 @@ def compare(
             takes the place of tasks, encoder and options.
         tasks: see `trfnb.experiments.build_config`.
         encoder: see there.
-        sharings: the ways to compare.
+        sharings: the ways to compare; groups of tasks as text, such as "tagger+parser | ner".
         seeds: how many, or which; one run each.
         budget: of each run, such as ``"5 min"``; see `trfnb.experiments.train`. Left out, the
             config's own limits hold.
+        tune: learn rates to try for each way, on dev, before its runs; 0 keeps the config's. It
+            needs a budget; see `trfnb.experiments.search.tune`.
         margin: the largest difference of a score that does not matter to you.
         options: further arguments of `build_config`, the same for all runs; a grad_factor does
             nothing to a frozen encoder.
@@ -128,6 +132,9 @@ def compare(
         config = Config().from_disk(config, interpolate=False)
     given = build_config(tasks, encoder, **(options or {})) if config is None else config
     configs = {way: with_sharing(given, way) for way in ways}
+    if tune:
+        effort: Any = {"trials": tune, "budget": budget, "seed": numbers[0], "progress": progress}
+        configs = {way: search.tune(configs[way], corpus, **effort)[0] for way in ways}
     rows: list[dict[str, Any]] = []
     histories: dict[str, list[pd.DataFrame]] = {way: [] for way in ways}
     best: dict[str, Trained] = {}

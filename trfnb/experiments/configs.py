@@ -1,4 +1,4 @@
-"""Plain spaCy configs for the three ways of sharing an encoder: built, or rewritten from yours."""
+"""Plain spaCy configs for every way of sharing an encoder: built, or rewritten from yours."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from trfnb import models
 
 Block = dict[str, Any]
 SHARINGS = ("shared", "independent", "frozen")
+Groups = Sequence[Sequence[str]]
 GradFactor = float | str | Mapping[str, Any]
 
 
@@ -260,20 +261,24 @@ def build_config(
     return with_sharing(Config(config), sharing)
 
 
-def with_sharing(config: Config, sharing: str) -> Config:
+def with_sharing(config: Config, sharing: str | Groups) -> Config:
     """Rewrite any config whose components listen to one encoder, for one way of sharing it.
 
     Args:
         config: with one transformer or tok2vec component that every listener reads; not changed.
         sharing: ``"shared"`` completes the config; ``"independent"`` puts a copy of the encoder
-            in each listener's place; ``"frozen"`` leaves the encoder as it starts.
+            in each listener's place; ``"frozen"`` leaves the encoder as it starts. Groups of
+            components, such as ``[["tagger", "parser"], ["ner"]]`` or the same as text,
+            ``"tagger+parser | ner"``, get one encoder component each.
 
     Raises:
-        ValueError: the way is unknown, the config has not one encoder with listeners, or a
-            frozen encoder has no place to be initialised.
+        ValueError: the way is unknown, the config has not one encoder with listeners, a frozen
+            encoder has no place to be initialised, or a listening component is in no group or in
+            several.
     """
-    if sharing not in SHARINGS:
-        raise ValueError(f"sharing: expected one of {list(SHARINGS)}, got {sharing!r}.")
+    groups = [] if sharing in SHARINGS else sharing
+    if isinstance(groups, str):
+        groups = [[name.strip() for name in group.split("+")] for group in groups.split("|")]
     nlp = load_model_from_config(config.copy(), auto_fill=True)
     nlp._link_components()
     pipes: dict[str, Any] = dict(nlp.pipeline)
@@ -292,6 +297,8 @@ def with_sharing(config: Config, sharing: str) -> Config:
     config = nlp.config.copy()
     if sharing == "shared":
         return config
+    if groups:
+        return _grouped(config, upstream, list(pipes[upstream].listener_map), groups)
     training = config["training"]
     if sharing == "frozen":
         if config["initialize"]["before_init"]:
@@ -323,15 +330,53 @@ def peak_rate(learn_rate: float | Mapping[str, Any]) -> float:
     Raises:
         ValueError: the schedule's peak cannot be read from its block.
     """
-    if not isinstance(learn_rate, Mapping):
-        return float(learn_rate)
+    return float(
+        learn_rate[peak_key(learn_rate)] if isinstance(learn_rate, Mapping) else learn_rate
+    )
+
+
+def peak_key(schedule: Mapping[str, Any]) -> str:
+    """Return the name of the argument that is a schedule's highest rate; see `peak_rate`."""
     for key in ("initial_rate", "rate", "max_rate"):
-        if isinstance(learn_rate.get(key), float | int):
-            return float(learn_rate[key])
+        if isinstance(schedule.get(key), float | int):
+            return key
     raise ValueError(
         "learn_rate: expected a number or a schedule with an initial_rate, such as "
-        f"warmup_linear.v1, got {dict(learn_rate)}. Give its highest value as a number."
+        f"warmup_linear.v1, got {dict(schedule)}. Give its highest value as a number."
     )
+
+
+def blocks(part: Any) -> Iterator[Block]:
+    """Yield a part of a config and every block within it; the blocks themselves."""
+    if isinstance(part, dict):
+        yield part
+        for inner in part.values():
+            yield from blocks(inner)
+
+
+# Give each group of components an encoder of its own: the first keeps the name.
+def _grouped(config: Config, upstream: str, listening: list[str], groups: Groups) -> Config:
+    if sorted(task for group in groups for task in group) != sorted(listening):
+        raise ValueError(
+            f"sharing: expected one of {list(SHARINGS)}, or each of {listening} in one group, "
+            f"got {[*map(list, groups)]}."
+        )
+    pipeline, training, ordered = config["nlp"]["pipeline"], config["training"], []
+    names = [upstream, *(f"{upstream}_{number}" for number in range(2, len(groups) + 1))]
+    for name, group in zip(names, groups, strict=True):
+        for part in (config["components"], config["initialize"]["components"]):
+            if upstream in part:
+                part[name] = Config(part[upstream]).copy()
+        for task in group:
+            for parent, key in _listeners_in(config["components"][task]):
+                parent[key]["upstream"] = name
+        # The groups follow each other: a second tok2vec overwrites the first one's doc.tensor.
+        ordered += [name, *(task for task in pipeline if task in group)]
+    pipeline[:] = [name for name in pipeline if name not in listening]
+    frozen, annotating = training["frozen_components"], training["annotating_components"]
+    for found, those in ((pipeline, ordered), (frozen, names), (annotating, names)):
+        found[:] = [one for name in found for one in (those if name == upstream else [name])]
+    return config
 
 
 def _listeners_in(block: Block) -> Iterator[tuple[Block, str]]:

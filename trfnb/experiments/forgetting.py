@@ -12,8 +12,8 @@ from spacy.training.loop import create_train_batches
 from thinc.api import Config, fix_random_seed
 from tqdm.auto import tqdm
 
-from trfnb.experiments.configs import HEADS, build_config
-from trfnb.experiments.measures import task_scores
+from trfnb.experiments.configs import HEADS, build_config, with_sharing
+from trfnb.experiments.measures import starved, task_scores
 from trfnb.experiments.training import HasExamples, initialize, settings_of, train, updates
 from trfnb.experiments.weights import restore, snapshot
 from trfnb.flow.gradients import GradientLog
@@ -25,7 +25,7 @@ POLICIES = ("equal_norms", "uncertainty", "loss_ratio", "upgrad", "pcgrad", "mgd
 def factor_settings(
     task: str, factors: Sequence[float], steps: int, policies: Sequence[str] = POLICIES
 ) -> dict[str, Setting]:
-    """Return settings to compare, by name, as arguments of `build_config`.
+    """Return settings to compare, by name, for `compare_factors`.
 
     All factors at 1 and at 0; one task's factor at each of some values, the others at 1; factors
     that change in a run of some steps; and the policies that choose factors themselves.
@@ -56,28 +56,37 @@ def compare_factors(
     tasks: Sequence[str],
     encoder: str = "tok2vec",
     seeds: Sequence[int] = (0, 1, 2),
+    budget: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[dict[str, Any], GradientLog]]:
     """Train every setting with every seed, seed by seed.
 
     Args:
         corpus: Trained and scored on.
-        settings: By name, what `build_config` gets beside the options.
+        settings: By name, what `build_config` gets beside the options; ``sharing`` are groups
+            of tasks, for `with_sharing`.
         tasks: See there.
         encoder: See there.
         seeds: One run each.
+        budget: Of each run; see `train`. Left out, the options' limits hold.
         options: The same for all runs.
 
     Yields:
-        One row per run, with ``setting``, ``seed``, ``score``, each task's score and the
-        ``seconds`` of its updates; and the log of the gradients at the shared output.
+        One row per run, with ``setting``, ``seed``, the weighted dev ``score``, each task's score
+        on test (dev where there is none), the ``seconds`` of its updates, and what shows that it
+        was ``starved``; and the log of the gradients at the shared output, of the first group's
+        where there are groups.
     """
     for seed, (name, setting) in product(seeds, settings.items()):
-        config = build_config(tasks, encoder, seed=seed, **{**(options or {}), **setting})
-        trained = train(config, corpus, progress=False)
+        given = {"seed": seed, **(options or {}), **setting}
+        groups = given.pop("sharing", None)
+        config = build_config(tasks, encoder, **given)
+        config = with_sharing(config, groups) if groups else config
+        trained = train(config, corpus, budget=budget, progress=False)
         row = {"setting": name, "seed": seed, "score": trained.score}
         row |= task_scores(trained.nlp, trained.scores)
         row["seconds"] = float(trained.history["seconds"].sum())
+        row["starved"] = starved(trained, corpus)
         yield row, log_of(trained.nlp)
 
 

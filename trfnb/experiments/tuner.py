@@ -4,6 +4,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from time import perf_counter, sleep
@@ -15,6 +16,7 @@ from spacy.language import Language
 from spacy.util import registry
 from thinc.api import Config
 
+from trfnb.experiments.configs import blocks
 from trfnb.experiments.training import HasExamples, Trained, train
 from trfnb.flow.grad_factor import GradFactor
 from trfnb.flow.gradients import GradientLog
@@ -229,16 +231,13 @@ class Tuner:
 
     def _wait_for_turn(self) -> None:
         """Let other tuners train while this one waits; keep the generators' state meanwhile."""
-        drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-        _TURN.release()
-        try:
-            sleep(0.001)  # a lock is not fair: whoever gives it up would get it again
-            self._may_run.wait()
-        finally:
-            _TURN.acquire()
-        random.setstate(drawn[0])
-        np.random.set_state(drawn[1])  # noqa: NPY002
-        torch.set_rng_state(drawn[2])
+        with kept_random_state():
+            _TURN.release()
+            try:
+                sleep(0.001)  # a lock is not fair: whoever gives it up would get it again
+                self._may_run.wait()
+            finally:
+                _TURN.acquire()
         self._resumed = perf_counter()
 
     def _apply(self, nlp: Language, made: int) -> None:
@@ -254,6 +253,18 @@ class Tuner:
                 for layer in shared.listener_map[task]:
                     layer.grad_factor = _resolved(value)
             self.moves.append(Move(made, task, value))
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Put the state of the process's random generators back at the end, whatever drew from them."""
+    drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])  # noqa: NPY002
+        torch.set_rng_state(drawn[2])
 
 
 def presets(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -284,7 +295,7 @@ def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     found = {
         name: block
         for name, component in config["components"].items()
-        for block in _blocks(component)
+        for block in blocks(component)
         if "grad_factor" in block
     }
     if not found:
@@ -343,13 +354,6 @@ def tuned_config(
     if updates:
         tuned["training"]["max_steps"] = updates
     return tuned
-
-
-def _blocks(part: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict):
-        yield part
-        for inner in part.values():
-            yield from _blocks(inner)
 
 
 def _resolved(value: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from IPython.display import display, update_display
 from ipywidgets import HTML, DOMWidget, IntSlider, Text, VBox
 from spacy.tokens import Doc, Span
 from thinc.types import Ragged
@@ -24,18 +25,34 @@ CONTEXT = 25  # tokens shown before and after a span
 
 
 class View(VBox):
-    """Controls above what they show; a saved notebook or exported page has what was shown last.
+    """Controls above what they show.
+
+    An exported page has no kernel, and shows a widget's output as a blank. So what is shown is an
+    output of its own as well, kept up to date; where the widget is drawn, its style hides that.
 
     Attributes:
         shown: The HTML below the controls.
     """
 
     def __init__(self, *controls: DOMWidget) -> None:
-        self.shown = HTML()
-        super().__init__([*controls, self.shown])
+        self.shown, style, self._is_displayed = HTML(), HTML(), False
+        super().__init__([*controls, self.shown, style])
+        style.value = f"<style>.trfnb-{self.model_id} {{display: none}}</style>"
+        self.shown.observe(self._publish, "value")
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        return super()._repr_mimebundle_(**options) | {"text/html": self.shown.value}
+    def static(self) -> dict[str, str]:
+        """Return what exported pages and saved notebooks show in the place of the widget."""
+        page = f"<div class='trfnb-{self.model_id}'>{self.shown.value}</div>"
+        return {"text/html": page, "text/plain": type(self).__name__}
+
+    def _publish(self, change: object = None) -> None:
+        if self._is_displayed:
+            update_display(self.static(), raw=True, display_id=self.model_id)
+
+    def _ipython_display_(self) -> None:
+        display(self._repr_mimebundle_(), raw=True)
+        display(self.static(), raw=True, display_id=self.model_id)
+        self._is_displayed = True
 
 
 class SpanStepper(View):

@@ -16,7 +16,6 @@ import pandas as pd
 import yaml
 from IPython import get_ipython
 from IPython.core.pylabtools import print_figure
-from IPython.display import display, update_display
 from ipywidgets import HTML, Button, Dropdown, HBox, Layout, SelectionSlider, Text
 from matplotlib.figure import Figure
 from thinc.api import Config
@@ -214,9 +213,6 @@ class GradFactorTuner(View):
         self.shown.value = f"<img style='max-width:100%' src='data:image/png;base64,{picture}'>"
         self._drawn = drawn
         self._draw_at = perf_counter() + max(1.0, 4 * (thread_time() - begun))
-        if over and get_ipython() and self.model_id:
-            # Exported pages and saved notebooks show the last picture of the view.
-            update_display(self._repr_mimebundle_(), raw=True, display_id=self.model_id)
 
     def _act(self, action: Callable[[], str | None], _: Any = None) -> None:
         """Do what a person asked for; show what came of it, or why it was refused."""
@@ -259,9 +255,6 @@ class GradFactorTuner(View):
 
     def _on_move(self, task: str, value: Any) -> None:
         self._act(partial(self.tuner.set, task, value))
-
-    def _ipython_display_(self) -> None:
-        display(self._repr_mimebundle_(), raw=True, display_id=self.model_id)
 
 
 # By view: the cell that made it, and the request that ran that cell.

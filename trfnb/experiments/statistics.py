@@ -251,3 +251,49 @@ def _gaps(
 def _check(runs: pd.DataFrame, columns: Sequence[str]) -> None:
     if missing := [name for name in columns if name not in runs]:
         raise ValueError(f"No columns {missing} in these runs; they have {list(runs.columns)}.")
+
+
+def spreads(
+    runs: pd.DataFrame,
+    metric: str | Sequence[str],
+    *,
+    of: str,
+    against: str,
+    by: str = "sharing",
+    paired: str = "seed",
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Compare how much two settings vary over the seeds that both have.
+
+    The interval is Pitman's for two standard deviations of correlated values ("A note on normal
+    correlation", 1939, https://doi.org/10.1093/biomet/31.1-2.9), the paired form of the F ratio:
+    runs of one seed read the same sentences in the same order. It assumes that the pairs of scores
+    are normally distributed; a few outlying seeds widen or shift it more than they do for a mean.
+
+    Args:
+        runs: one row per run.
+        metric: one or more numeric columns.
+        of: the setting looked at.
+        against: the setting it is compared with.
+        by: the column that holds the two.
+        paired: the column that tells which runs belong together.
+        level: of confidence.
+
+    Returns:
+        One row per metric: ``metric``, ``ratio`` of the standard deviations, ``low``, ``high`` and
+        the number of pairs ``n``. Below three pairs ``low`` and ``high`` are NaN.
+
+    Raises:
+        ValueError: names every column that the runs lack.
+    """
+    metrics = [metric] if isinstance(metric, str) else list(metric)
+    _check(runs, [by, paired, *metrics])
+    found = []
+    for name in metrics:
+        pairs = runs.pivot(index=paired, columns=by, values=name)[[of, against]].dropna()
+        n, r = len(pairs), pairs.corr().loc[of, against]
+        ratio = (pairs.std() / pairs[against].std())[of]
+        t = np.nan if n < FEWEST else t_quantile(level, n - 2)
+        factor = np.exp(np.arccosh(1 + 2 * (1 - r**2) * t**2 / max(n - 2, 1)) / 2)
+        found.append((name, ratio, ratio / factor, ratio * factor, n))
+    return pd.DataFrame(found, columns=["metric", "ratio", "low", "high", "n"])

@@ -255,7 +255,7 @@ def _check(runs: pd.DataFrame, columns: Sequence[str]) -> None:
 
 def spreads(
     runs: pd.DataFrame,
-    metric: str | Sequence[str],
+    metrics: Sequence[str],
     *,
     of: str,
     against: str,
@@ -272,7 +272,7 @@ def spreads(
 
     Args:
         runs: one row per run.
-        metric: one or more numeric columns.
+        metrics: numeric columns.
         of: the setting looked at.
         against: the setting it is compared with.
         by: the column that holds the two.
@@ -286,12 +286,11 @@ def spreads(
     Raises:
         ValueError: names every column that the runs lack.
     """
-    metrics = [metric] if isinstance(metric, str) else list(metric)
     _check(runs, [by, paired, *metrics])
     found = []
     for name in metrics:
         pairs = runs.pivot(index=paired, columns=by, values=name)[[of, against]].dropna()
-        n, r = len(pairs), pairs.corr().loc[of, against]
+        n, r = len(pairs), float(pairs.corr().to_numpy()[0, 1])
         ratio = (pairs.std() / pairs[against].std())[of]
         t = np.nan if n < FEWEST else t_quantile(level, n - 2)
         factor = np.exp(np.arccosh(1 + 2 * (1 - r**2) * t**2 / max(n - 2, 1)) / 2)

@@ -33,12 +33,11 @@ MAIN = [
     ("static", "words"),
     ("added", "words"),
     ("concatenated", "words"),
-    ("tuned", "words"),
     ("distilled", "distilled"),
     ("concatenated", "subwords"),
     ("static", "subwords"),
 ]
-MORE = [("added", "subwords"), ("tuned", "subwords"), ("static", "distilled")]
+MORE = [("added", "subwords"), ("static", "distilled")]
 FIELDS = ("embedding", "table", "size", "seed", "sentences", "updates", "words", "tag_acc",
           "ents_p", "ents_r", "ents_f", "seconds")  # fmt: skip
 

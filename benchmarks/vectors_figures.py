@@ -1,4 +1,4 @@
-"""The table and the figure of docs/vectors.md from results/vectors_accuracy.csv.
+"""The table and the figure of docs/explanation/vectors.md from results/vectors_accuracy.csv.
 
 python benchmarks/vectors_figures.py
 """
@@ -12,9 +12,9 @@ from trfnb.statistics import differences, intervals, summary
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "vectors_accuracy.csv"
-FIGURE = HERE.parent / "docs" / "img" / "vectors_accuracy.png"
+FIGURE = HERE.parent / "docs" / "figures" / "vectors_accuracy.png"
 TABLES = {"words": "words", "subwords": "floret", "distilled": ""}
-# Few enough to be told apart; "added" and "tuned" lie upon "static".
+# Few enough to be told apart; "added" lies upon "static".
 SHOWN = ("none", "static, words", "concatenated, words", "distilled", "concatenated, floret")
 METRICS = {"tag_acc": "tags", "ents_f": "entities F"}
 

@@ -6,6 +6,7 @@ from trfnb.statistics import (
     bootstrap,
     differences,
     intervals,
+    spreads,
     summary,
     t_quantile,
     verdict,
@@ -133,3 +134,25 @@ def test_verdicts_of_other_settings_name_them():
     found = verdicts(runs, ["up", "down"], of="turned", against="plain", by="setting")
     assert found["answer"].tolist() == ["turned is better", "plain is better"]
     assert found["sentence"][0].startswith("up: turned is better: turned − plain is +0.100 (")
+
+
+def test_a_ratio_of_spreads_has_pitmans_interval():
+    # At its ends the two settings, scaled to that ratio, are just told apart: their sum and their
+    # difference correlate as strongly as Student's t allows by chance.
+    rng = np.random.default_rng(3)
+    both = rng.normal(size=(12, 2)) @ [[1.0, 0.5], [0.0, 2.0]]
+    runs = pd.DataFrame(both, columns=["a", "b"]).rename_axis("seed").reset_index()
+    runs = runs.melt("seed", var_name="sharing", value_name="score")
+    found = spreads(runs, ["score"], of="a", against="b").iloc[0]
+    a, b = both.T
+    assert found["n"] == 12
+    assert found["ratio"] == pytest.approx(a.std() / b.std())
+    for end, sign in (("low", 1), ("high", -1)):
+        r = np.corrcoef(a - found[end] * b, a + found[end] * b)[0, 1]
+        assert r * (10 / (1 - r**2)) ** 0.5 == pytest.approx(sign * 2.228139, rel=1e-3)
+    turned = spreads(runs, ["score"], of="b", against="a").iloc[0]
+    assert turned["low"] == pytest.approx(1 / found["high"])
+    few = spreads(runs[runs["seed"] < 2], ["score"], of="a", against="b").iloc[0]
+    assert few[["low", "high"]].isna().all()
+    with pytest.raises(ValueError, match="cost"):
+        spreads(runs, ["cost"], of="a", against="b")

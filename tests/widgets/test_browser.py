@@ -277,20 +277,24 @@ def test_the_tuner_is_turned_restarted_and_doubled(open_notebook, folder):
 def test_spans_stepped_through_and_a_text_typed(open_notebook, tiny):
     page = open_notebook(RUNTIME.replace("MODEL", repr(tiny)))
     run_cell(page, 0)
-    page.get_by_text("tokens 0 to 4 of 10").wait_for()
+    views = page.locator(".widget-vbox")
+    views.get_by_text("tokens 0 to 4 of 10").wait_for()
+    pictures = page.locator(".trfnb-still")
+    assert pictures.count() == 2
+    assert not any(one.is_visible() for one in pictures.all()), "the widgets are alive"
     page.locator(".widget-slider .noUi-handle").focus()
     page.keyboard.press("ArrowRight")
-    page.get_by_text("tokens 3 to 7 of 10").wait_for()
-    page.get_by_text("2 tokens, 4 wordpieces").wait_for()
-    tokens = page.locator("ruby")
+    views.get_by_text("tokens 3 to 7 of 10").wait_for()
+    views.get_by_text("2 tokens, 4 wordpieces").wait_for()
+    tokens = views.locator("ruby")
     assert tokens.count() == 2
     box = page.get_by_label("text", exact=True)
     box.fill("the bank of the river plans a bank in paris " * 3 + "and april meets")
     box.press("Enter")
-    page.get_by_text("33 tokens, 37 wordpieces; 0 tokens without a wordpiece").wait_for()
+    views.get_by_text("33 tokens, 37 wordpieces; 0 tokens without a wordpiece").wait_for()
     assert tokens.count() == 33
     boxes = [tokens.nth(i).bounding_box() for i in range(33)]
     assert max(box["x"] + box["width"] for box in boxes) < 900, "lines are broken"
     box.fill("")
     box.press("Enter")
-    page.get_by_text("Type a text, then press Enter.").wait_for()
+    views.get_by_text("Type a text, then press Enter.").wait_for()

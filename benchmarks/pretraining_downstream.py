@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.pretraining_downstream CORPUS [--layers LAYER] --weights NAME=PATH … --out
 CSV``. ``none`` is always compared. A row that is there is not made again. Weights are the files of
-`pretraining_encoders`; with ``--encoder minilm`` they are directories of a transformer, and ``none`` is
-MiniLM as it comes.
+`pretraining_encoders`; with ``--encoder minilm`` they are directories of a transformer, and
+``none`` is MiniLM as it comes.
 """
 
 import argparse

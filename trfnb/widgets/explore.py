@@ -22,10 +22,10 @@ MEANINGS = {
     CUT: "cut off: too long for the encoder",
 }
 CONTEXT = 25  # tokens shown before and after a span
-# Hides the picture below a widget wherever the widget itself is alive.
-ONE_OF_TWO = (
+# Begins the picture below a widget, which hides wherever the widget itself is alive.
+STILL = (
     "<style>.jp-OutputArea-child:has(.widget-vbox) + .jp-OutputArea-child:has(.trfnb-still) "
-    "{display: none}</style>"
+    "{display: none}</style><div class='trfnb-still'>"
 )
 
 
@@ -48,8 +48,7 @@ class View(VBox):
 
     def _ipython_display_(self) -> None:
         display(super()._repr_mimebundle_(), raw=True)
-        picture = {"text/html": f"{ONE_OF_TWO}<div class='trfnb-still'>{self.shown.value}</div>"}
-        display(picture, raw=True)
+        display({"text/html": f"{STILL}{self.shown.value}</div>"}, raw=True)
 
 
 class SpanStepper(View):

@@ -1,9 +1,9 @@
-"""What pretraining gives a tagger and an entity recogniser: one row a pretrained body and seed.
+"""What pretraining gives a tagger and an entity recogniser: one row per encoder and seed.
 
 ``python -m benchmarks.pretraining_downstream CORPUS [--layers LAYER] --weights NAME=PATH … --out
 CSV``. ``none`` is always compared. A row that is there is not made again. Weights are the files of
-`pretraining_bodies`; with ``--body minilm`` they are directories of a transformer, and ``none`` is
-MiniLM as it comes.
+`pretraining_encoders`; with ``--encoder minilm`` they are directories of a transformer, and
+``none`` is MiniLM as it comes.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
             if (name, seed) in done:
                 continue
             began = time.perf_counter()
-            run = train(_config(given.body, path, seed, given.steps), corpus, progress=False)
+            run = train(_config(given.encoder, path, seed, given.steps), corpus, progress=False)
             scores = [run.scores["tag_acc"], run.scores["ents_f"] or 0.0]
             row = [name, seed, given.sentences, *scores, run.best_step]
             with out.open("a", newline="") as file:
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def summarise(out: Path) -> list[dict[str, Any]]:
-    """Return a row a body and score: its mean, and its gains over none and over spaCy's."""
+    """Return a row per encoder and score: its mean, and its gains over none and over spaCy's."""
     runs = pd.read_csv(out)
     # Only seeds that all have.
     names = runs["weights"].unique()
@@ -78,11 +78,11 @@ def summarise(out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _config(body: str, weights: str, seed: int, steps: int) -> object:
-    large = body != "tok2vec"
+def _config(encoder: str, weights: str, seed: int, steps: int) -> object:
+    large = encoder != "tok2vec"
     config = build_config(
         ["tagger", "ner"],
-        weights if large and weights else body,
+        weights if large and weights else encoder,
         "shared",
         seed=seed,
         precision="auto",
@@ -102,7 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("corpus")
     parser.add_argument("--layers", nargs="*", default=[])
     parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=PATH")
-    parser.add_argument("--body", choices=["tok2vec", "minilm"], default="tok2vec")
+    parser.add_argument("--encoder", choices=["tok2vec", "minilm"], default="tok2vec")
     parser.add_argument("--sentences", type=int, default=500)
     parser.add_argument("--dev-sentences", type=int, default=0, help="0 is all")
     parser.add_argument("--steps", type=int, default=300)

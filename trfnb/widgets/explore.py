@@ -74,8 +74,9 @@ class SpanStepper(View):
                 "the span getter returned for this doc: get_spans([doc])[0]."
             )
         self._doc, self._spans, self._wordpieces = doc, its_spans, wordpieces
-        last = len(its_spans) - 1
-        self.slider = IntSlider(min=0, max=last, description="span", disabled=not last)
+        self.slider = IntSlider(
+            max=len(its_spans) - 1, description="span", disabled=len(its_spans) == 1
+        )
         self.slider.observe(self._show, "value")
         super().__init__(self.slider)
         self._show()
@@ -86,12 +87,13 @@ class SpanStepper(View):
         read_until = span.start_char + int(pieces.offsets.max(initial=0))
         words = []
         for token in doc[max(span.start - CONTEXT, 0) : span.end + CONTEXT]:
-            if not span.start <= token.i < span.end:
-                words.append(f"<span style='color:#888'>{escape(token.text_with_ws)}</span>")
-                continue
             readings = sum(one.start <= token.i < one.end for one in self._spans)
             colour = CUT if token.idx >= read_until else AGAIN if readings > 1 else ALONE
-            words.append(_mark(token.text_with_ws, colour))
+            words.append(
+                _mark(token.text_with_ws, colour)
+                if span.start <= token.i < span.end
+                else f"<span style='color:#888'>{escape(token.text_with_ws)}</span>"
+            )
         legend = " &nbsp; ".join(_mark(meaning, colour) for colour, meaning in MEANINGS.items())
         self.shown.value = (
             f"tokens {span.start} to {span.end} of {len(doc)} · {len(pieces.ids)} wordpieces "
@@ -126,10 +128,9 @@ class AlignmentExplorer(View):
         except Exception as error:  # a text box must not die of one text
             self.shown.value = escape(f"{type(error).__name__}: {error}")
             return
-        without = sum(int(length) == 0 for length in rows.lengths)
         self.shown.value = (
             f"{len(doc)} tokens, {len(strings)} wordpieces; "
-            f"{without} tokens without a wordpiece{drawn}"
+            f"{sum(int(n) == 0 for n in rows.lengths)} tokens without a wordpiece{drawn}"
         )
 
 

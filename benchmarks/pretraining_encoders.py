@@ -1,7 +1,7 @@
 """Pretrain a tok2vec by each objective for the same time: what `pretraining_downstream` compares.
 
-``python -m benchmarks.pretraining_bodies TEXT FOLDER --seconds 600 --vectors TABLE [NAME …]``
-leaves FOLDER/NAME/model-last.bin and FOLDER/bodies.csv. TEXT is raw text, one record a line. Each
+``python -m benchmarks.pretraining_encoders TEXT FOLDER --seconds 600 --vectors TABLE [NAME …]``
+leaves FOLDER/NAME/model-last.bin and FOLDER/encoders.csv. TEXT is raw text, one record a line. Each
 encoder is pretrained with one thread, and its time is that of the processor: two calls with other
 names may run side by side on two cores.
 """
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# One thread a body: set before numpy and torch are loaded.
+# One thread an encoder: set before numpy and torch are loaded.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 from benchmarks.pretraining import by_spacy
@@ -42,8 +42,8 @@ def main() -> None:
     given = _arguments()
     given.folder.mkdir(parents=True, exist_ok=True)
     for name in given.names:
-        seconds, words, steps = body(name, given)
-        table = given.folder / "bodies.csv"
+        seconds, words, steps = pretrained(name, given)
+        table = given.folder / "encoders.csv"
         begun = table.exists()
         with table.open("a", newline="") as file:
             writer = csv.writer(file)
@@ -51,8 +51,8 @@ def main() -> None:
             writer.writerow([name, round(seconds, 1), words, steps])
 
 
-def body(name: str, given: argparse.Namespace) -> tuple[float, int, int]:
-    """Pretrain one body, and return its CPU seconds, words and updates."""
+def pretrained(name: str, given: argparse.Namespace) -> tuple[float, int, int]:
+    """Pretrain one encoder, and return its CPU seconds, words and updates."""
     out = given.folder / name
     objective = OBJECTIVES[name]
     large = name == MINILM
@@ -102,7 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("text", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", default=list(OBJECTIVES), metavar="NAME")
-    parser.add_argument("--seconds", type=float, default=600, help="of the processor, a body")
+    parser.add_argument("--seconds", type=float, default=600, help="of the processor, an encoder")
     parser.add_argument("--vectors", type=Path, help="table of the objective of static vectors")
     return parser.parse_args()
 

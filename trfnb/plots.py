@@ -185,6 +185,7 @@ def draws(table: pd.DataFrame, *, ylabel: str, chance: float) -> Figure:
     axes.axhline(chance, linestyle=":", color="0.4")
     axes.text(-0.45, chance, "chance", va="bottom", color="0.4", fontsize=8)
     axes.set_xticks(range(table.shape[1]), [plain(name) for name in table])
+    axes.set_xlim(-0.5, table.shape[1] - 0.5)
     axes.set_ylabel(f"{ylabel}\ndots: repetitions, line: mean")
     return figure
 
@@ -303,7 +304,7 @@ def alignment(doc: "Doc", wordpieces: Sequence[str], rows: "Ragged") -> HTML:
         found.append(f"<ruby style='{style}'>{word}<rt style='font-size:0.8em'>{below}</rt></ruby>")
     used = set(numbers.ravel().tolist())
     loose = [piece for row, piece in enumerate(wordpieces) if row not in used]
-    style = "line-height:3; ruby-position:under; overflow-wrap:anywhere"
+    style = "line-height:3; ruby-position:under; overflow-x:auto"
     return HTML(
         f"<div style='{style}'>{' '.join(found)}</div>"
         f"<small>wordpieces of no token: {escape(' '.join(loose)) or 'none'}</small>"

@@ -22,7 +22,7 @@ from torch.nn import functional
 from .batching import MicroBatch, Part, Request, micro_batches
 from .packed import PackedBert
 from .runtime import Precision, keep_freed_memory
-from .saving import weights_digest
+from .saving import quiet, weights_digest
 
 # One more forward pass costs about as much as 30 positions of MiniLM on a CPU (60 in training).
 _CPU_PADDING = 64
@@ -290,7 +290,7 @@ class OpenVino:
         }
         self.padded.hf_model.eval()
         try:
-            with warnings.catch_warnings(), torch.no_grad():
+            with quiet(), warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")  # the tracer warns of every branch in Python
                 expected = module(ids, mask.long())
                 # Of another shape than the trial: what a trace takes for constant must not pass.

@@ -67,7 +67,7 @@ def load_encoder(
         )
         _check_config(name, config, unknown)
         options = {"output_loading_info": True, "ignore_mismatched_sizes": True, **trust}
-        with _quiet():
+        with quiet():
             hf_model, report = _model_class(config).from_pretrained(name, config=config, **options)
         _check_loaded(tokenizer, report)
         hf_model = hf_model.float()
@@ -94,7 +94,7 @@ def save_encoder(directory: Path, tokenizer: Any, hf_model: Any, has_adapter: bo
     An adapter goes into a directory of its own beside the weights that it was put on.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with _quiet():
+    with quiet():
         if has_adapter:
             hf_model.save_pretrained(directory / _ADAPTER)
             hf_model = deepcopy(hf_model).unload()
@@ -165,9 +165,9 @@ def from_spacy_transformers(saved: dict[str, Any]) -> dict[str, Any]:
     return {"files": files}
 
 
-# Hide bars over local files, and reports of tensors that nothing reads.
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Hide what transformers says of local files, tensors that nothing reads, and traced models."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

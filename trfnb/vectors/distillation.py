@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from trfnb.flow.batching import Request
 from trfnb.flow.engines import PaddedEngine
 from trfnb.flow.runtime import Runtime
 from trfnb.flow.wordpieces import encode
@@ -59,7 +60,7 @@ def embed_words(words: Sequence[str], model: Any, tokenizer: Any, *, longest: in
     engine = PaddedEngine(model, tokenizer.pad_token_id or 0, attentions=False)
     top, width = model.config.num_hidden_layers, model.config.hidden_size
     states = np.zeros((len(pieces.ids), width), dtype=np.float32)
-    for part in engine.run(pieces, texts, [top], Runtime(), is_train=False):
+    for part in engine.run(Request(pieces, texts, [top], Runtime())):
         states[part.rows.numpy()] = part.states[top].numpy()
     of_text = pieces.offsets[:, 1] > pieces.offsets[:, 0]  # a special token stands for none
     owner = np.repeat(texts, pieces.lengths)[of_text]

@@ -1,6 +1,6 @@
 """Where runs execute: processes here, tasks of a Ray cluster, or jobs of a Slurm cluster.
 
-Each engine starts :mod:`trfnb.runs.execute` for a run in a process that dies with its starter.
+Each engine starts `trfnb.runs.execute` for a run in a process that dies with its starter.
 How a run went is in its status, where it could still write one.
 """
 

@@ -96,7 +96,7 @@ async def watch(folder: Path, status: Status, cells: list[Any]) -> tuple[State, 
         cells: filled with the executed notebook's cells.
 
     Returns:
-        What :func:`outcome` makes of it.
+        What `outcome` makes of it.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager

@@ -101,7 +101,7 @@ def results(folder: Path | str) -> "pandas.DataFrame":
 
 
 def table_of(statuses: Iterable[Status]) -> "pandas.DataFrame":
-    """Return runs as the table that :func:`results` describes."""
+    """Return runs as the table that `results` describes."""
     import pandas
 
     rows = [_row(status) for status in statuses]

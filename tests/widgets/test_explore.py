@@ -50,19 +50,6 @@ def test_the_slider_selects_a_span_and_highlights_it(doc):
         SpanStepper(doc, [], whole([]))
 
 
-def test_an_exported_page_has_a_picture_beside_the_widget(doc, monkeypatch):
-    outputs = []
-    monkeypatch.setattr("trfnb.widgets.explore.display", lambda data, raw: outputs.append(data))
-    stepper = SpanStepper(doc, [doc[0:4]], whole([doc[0:4]]))
-    stepper._ipython_display_()
-    live, still = outputs
-    # Exporters prefer a widget to HTML in one output, and then show nothing for it.
-    assert "text/html" not in live
-    assert live["application/vnd.jupyter.widget-view+json"]["model_id"] == stepper.model_id
-    assert list(still) == ["text/html"]
-    assert stepper.shown.value in still["text/html"]
-
-
 def test_the_stepper_shows_what_was_cut(doc):
     offsets = np.asarray([[0, 0], [0, 3], [4, 5], [0, 0]])
     pieces = Wordpieces(np.zeros(4, "int64"), offsets, np.asarray([4]), np.asarray([5]))

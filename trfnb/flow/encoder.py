@@ -1,7 +1,9 @@
 """Wordpiece ids -> hidden states: a HuggingFace model inside a Thinc layer."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import replace
 from numbers import Real
@@ -45,7 +47,18 @@ EncoderInput = tuple[Wordpieces, Sequence[Layer]]
 # (layers, heads, wordpieces, wordpieces).
 Hidden = tuple[dict[int, Floats2d], list[Floats3d] | None]
 Backprop = Callable[[Mapping[int, Floats2d]], None]
+_APART: ContextVar[bool] = ContextVar("weights_apart", default=False)
 _NO_MEMORY = "can't allocate memory"  # of a CPU, by torch
+
+
+@contextmanager
+def weights_apart() -> Iterator[None]:
+    """Leave weights out of bytes made meanwhile in this thread: they are saved as directories."""
+    token = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(token)
 
 
 def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden]:
@@ -183,7 +196,6 @@ class EncoderShim(PyTorchShim):
         tokenizer: HuggingFace's tokenizer; None before anything was loaded.
         saved_apart: Whether the weights restored from bytes are in a directory of their own,
             which must still be read.
-        aside: Whether `to_bytes` leaves the weights out, because they are saved as a directory.
         has_gradient: Whether a gradient waits for a step.
         engines: What has run the model; None before anything has.
 
@@ -218,7 +230,7 @@ class EncoderShim(PyTorchShim):
         self.trainable = Trainable(trainable_layers)
         self.lora = None if lora is None else dict(lora)
         self.tokenizer: Any = None
-        self.has_gradient = self.saved_apart = self.aside = False
+        self.has_gradient = self.saved_apart = False
         self.engines: Engines | None = None
 
     def begin(self, is_train: bool) -> Engines:
@@ -309,9 +321,14 @@ class EncoderShim(PyTorchShim):
         save_encoder(directory, self.tokenizer, self.loaded(), self.lora is not None)
 
     def to_bytes(self) -> bytes:
-        """Return config, tokenizer files and weights (safetensors) as bytes."""
-        saved: dict[str, Any] = {"saved_apart": True} if self.aside else {}
-        if self._model is not None and not self.aside:
+        """Return config, tokenizer files and weights (safetensors) as bytes.
+
+        Within `weights_apart` only a note is returned that they are elsewhere.
+        """
+        saved: dict[str, Any] = {}
+        if self._model is not None and _APART.get():
+            saved = {"saved_apart": True}
+        elif self._model is not None:
             saved = encoder_to_bytes(self.tokenizer, self._model, self.lora is not None)
         return cast(bytes, srsly.msgpack_dumps(saved))
 

@@ -16,7 +16,14 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from ..flow.alignment import tokens_of
-from ..flow.encoder import EncoderShim, Layer, encoders, engine_report, set_runtime
+from ..flow.encoder import (
+    EncoderShim,
+    Layer,
+    encoders,
+    engine_report,
+    set_runtime,
+    weights_apart,
+)
 from ..flow.gradients import LayerGradients
 from ..flow.listener import Aligned, TransformerListener
 from ..flow.runtime import EngineName, trim_memory
@@ -282,15 +289,11 @@ class Transformer(SharedComponent):
 
     def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
         """Save the component; each encoder becomes a directory that HuggingFace opens too."""
-        encoders = [shim for shim in self._encoders() if shim.tokenizer is not None]
-        try:
-            for i, shim in enumerate(encoders if "model" not in exclude else ()):
-                shim.save(Path(path) / f"encoder{i or ''}")
-                shim.aside = True
+        shims = [shim for shim in self._encoders() if shim.tokenizer is not None]
+        for i, shim in enumerate(shims if "model" not in exclude else ()):
+            shim.save(Path(path) / f"encoder{i or ''}")
+        with weights_apart():
             super().to_disk(path, exclude=exclude)
-        finally:
-            for shim in encoders:
-                shim.aside = False
 
     def from_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> "Transformer":
         """Load what `to_disk` saved."""

@@ -88,7 +88,7 @@ def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
     from thinc.api import Config
 
     from trfnb import registration  # noqa: F401
-    from trfnb.pretraining.loop import Run
+    from trfnb.pretraining.loop import PretrainingRun
 
     settings = CANDIDATES[name]
     config = Config(
@@ -101,7 +101,7 @@ def measure(name: str, text: Path, words: int, seed: int) -> dict[str, float]:
             "pretraining_loop": {"dev_words": 0, **(settings or {})},
         }
     )
-    run = Run(config, text.parent)
+    run = PretrainingRun(config, text.parent)
     wall, cpu = time.perf_counter(), cpu_seconds()
     if settings is None:
         model, optimizer, done = by_spacy(run, words)

@@ -20,7 +20,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 from benchmarks.pretraining import by_spacy
 from trfnb.experiments.configs import build_config
 from trfnb.pretraining import pretraining_config
-from trfnb.pretraining.loop import Run
+from trfnb.pretraining.loop import PretrainingRun
 from trfnb.pretraining.weights import export
 
 SPACY = "spacy"
@@ -73,7 +73,7 @@ def pretrained(name: str, given: argparse.Namespace) -> tuple[float, int, int]:
         return by_the_peer(config, given.text, out, given.seconds)
     out.mkdir()
     began = time.process_time()
-    run = Run(config, out)
+    run = PretrainingRun(config, out)
     for _, docs in run.stream.batches(run.progress.position, run.max_epochs):
         run.update(docs)
         if time.process_time() - began >= given.seconds:
@@ -91,7 +91,7 @@ def by_the_peer(config: Any, text: Path, out: Path, seconds: float) -> tuple[flo
     records.write_text("".join(json.dumps({"text": line}) + "\n" for line in lines if line.strip()))
     config["paths"]["raw_text"] = str(records)
     began = time.process_time()
-    model, optimizer, words = by_spacy(Run(config, out), float("inf"), seconds)
+    model, optimizer, words = by_spacy(PretrainingRun(config, out), float("inf"), seconds)
     with model.use_params(optimizer.averages):
         (out / "model-last.bin").write_bytes(model.get_ref("tok2vec").to_bytes())
     return time.process_time() - began, words, words // 3000

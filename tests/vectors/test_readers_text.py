@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trfnb.vectors import VectorsError, convert, load
-from trfnb.vectors.blocks import Report
+from trfnb.vectors.blocks import ConversionReport
 from trfnb.vectors.conversion import open_source
 from trfnb.vectors.readers_text import Layout, parse
 
@@ -18,7 +18,7 @@ from .tables import WIDTH, WORDS, table, write_text
 
 def read(path, **options):
     """Return a source's words with their rows, and the report."""
-    report = Report(str(path), strict=options.pop("strict", False))
+    report = ConversionReport(str(path), strict=options.pop("strict", False))
     found = {}
     for block in open_source(path, report, path.with_name(".scratch"), **options).blocks:
         assert not set(block.keys) & set(found)

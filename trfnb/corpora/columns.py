@@ -59,7 +59,7 @@ def read_text(path: str | Path) -> str:
 
 
 @dataclass
-class Block:
+class LineBlock:
     """One sentence's lines: comments by key, numbered rows, and the document it is from."""
 
     comments: dict[str, str] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Block:
     doc_id: str | None = None
 
 
-def blocks(text: str, *, all_hashes: bool = False) -> Iterator[tuple[int, Block]]:
+def blocks(text: str, *, all_hashes: bool = False) -> Iterator[tuple[int, LineBlock]]:
     r"""Yield the blocks between blank lines that have rows, each with its first row's number.
 
     ``# newdoc``, ``-DOCSTART-`` and GermEval's source lines begin a document. Only ``\n`` and
@@ -77,7 +77,7 @@ def blocks(text: str, *, all_hashes: bool = False) -> Iterator[tuple[int, Block]
         text: The file's text.
         all_hashes: Take every line that starts with ``#`` as a comment, as CoNLL-U does.
     """
-    block, count = Block(), 0
+    block, count = LineBlock(), 0
     for number, ended in enumerate([*text.split("\n"), ""], start=1):
         line = ended.removesuffix("\r")
         if match := _COMMENT.fullmatch(line):
@@ -92,7 +92,7 @@ def blocks(text: str, *, all_hashes: bool = False) -> Iterator[tuple[int, Block]
             block.rows.append((number, line))
         elif block.rows and not line.strip():
             yield block.rows[0][0], block
-            block = Block(doc_id=block.doc_id)
+            block = LineBlock(doc_id=block.doc_id)
 
 
 def spans_from_labels(labels: Sequence[str], lines: Sequence[int] = ()) -> tuple[Span, ...]:
@@ -151,7 +151,7 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
     word = int(width > 2 and firsts <= {"0", "1"})
     label, prefixed = _label_column(path, table, range(word + 1, width), reading)
 
-    def sentence(block: Block) -> Sentence:
+    def sentence(block: LineBlock) -> Sentence:
         words, labels = [], []
         for line, row in block.rows:
             cells = split(row.strip(" "))
@@ -257,7 +257,7 @@ def tree_fault(heads: Sequence[int]) -> str | None:
     return None
 
 
-def _conllu_sentence(block: Block) -> Sentence:
+def _conllu_sentence(block: LineBlock) -> Sentence:
     lines, rows, joined = _words(block)
     misc = [_misc(row) for row in rows]
     spaces = [values.get("SpaceAfter") != "No" for values in misc]
@@ -290,7 +290,7 @@ def _conllu_sentence(block: Block) -> Sentence:
     )
 
 
-def _words(block: Block) -> tuple[list[int], list[list[str]], list[tuple[int, int, list[str]]]]:
+def _words(block: LineBlock) -> tuple[list[int], list[list[str]], list[tuple[int, int, list[str]]]]:
     """Return the words' lines and rows, and multiword tokens as (start, end, row)."""
     lines: list[int] = []
     rows: list[list[str]] = []

@@ -11,10 +11,10 @@ from thinc.api import Config
 import trfnb.registration  # noqa: F401  the configs name what it registers
 from trfnb import models
 
-Block = dict[str, Any]
+ConfigBlock = dict[str, Any]
 SHARINGS = ("shared", "independent", "frozen")
 Groups = Sequence[Sequence[str]]
-GradFactor = float | str | Mapping[str, Any]
+Factor = float | str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Head:
 
     score: str
     label: str
-    model: Block
-    settings: Block = field(default_factory=dict)
+    model: ConfigBlock
+    settings: ConfigBlock = field(default_factory=dict)
     others: tuple[str, ...] = ()
 
 
-def _transitions(state_type: str, width: int, pieces: int) -> Block:
+def _transitions(state_type: str, width: int, pieces: int) -> ConfigBlock:
     return {
         "@architectures": "spacy.TransitionBasedParser.v2",
         "state_type": state_type,
@@ -99,7 +99,7 @@ def build_config(
     width: int = 96,
     depth: int = 4,
     embed_rows: int = 2000,
-    grad_factor: GradFactor = 1.0,
+    grad_factor: Factor = 1.0,
     balance: str | Mapping[str, Any] | None = None,
     layer: int = -1,
     get_spans: str | Mapping[str, Any] = "doc",
@@ -179,10 +179,10 @@ def build_config(
     is_transformer = encoder != "tok2vec"
     upstream = "transformer" if is_transformer else "tok2vec"
     name = models.path("minilm") if encoder == "minilm" else encoder
-    listener: Block = {"upstream": upstream}
+    listener: ConfigBlock = {"upstream": upstream}
     if is_transformer:
         getter = {"@span_getters": f"trfnb.{get_spans}_spans.v1"}
-        model: Block = {
+        model: ConfigBlock = {
             "@architectures": "trfnb.TransformerModel.v1",
             "name": name,
             "get_spans": getter if isinstance(get_spans, str) else dict(get_spans),
@@ -202,7 +202,7 @@ def build_config(
         }
         listener |= {"@architectures": "trfnb.Tok2VecListener.v1", "width": width}
     policy = {"@balancers": f"trfnb.{balance}.v1"} if isinstance(balance, str) else balance
-    components: Block = {
+    components: ConfigBlock = {
         upstream: {
             "factory": f"trfnb_{upstream}",
             "model": model,
@@ -217,7 +217,7 @@ def build_config(
             **head.settings,
             "model": {**head.model, "tok2vec": reader},
         }
-    optimizer: Block = {"@optimizers": "Adam.v1", "learn_rate": 0.001}
+    optimizer: ConfigBlock = {"@optimizers": "Adam.v1", "learn_rate": 0.001}
     if is_transformer:
         rate = {
             "@schedules": "warmup_linear.v1",
@@ -346,7 +346,7 @@ def peak_key(schedule: Mapping[str, Any]) -> str:
     )
 
 
-def blocks(part: Any) -> Iterator[Block]:
+def blocks(part: Any) -> Iterator[ConfigBlock]:
     """Yield a part of a config and every block within it; the blocks themselves."""
     if isinstance(part, dict):
         yield part
@@ -379,7 +379,7 @@ def _grouped(config: Config, upstream: str, listening: list[str], groups: Groups
     return config
 
 
-def _listeners_in(block: Block) -> Iterator[tuple[Block, str]]:
+def _listeners_in(block: ConfigBlock) -> Iterator[tuple[ConfigBlock, str]]:
     """Yield each listener's place in a component's block: the parent and the key."""
     for key, inner in block.items():
         if isinstance(inner, dict):
@@ -389,7 +389,7 @@ def _listeners_in(block: Block) -> Iterator[tuple[Block, str]]:
                 yield from _listeners_in(inner)
 
 
-def _factor_of(grad_factor: GradFactor, task: str) -> float | str | Block:
+def _factor_of(grad_factor: Factor, task: str) -> float | str | ConfigBlock:
     if isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor:
         grad_factor = grad_factor.get(task, 1.0)
     if isinstance(grad_factor, Mapping):

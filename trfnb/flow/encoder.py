@@ -45,7 +45,7 @@ Layer = int | Literal["mix"]
 EncoderInput = tuple[Wordpieces, Sequence[Layer]]
 # Layer number -> (n, width) hidden states; and, if asked for, for each text its attentions,
 # (layers, heads, wordpieces, wordpieces).
-Hidden = tuple[dict[int, Floats2d], list[Floats3d] | None]
+HiddenStates = tuple[dict[int, Floats2d], list[Floats3d] | None]
 Backprop = Callable[[Mapping[int, Floats2d]], None]
 _APART: ContextVar[bool] = ContextVar("weights_apart", default=False)
 _NO_MEMORY = "can't allocate memory"  # of a CPU, by torch
@@ -61,7 +61,7 @@ def weights_apart() -> Iterator[None]:
         _APART.reset(token)
 
 
-def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden]:
+def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, HiddenStates]:
     """Wrap a HuggingFace encoder.
 
     Its backprop takes gradients by layer number, (n, width) each, for any of the layers that were
@@ -76,7 +76,7 @@ def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden
     )
 
 
-def encoders(model: Model) -> list[Model[EncoderInput, Hidden]]:
+def encoders(model: Model) -> list[Model[EncoderInput, HiddenStates]]:
     """Return the layers of a model that run an encoder."""
     return [node for node in model.walk() if "runtime" in node.attrs]
 
@@ -102,8 +102,8 @@ def engine_report(model: Model) -> str:
 
 
 def forward(
-    model: Model[EncoderInput, Hidden], X: EncoderInput, is_train: bool
-) -> tuple[Hidden, Backprop]:
+    model: Model[EncoderInput, HiddenStates], X: EncoderInput, is_train: bool
+) -> tuple[HiddenStates, Backprop]:
     """Run mini-batches and put their rows back in order.
 
     Where memory runs out, the mini-batches are halved until they fit, and stay so.
@@ -136,7 +136,7 @@ def forward(
 
 def _run(
     shim: "EncoderShim", runtime: Runtime, X: EncoderInput, is_train: bool
-) -> tuple[Hidden, Backprop]:
+) -> tuple[HiddenStates, Backprop]:
     engines, device, (wordpieces, asked) = shim.begin(is_train), shim.device, X
     layers, shape = shim.wanted_layers(asked), (len(wordpieces.ids), shim.width)
     out = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}

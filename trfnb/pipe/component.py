@@ -44,7 +44,7 @@ _TOKENS_A_BATCH = 10_000
 _TOKENS_A_PART = 1_000
 _TRIM_EVERY = 16  # batches, where the user asked for memory that stays flat
 
-Part = TypeVar("Part")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -320,8 +320,8 @@ class Transformer(SharedComponent):
 
 
 def prefetch(
-    work: Callable[[Part], Result], parts: Sequence[Part]
-) -> Iterator[tuple[Part, Callable[[], Result]]]:
+    work: Callable[[Item], Result], parts: Sequence[Item]
+) -> Iterator[tuple[Item, Callable[[], Result]]]:
     """Yield each part with what returns its result; the next one's is made meanwhile.
 
     The work runs in another thread, in the same context: Thinc keeps its ops in a context variable.
@@ -331,7 +331,7 @@ def prefetch(
         parts: What to do it on.
     """
     with ThreadPoolExecutor(1, "trfnb-prefetch") as thread:
-        waiting: list[tuple[Part, Callable[[], Result]]] = []
+        waiting: list[tuple[Item, Callable[[], Result]]] = []
         for part in parts:
             try:
                 result = thread.submit(copy_context().run, work, part).result

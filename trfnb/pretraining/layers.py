@@ -37,7 +37,7 @@ from thinc.types import Floats2d
 from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.listener import TransformerListener
 from trfnb.pipe.model import token_vector_model
-from trfnb.pretraining.masking import Hidden
+from trfnb.pretraining.masking import Masked
 from trfnb.pretraining.text import PretrainingError
 
 Rows = NDArray[np.int64]
@@ -48,7 +48,7 @@ Encoded = tuple[Floats2d, Callable[[Floats2d], Any]]
 # without a target adds nothing to either.
 Loss = Callable[[Any, Any], tuple[float, Floats2d]]
 # Docs and a random generator -> the words that are shown, and which of all words are predicted.
-Task = Callable[..., tuple[list[list[str]], Hidden]]
+Task = Callable[..., tuple[list[list[str]], Masked]]
 # Docs, the words shown, and the rows that are predicted -> (rows, …) targets.
 Targets = Callable[[Sequence[Doc], list[list[str]], Rows], Any]
 SAMPLE = "Give it a doc to infer shapes"

@@ -66,7 +66,7 @@ def pretrain(
     """
     folder = Path(out)
     refuse(_folder_problems(folder, resume))
-    run = Run(config, folder)
+    run = PretrainingRun(config, folder)
     try:
         run.train(run.start(resume), progress)
     except OSError as error:
@@ -107,7 +107,7 @@ class Progress:
     since_best: int = 0
 
 
-class Run:
+class PretrainingRun:
     """One run in one process: what a config resolves to, and where training is.
 
     Args:

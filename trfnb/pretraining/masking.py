@@ -19,8 +19,8 @@ from trfnb.flow.wordpieces import Wordpieces
 from trfnb.pipe.architectures import registry
 
 Groups = NDArray[np.int64]
-Hidden = NDArray[np.bool_]
-Strategy = Callable[[Groups, np.random.Generator], Hidden]
+Masked = NDArray[np.bool_]
+Strategy = Callable[[Groups, np.random.Generator], Masked]
 
 MASK = "[MASK]"
 LONGEST_SPAN = 10
@@ -40,7 +40,7 @@ class RandomMask:
                 f"{self.probability!r}; 0.15 is usual."
             )
 
-    def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
+    def __call__(self, groups: Groups, rng: np.random.Generator) -> Masked:
         """Return which units to hide."""
         return rng.random(len(groups)) < self.probability
 
@@ -50,10 +50,10 @@ class RandomMask:
 class WholeWordMask(RandomMask):
     """Hide each group with a probability, all of its units together."""
 
-    def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
+    def __call__(self, groups: Groups, rng: np.random.Generator) -> Masked:
         """Return which units to hide."""
         numbers, group = np.unique(groups, return_inverse=True)
-        hidden: Hidden = super().__call__(numbers, rng)[group]
+        hidden: Masked = super().__call__(numbers, rng)[group]
         return hidden
 
 
@@ -66,7 +66,7 @@ class SpanMask(RandomMask):
         probability: The share.
     """
 
-    def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
+    def __call__(self, groups: Groups, rng: np.random.Generator) -> Masked:
         """Return which units to hide."""
         # A span ends after each group with probability 0.2, and is cut at ten.
         lengths = np.arange(1, LONGEST_SPAN + 1)
@@ -98,7 +98,7 @@ class MixedMask:
             raise ValueError("MixedMask expected strategies to choose from, got none.")
         self.strategies = strategies
 
-    def __call__(self, groups: Groups, rng: np.random.Generator) -> Hidden:
+    def __call__(self, groups: Groups, rng: np.random.Generator) -> Masked:
         """Return which units to hide."""
         return self.strategies[int(rng.integers(len(self.strategies)))](groups, rng)
 
@@ -122,7 +122,7 @@ class Replacement(NamedTuple):
 
 def corrupt(
     docs: Sequence[Doc], strategy: Strategy, replacement: Replacement, rng: np.random.Generator
-) -> tuple[list[list[str]], Hidden]:
+) -> tuple[list[list[str]], Masked]:
     """Return the words of docs with hidden ones replaced, and which of all words were hidden."""
     words = [words_of(doc) for doc in docs]
     hidden = _hide(strategy, [word_groups(doc) for doc in docs], rng)
@@ -137,7 +137,7 @@ def corrupt_wordpieces(
     strategy: Strategy,
     replacement: Replacement,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.int64], Hidden]:
+) -> tuple[NDArray[np.int64], Masked]:
     """Return the ids with hidden ones replaced, and which were hidden: never a special token."""
     groups, content = wordpiece_groups(wordpieces)
     hidden, seen = np.zeros(len(content), dtype=bool), wordpieces.ids.copy()
@@ -157,7 +157,7 @@ def word_groups(doc: Doc) -> Groups:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(spaces)[:-1]])[: len(doc)]
 
 
-def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Hidden]:
+def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Masked]:
     """Number each text's wordpieces by word, and say which wordpieces stand for text at all.
 
     Returns:
@@ -173,8 +173,8 @@ def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Hidden]:
 
 
 # What to hide of all units, one text after another; at least one where there is any.
-def _hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator) -> Hidden:
-    hidden: Hidden = np.concatenate(
+def _hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator) -> Masked:
+    hidden: Masked = np.concatenate(
         [np.zeros(0, bool), *(strategy(groups, rng) for groups in texts)]
     )
     if len(hidden) and not hidden.any():
@@ -183,7 +183,7 @@ def _hide(strategy: Strategy, texts: Sequence[Groups], rng: np.random.Generator)
 
 
 def _replaced(
-    units: NDArray[Any], hidden: Hidden, replacement: Replacement, rng: np.random.Generator
+    units: NDArray[Any], hidden: Masked, replacement: Replacement, rng: np.random.Generator
 ) -> NDArray[Any]:
     places, seen = np.flatnonzero(hidden), units.copy()
     rolls = rng.random(len(places))

@@ -47,7 +47,7 @@ from trfnb.pretraining.layers import (
 )
 from trfnb.pretraining.masking import (
     MASK,
-    Hidden,
+    Masked,
     RandomMask,
     Replacement,
     Strategy,
@@ -301,13 +301,13 @@ def _hiding(tok2vec: Model, strategy: Strategy | None) -> Task:
 # Replaces words by others, and looks at all words.
 def _replaced_words(
     strategy: Strategy, docs: Sequence[Doc], rng: np.random.Generator
-) -> tuple[list[list[str]], Hidden]:
+) -> tuple[list[list[str]], Masked]:
     words, hidden = corrupt(docs, strategy, Replacement(mask=0.0, other=1.0), rng)
     return words, np.ones(len(hidden), dtype=bool)
 
 
 # Hides nothing and looks at all words.
-def _all_words(docs: Sequence[Doc], rng: np.random.Generator) -> tuple[list[list[str]], Hidden]:
+def _all_words(docs: Sequence[Doc], rng: np.random.Generator) -> tuple[list[list[str]], Masked]:
     words = [words_of(doc) for doc in docs]
     return words, np.ones(sum(map(len, words)), dtype=bool)
 

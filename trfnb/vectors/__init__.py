@@ -6,7 +6,7 @@ from typing import Any
 from trfnb import notebook_side
 
 _HOME = {
-    "Report": "trfnb.vectors.blocks",
+    "ConversionReport": "trfnb.vectors.blocks",
     "VectorsError": "trfnb.vectors.blocks",
     "convert": "trfnb.vectors.conversion",
     "distill": "trfnb.vectors.distillation",

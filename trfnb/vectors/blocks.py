@@ -42,7 +42,7 @@ class VectorsError(ValueError):
 
 
 @dataclass
-class Report:
+class ConversionReport:
     """The account of one conversion.
 
     Attributes:
@@ -192,7 +192,11 @@ class Block:
 
 
 def usable(
-    keys: list[str], vectors: Floats, lines: Ints, report: Report, rows: Ints | None = None
+    keys: list[str],
+    vectors: Floats,
+    lines: Ints,
+    report: ConversionReport,
+    rows: Ints | None = None,
 ) -> Iterator[Block]:
     """Yield a block of the keys that are not empty, are UTF-8 and have a finite row.
 
@@ -211,7 +215,7 @@ def usable(
 
 
 def in_blocks(
-    keys: list[str], rows: Callable[[int, int], Floats], report: Report
+    keys: list[str], rows: Callable[[int, int], Floats], report: ConversionReport
 ) -> Iterator[Block]:
     """Yield a table of one row per key a block at a time; ``rows(start, end)`` reads a part."""
     for start in range(0, len(keys), ROWS):

@@ -18,8 +18,8 @@ from trfnb.files import atomic_folder
 from trfnb.vectors.blocks import (
     ROWS,
     Block,
+    ConversionReport,
     Hashes,
-    Report,
     Source,
     TableFiles,
     VectorsError,
@@ -72,7 +72,7 @@ def convert(
     name: str = "trfnb.vectors",
     strict: bool = False,
     overwrite: bool = False,
-) -> Report:
+) -> ConversionReport:
     """Convert a vector table into a directory that `spacy.load` opens.
 
     The source is read a few megabytes at a time; rows that do not fit are left out and reported.
@@ -120,7 +120,7 @@ def convert(
         raise VectorsError("Cannot convert: " + "; ".join(wrong) + ".")
     check_place(path, overwrite=overwrite)
     label = str(source) if isinstance(source, (str, PathLike)) else type(source).__name__
-    report = Report(label, strict=strict, dtype=dtype, path=str(path))
+    report = ConversionReport(label, strict=strict, dtype=dtype, path=str(path))
     try:
         with atomic_folder(path, sync=False) as folder, ThreadPoolExecutor(1) as pool:
             pipeline = pool.submit(empty_pipeline, lang, folder)
@@ -165,7 +165,9 @@ def convert(
     return report
 
 
-def _meta(report: Report, settings: dict[str, Any], lang: str, name: str) -> dict[str, Any]:
+def _meta(
+    report: ConversionReport, settings: dict[str, Any], lang: str, name: str
+) -> dict[str, Any]:
     return {
         "lang": lang,
         "name": "vectors",
@@ -197,7 +199,12 @@ def check_place(path: Path, *, overwrite: bool) -> None:
 
 
 def open_source(
-    source: Any, report: Report, scratch: Path, *, form: str = "auto", keys: Keys | None = None
+    source: Any,
+    report: ConversionReport,
+    scratch: Path,
+    *,
+    form: str = "auto",
+    keys: Keys | None = None,
 ) -> Source:
     """Open a table in any known format.
 
@@ -312,7 +319,11 @@ def asked_words(words: Keys | None, corpus: Any) -> list[str]:
 
 
 def _chosen(
-    blocks: Iterator[Block], report: Report, asked: list[str], lower: bool, limit: int | None
+    blocks: Iterator[Block],
+    report: ConversionReport,
+    asked: list[str],
+    lower: bool,
+    limit: int | None,
 ) -> Iterator[tuple[Block, Hashes]]:
     # Yield the first rows, of the words asked for, of the first of each key; with keys' hashes.
     wanted = {word.lower() if lower else word for word in asked}

@@ -20,7 +20,7 @@ from trfnb.flow.batching import Request
 from trfnb.flow.engines import PaddedEngine
 from trfnb.flow.runtime import Runtime
 from trfnb.flow.wordpieces import encode
-from trfnb.vectors.blocks import Floats, Report, VectorsError
+from trfnb.vectors.blocks import ConversionReport, Floats, VectorsError
 from trfnb.vectors.conversion import asked_words, check_place, convert, corpus_words
 from trfnb.vectors.readers_binary import Keys
 
@@ -108,7 +108,7 @@ def distill(
     dtype: str = "float32",
     lang: str = "en",
     overwrite: bool = False,
-) -> Report:
+) -> ConversionReport:
     """Make a static table of a transformer's lexical knowledge.
 
     Args:

@@ -23,9 +23,9 @@ from trfnb.vectors.blocks import (
     FLORET,
     ROWS,
     Block,
+    ConversionReport,
     Floats,
     Ints,
-    Report,
     Source,
     VectorsError,
     fasttext_ngram_rows,
@@ -59,7 +59,7 @@ class SubwordModel:
     minn: int
     maxn: int
 
-    def source(self, form: str, report: Report) -> Source:
+    def source(self, form: str, report: ConversionReport) -> Source:
         """Make a source of the words with their vectors, and of any word's by its subwords."""
         blocks = in_blocks(self.words, self._own, report)
         return Source(form, self.rows.shape[1], blocks, compose=self.compose)
@@ -91,7 +91,7 @@ class SubwordModel:
         return np.divide(sums, np.maximum(counts, 1)[:, None], dtype=np.float32)
 
 
-def read_word2vec(path: Path, report: Report, name: str) -> Source:
+def read_word2vec(path: Path, report: ConversionReport, name: str) -> Source:
     """Read word2vec's binary table: a header, then ``key SPACE float32… [NEWLINE]`` per row."""
     data = _mapped(path)
     first = data[:64].split(b"\n")[0]
@@ -130,7 +130,7 @@ def _mapped(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def read_fasttext(path: Path, report: Report, name: str) -> Source:
+def read_fasttext(path: Path, report: ConversionReport, name: str) -> Source:
     """Read a ``.bin`` model of fastText.
 
     Raises:
@@ -145,7 +145,7 @@ def read_fasttext(path: Path, report: Report, name: str) -> Source:
         ) from problem
 
 
-def _fasttext(path: Path, data: mmap.mmap, report: Report) -> Source:
+def _fasttext(path: Path, data: mmap.mmap, report: ConversionReport) -> Source:
     def check(sound: bool, what: str) -> None:
         if not sound:
             raise ValueError(what)
@@ -180,7 +180,9 @@ def _fasttext(path: Path, data: mmap.mmap, report: Report) -> Source:
     return table.source("fastText binary", report)
 
 
-def from_array(data: Any, keys: list[str], report: Report, name: str, form: str) -> Source:
+def from_array(
+    data: Any, keys: list[str], report: ConversionReport, name: str, form: str
+) -> Source:
     """Make a source of an array and a key for each of its rows.
 
     Raises:
@@ -203,7 +205,7 @@ def from_array(data: Any, keys: list[str], report: Report, name: str, form: str)
     return Source(form, data.shape[1], in_blocks(keys, rows, report))
 
 
-def read_array(path: Path, report: Report, name: str, keys: Keys | None) -> Source:
+def read_array(path: Path, report: ConversionReport, name: str, keys: Keys | None) -> Source:
     """Read a ``.npy`` array and its keys, by default from a file beside it.
 
     Raises:
@@ -218,7 +220,7 @@ def read_array(path: Path, report: Report, name: str, keys: Keys | None) -> Sour
     return from_array(data, load_keys(keys, name), report, name, ".npy")
 
 
-def read_safetensors(path: Path, report: Report, name: str, keys: Keys | None) -> Source:
+def read_safetensors(path: Path, report: ConversionReport, name: str, keys: Keys | None) -> Source:
     """Read the table of a safetensors file, as model2vec's.
 
     Where model2vec's ``mapping`` and ``weights`` are in the file, a key's vector is its weight
@@ -315,7 +317,7 @@ class _SafeUnpickler(pickle.Unpickler):
         )
 
 
-def read_gensim(path: Path, report: Report, name: str) -> Source:
+def read_gensim(path: Path, report: ConversionReport, name: str) -> Source:
     """Read what gensim's ``KeyedVectors.save`` or ``Word2Vec.save`` wrote, without gensim.
 
     Raises:
@@ -347,7 +349,7 @@ def _fetch_arrays(found: Any, prefix: str) -> None:
             _fetch_arrays(state[name], f"{prefix}.{name}")
 
 
-def from_gensim(found: Any, report: Report, name: str = "KeyedVectors") -> Source:
+def from_gensim(found: Any, report: ConversionReport, name: str = "KeyedVectors") -> Source:
     """Make a source of a live ``KeyedVectors`` (or a model that has one as ``.wv``)."""
     table = getattr(found, "wv", found)
     # Version 3 said index2word, and 2 syn0.
@@ -367,7 +369,7 @@ def from_gensim(found: Any, report: Report, name: str = "KeyedVectors") -> Sourc
     return from_array(data, [str(words[row]) for row in rows], report, name, "gensim KeyedVectors")
 
 
-def from_spacy(found: Any, report: Report) -> Source:
+def from_spacy(found: Any, report: ConversionReport) -> Source:
     """Make a source of a live pipeline, vocabulary or ``Vectors``; rows without a key fall away."""
     vectors: Any = getattr(getattr(found, "vocab", found), "vectors", found)
     data = vectors.data.get() if hasattr(vectors.data, "get") else vectors.data

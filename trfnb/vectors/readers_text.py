@@ -23,9 +23,9 @@ from fsspec.utils import infer_compression
 from trfnb.vectors.blocks import (
     FLORET,
     Block,
+    ConversionReport,
     Floats,
     Ints,
-    Report,
     Source,
     VectorsError,
     usable,
@@ -105,7 +105,7 @@ class Layout:
     floret: dict[str, Any] | None = None
 
 
-def read_text(source: str, head: bytes, report: Report) -> Source:
+def read_text(source: str, head: bytes, report: ConversionReport) -> Source:
     """Read a text table; rows that do not fit are skipped and reported by line number."""
     layout = find_layout(head, source)
     kind = "text (GloVe)" if layout.declared is None else "text with header"
@@ -157,7 +157,7 @@ def find_layout(head: bytes, name: str) -> Layout:
     return layout
 
 
-def _text_blocks(source: str, layout: Layout, report: Report) -> Iterator[Block]:
+def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Iterator[Block]:
     line, rows = 1 if layout.declared is None else 2, 0
     pending: deque[Future[Parsed]] = deque()
     with open_table(source) as file, ThreadPoolExecutor(2) as pool:

@@ -168,12 +168,12 @@ def _shown(output: NotebookNode) -> bool:
     """Keep what a reader sees, once.
 
     Progress bars and warnings go to the error stream, a live widget needs a kernel, and recorded
-    values and figures have been shown where they were made.
+    values are for programs. A recorded figure is shown where it is recorded.
     """
     if output.output_type == "stream":
         return bool(output.name == "stdout")
     data = output.get("data", {})
-    if "scrapbook" in output.get("metadata", {}) or MIME in data:
+    if MIME in data:
         return False
     return WIDGET not in data or bool(set(data) - {WIDGET, "text/plain"})
 

@@ -70,3 +70,12 @@ def test_a_card_holds_the_answer_and_how_to_load(tmp_path) -> None:
     assert "| MB on disk | 90.00 ± 0.00 | 270.0 ± 0.0 | 90.00 ± 0.00 |" in card
     assert len(pd.read_csv(folder / "runs.csv")) == 9
     assert pytest.approx(0.9) == pd.read_csv(folder / "runs.csv")["dev_score"][0]
+
+
+def test_settings_may_be_numbers_and_signs_may_be_missing() -> None:
+    runs = made().runs.replace({"sharing": {"shared": 1, "independent": 2, "frozen": 3}})
+    runs["starved"] = [float("nan"), *["[]"] * 8]
+    asked = Question(scores={"tag_acc": "tags"}, of="2", against="1", floor="3")
+    answer = Answer(runs, asked)
+    assert answer.best_run["sharing"] == 2
+    assert answer.starved() == []

@@ -78,7 +78,7 @@ class Answer:
     @property
     def best_run(self) -> pd.Series:
         """The best run of the setting that won."""
-        won = self.runs[self.runs[self.asked.by] == self.winner]
+        won = self.runs[self.runs[self.asked.by].astype(str) == self.winner]
         return won.nlargest(1, self.asked.choose).iloc[0]
 
     def choice(self) -> str:
@@ -108,6 +108,7 @@ class Answer:
         for run in self.runs.to_dict("records"):
             told = run.get("starved") or []
             told = json.loads(told) if isinstance(told, str) else told
+            told = told if isinstance(told, list) else []  # NaN where a run recorded none
             found += [f"starved: {run[asked.by]}, seed {run['seed']}: {line}" for line in told]
         means = self._means(list(asked.scores))
         for metric, name in asked.scores.items():
@@ -157,7 +158,7 @@ Means over seeds {{ found.runs["seed"] | unique | join(", ") }}, with Student's 
 three seeds on.
 
 {% set table = found.table() %}
-| | {{ table.columns | join(" | ") }} |
+| | {{ table.columns | list | map("replace", "|", "\\\\|") | join(" | ") }} |
 | --- |{{ " --- |" * table.columns | length }}
 {% for row in table.itertuples() %}
 | {{ row | join(" | ") }} |

@@ -106,7 +106,7 @@ def tradeoff(
     rows = {name: table[table["metric"] == name].set_index(by) for name in _unique(table["metric"])}
     for (line, cost), (column, score) in product(enumerate(costs), enumerate(scores)):
         axes, x, y = panels[line, column], rows[cost], rows[score]
-        means = pd.DataFrame({"x": x["mean"], "y": y["mean"]})
+        means = pd.DataFrame({"x": x["mean"], "y": y["mean"]}).dropna()
         better = means.sort_values(["x", "y"], ascending=["per_second" not in cost, False])
         front = better[better["y"] > better["y"].cummax().shift(fill_value=-np.inf)]
         axes.plot(front["x"], front["y"], "--", color="0.6", linewidth=1, label="Pareto front")

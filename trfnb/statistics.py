@@ -126,9 +126,15 @@ def intervals(
     by = [by] if isinstance(by, str) else list(by)
     metrics = [metric] if isinstance(metric, str) else list(metric)
     _check(runs, [*by, *metrics])
-    long = runs.melt(id_vars=by, value_vars=metrics, var_name="metric", value_name="value")
-    long = long.dropna(subset=["value"])
-    groups = long.groupby([*by, "metric"], sort=False)["value"].agg(["mean", "std", "count"])
+    groups = pd.concat(
+        runs[name]
+        .astype(float)
+        .groupby([runs[column] for column in by], sort=False)
+        .agg(["mean", "std", "count"])
+        .assign(metric=name)
+        for name in metrics
+    )
+    groups = groups[groups["count"] > 0].set_index("metric", append=True)
     spreads = zip(groups["std"], groups["count"], strict=True)
     half = np.array([_half_width(spread, n, level) for spread, n in spreads])
     mean = groups["mean"].to_numpy()
@@ -250,7 +256,8 @@ def _gaps(
     runs: pd.DataFrame, metrics: list[str], of: str, against: str, by: str, paired: str
 ) -> pd.DataFrame:
     _check(runs, [by, paired, *metrics])
-    sides = [runs[runs[by] == side].set_index(paired)[metrics] for side in (of, against)]
+    # Runs that differ in something else are averaged: a pair is one seed, whatever else varies.
+    sides = [runs[runs[by] == side].groupby(paired)[metrics].mean() for side in (of, against)]
     return sides[0] - sides[1]
 
 
@@ -295,7 +302,8 @@ def spreads(
     _check(runs, [by, paired, *metrics])
     found = []
     for name in metrics:
-        pairs = runs.pivot(index=paired, columns=by, values=name)[[of, against]].dropna()
+        means = runs.groupby([paired, by])[name].mean()
+        pairs = means.unstack(by)[[of, against]].dropna()
         n, r = len(pairs), float(pairs.corr().to_numpy()[0, 1])
         ratio = (pairs.std() / pairs[against].std())[of]
         t = np.nan if n < FEWEST else t_quantile(level, n - 2)

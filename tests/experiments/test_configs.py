@@ -145,3 +145,5 @@ def test_groups_rename_an_encoder_wherever_a_users_config_names_it():
     assert grouped["components"]["tagger"]["model"]["tok2vec"]["upstream"] == "tok2vec_2"
     with pytest.raises(ValueError, match=r"each of \['tagger', 'morphologizer'\] in one group"):
         with_sharing(given, "tagger | ner")
+    with pytest.raises(ValueError, match="in one group"):
+        with_sharing(given, [])

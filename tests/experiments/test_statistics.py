@@ -156,3 +156,15 @@ def test_a_ratio_of_spreads_has_pitmans_interval():
     assert few[["low", "high"]].isna().all()
     with pytest.raises(ValueError, match="cost"):
         spreads(runs, ["cost"], of="a", against="b")
+
+
+def test_a_pair_is_one_seed_whatever_else_varies():
+    runs = pd.DataFrame(
+        {"sharing": ["a", "a", "b", "b"] * 3, "seed": [0] * 4 + [1] * 4 + [2] * 4,
+         "layer": [1, 2] * 6, "key": [3.0, 5.0, 1.0, 1.0, 4.0, 6.0, 1.0, 3.0, 4.0, 4.0, 2.0, 2.0]}
+    )  # fmt: skip
+    found = differences(runs, "key", of="a", against="b").iloc[0]
+    assert (found["mean"], found["n"]) == (pytest.approx((3 + 3 + 2) / 3), 3)
+    assert spreads(runs, ["key"], of="a", against="b")["n"].tolist() == [3]
+    means = intervals(runs.rename(columns={"key": "value"}), "sharing", "value")
+    assert means["mean"].tolist() == pytest.approx([26 / 6, 10 / 6])

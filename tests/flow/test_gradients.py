@@ -95,6 +95,25 @@ def test_a_step_that_lacks_a_gradient_is_taken_later():
     assert (len(shared.sent), shared.stepped) == (1, ["sgd"])
 
 
+def test_a_part_read_after_the_step_is_told():
+    shared = Shared(a=1.0)
+    (doc,) = shared.begin("one two")
+    shared.finish()
+    first, second = doc[:1].as_doc(), doc[1:].as_doc()
+    shared.send("a", [first], {0: ONES})
+    assert shared.stepped == ["sgd"]
+    with pytest.warns(UserWarning, match="after its training step"):
+        assert shared.read("a", [second]) is None
+
+
+def test_a_step_that_no_gradient_comes_for_is_taken_before_other_docs_are_read():
+    shared = Shared(a=0.0)
+    shared.begin("one two")
+    shared.finish()
+    assert shared.read("a", [nlp.make_doc("three")]) is None
+    assert shared.gradients.state == "idle"
+
+
 def test_batches_accumulate_until_the_step():
     shared = Shared(a=iter([1.0, 3.0]))
     for gradient in (ONES, TWOS):

@@ -193,5 +193,8 @@ def test_the_winners_pipeline_is_kept_with_its_card(tmp_path: Path) -> None:
     assert len(list(folder.glob("runs/*"))) == 9
     answer.runs["pipeline"] = "pipeline"
     other = Answer(answer.runs[answer.runs["run"] != kept[0]], answer.asked)
-    assert keep_best(folder, other) is None  # its pipeline is gone; the one that is there stays
-    assert (winner / "README.md").exists()
+    assert keep_best(folder, other) is None  # its pipeline is gone
+    assert not winner.is_symlink(), "another run's pipeline is not the winner"
+    assert (folder / "runs" / kept[0] / "pipeline" / "README.md").exists()
+    silent = {name: about[name] for name in about if name != "answer"}
+    assert answer_of(silent, statuses) is None

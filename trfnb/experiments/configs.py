@@ -276,7 +276,7 @@ def with_sharing(config: Config, sharing: str | Groups) -> Config:
             encoder has no place to be initialised, or a listening component is in no group or in
             several.
     """
-    groups = [] if sharing in SHARINGS else sharing
+    groups = None if sharing in SHARINGS else sharing
     if isinstance(groups, str):
         groups = [[name.strip() for name in group.split("+")] for group in groups.split("|")]
     nlp = load_model_from_config(config.copy(), auto_fill=True)
@@ -297,7 +297,7 @@ def with_sharing(config: Config, sharing: str | Groups) -> Config:
     config = nlp.config.copy()
     if sharing == "shared":
         return config
-    if groups:
+    if groups is not None:
         return _grouped(config, upstream, list(pipes[upstream].listener_map), groups)
     training = config["training"]
     if sharing == "frozen":

@@ -115,8 +115,8 @@ def best_groups(affinities: pd.DataFrame, encoders: int) -> list[list[str]]:
         The groups, for `trfnb.experiments.configs.with_sharing`.
     """
     means = affinities.pivot_table(index="of", columns="on", values="affinity", sort=False)
-    tasks = list(means.index)
-    gains = means[tasks].to_numpy()
+    tasks = list(dict.fromkeys(affinities["of"]))
+    gains = means.reindex(index=tasks, columns=tasks).fillna(0.0).to_numpy()
 
     def gain(group: list[int]) -> float:
         own = gains[np.ix_(group, group)]

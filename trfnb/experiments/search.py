@@ -37,8 +37,7 @@ def tune(
     Args:
         config: a complete config; it is not changed.
         corpus: trained on, and chosen by on dev.
-        trials: how many rates to try; all together take about ``log2(trials) * trials / 2`` times
-            the budget, from 4 trials on.
+        trials: how many rates to try; with 8 all trainings together take six times the budget.
         budget: of the longest trainings, such as ``"30000 words"``; see `train`. Words make a
             search that can be repeated exactly.
         spread: the largest factor; the smallest is its inverse.
@@ -78,7 +77,7 @@ def tune(
 
 def rates_of(config: Config) -> dict[str, float]:
     """Return the highest learn rates of the ``"heads"`` and of a torch ``"encoder"``."""
-    optimizer = config["training"]["optimizer"]
+    optimizer = config.interpolate()["training"]["optimizer"]
     heads = peak_rate(optimizer["learn_rate"])
     return {"heads": heads, "encoder": heads * optimizer.get("encoder_factor", 1.0)}
 
@@ -96,8 +95,9 @@ def with_rates(config: Config, *, heads: float = 1.0, encoder: float = 1.0) -> C
         ValueError: the two differ, and the optimiser has one rate for all; or the peak of the
             schedule cannot be read from its block.
     """
+    optimizer = config.interpolate()["training"]["optimizer"]
     config = config.copy()
-    optimizer = config["training"]["optimizer"]
+    config["training"]["optimizer"] = optimizer
     parent, key = optimizer, "learn_rate"
     if isinstance(parent[key], Mapping):
         parent, key = parent[key], peak_key(parent[key])

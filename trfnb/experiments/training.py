@@ -273,7 +273,7 @@ class _Budget:
 
     def __init__(self, budget: str, dev_words: int) -> None:
         self.amount, self.unit = read_budget(budget)
-        affordable = self.amount / dev_words / 2 if self.unit == "words" else MOST
+        affordable = self.amount / max(1, dev_words) / 2 if self.unit == "words" else MOST
         self.evaluations = round(min(MOST, max(FEWEST, affordable)))
         self.words = self.made = 0
         self.start = perf_counter()

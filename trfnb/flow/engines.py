@@ -267,7 +267,7 @@ class OpenVino:
         model = self.padded.hf_model
         digest = weights_digest(chain(model.parameters(), model.buffers()))
         if digest != self._digest:
-            self._digest, self._compiled = digest, {}
+            self._compiled, self._digest = {}, digest
         key = layers, precision, torch.get_num_threads()
         if key not in self._compiled:
             self._compiled[key] = self._compile(*key)

@@ -203,8 +203,9 @@ class SharedGradients:
             return None
         contents, factor = [content(doc) for doc in docs], batch.factors[name]
         same = contents == junction.contents
+        in_batch = all(any(one in whole for whole in junction.contents) for one in contents)
         if self.state == "stepped":
-            if same and factor != 0:
+            if in_batch and factor != 0:
                 warnings.warn(
                     f"The listener of {name!r} reads a batch after its training step: nothing that "
                     f"it learns of it now reaches {batch.shared.name!r}. {_SEVERAL_CALLS}",
@@ -213,7 +214,6 @@ class SharedGradients:
             if not same or factor != 0:
                 return None
         if not same:
-            in_batch = all(any(one in whole for whole in junction.contents) for one in contents)
             if not in_batch and self.take_overdue_step():
                 return None
             permuted = sorted(contents) == sorted(junction.contents)
@@ -273,10 +273,12 @@ class SharedGradients:
     def take_overdue_step(self) -> bool:
         """Take a step that waits though gradients came, and return whether there was one.
 
-        A listener was then left out of the update.
+        A listener was then left out of the update, or all factors are 0 and no gradient will come.
         """
-        junctions = self.batch.junctions if self.batch and self.state == "waiting" else []
-        overdue = any(junction.contributions for junction in junctions)
+        batch = self.batch if self.state == "waiting" else None
+        overdue = batch is not None and (
+            batch.complete or any(junction.contributions for junction in batch.junctions)
+        )
         if overdue:
             self.send_back()
         return overdue

@@ -143,7 +143,7 @@ def _run(
     answer = answer_of(gather(outcome.folder)[0], outcome.statuses) if outcome.complete else None
     if answer:
         winner = keep_best(outcome.folder, answer)
-        load = f'Load it: spacy.load("{winner}")' if winner else "Its best run kept no pipeline."
+        load = f'Load it: spacy.load("{winner}")' if winner else "No pipeline of it was kept."
         typer.echo("\n".join(["", *answer.sentences(), answer.choice(), load, ""]))
     typer.echo(f"table:  {outcome.folder / 'results.csv'}")
     if report:

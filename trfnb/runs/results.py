@@ -119,17 +119,20 @@ def answer_of(about: Mapping[str, Any], statuses: Iterable[Status]) -> "Answer |
     """
     from trfnb.answer import Answer, Question
 
+    if not about.get("answer"):
+        return None
     done = [status for status in statuses if status.state is State.DONE]
     order = about["order"] or [status.identity for status in done]
     table = table_of(status for status in done if status.identity in order)
-    settings: dict[str, Any] = {"scores": {}} | (about.get("answer") or {})
-    if "margin" in table:
-        settings.setdefault("margin", float(table["margin"].iloc[0]))
+    settings: dict[str, Any] = dict(about["answer"])
+    if "margin" not in settings and "margin" in table:
+        settings["margin"] = float(table["margin"].iloc[0])
     for kind in {"scores", "costs"} & set(settings):
         known = {name for name in table if table[name].notna().any()}
         settings[kind] = {name: it for name, it in settings[kind].items() if name in known}
     asked = Question(**settings)
-    there = bool(asked.scores) and {asked.by, asked.choose, "seed"} <= set(table)
+    known = {name for name in table if table[name].notna().any()}
+    there = bool(asked.scores) and {asked.by, asked.choose, "seed"} <= known
     return Answer(table, asked) if there else None
 
 
@@ -141,7 +144,8 @@ def keep_best(folder: Path, answer: "Answer") -> Path | None:
         removed when another run was the best.
     """
     best = answer.best_run
-    kept = folder / RUNS / best["run"] / str(best.get("pipeline", "-"))
+    kept, winner = folder / RUNS / best["run"] / str(best.get("pipeline", "-")), folder / "winner"
+    winner.unlink(missing_ok=True)
     if not kept.exists():
         return None
     for _, run in answer.runs.drop(index=best.name).dropna(subset="pipeline").iterrows():
@@ -149,8 +153,6 @@ def keep_best(folder: Path, answer: "Answer") -> Path | None:
         path = (home / run["pipeline"]).resolve()
         if home in path.parents:  # what lies elsewhere is not ours to remove
             shutil.rmtree(path, ignore_errors=True)
-    winner = folder / "winner"
-    winner.unlink(missing_ok=True)
     winner.symlink_to(os.path.relpath(kept, folder), target_is_directory=True)
     answer.write_card(winner, str(best.get("setup", "")))
     return winner

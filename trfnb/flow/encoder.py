@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,7 +25,7 @@ from thinc.api import (
 )
 from thinc.types import Floats2d, Floats3d
 
-from .batching import Request, distinct, text_rows
+from .batching import Part, Request, distinct, text_rows
 from .engines import Engines
 from .grad_factor import Schedule
 from .optimizer import step
@@ -139,43 +140,50 @@ def _run(
 ) -> tuple[HiddenStates, Backprop]:
     engines, device, (wordpieces, asked) = shim.begin(is_train), shim.device, X
     layers, shape = shim.wanted_layers(asked), (len(wordpieces.ids), shim.width)
-    out = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
+    states = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
     attentions: dict[int, Floats3d] = {}
-    graph = []
+    graph: list[Part] = []
     texts, copies = np.arange(len(wordpieces.lengths)), None
     if not is_train and not shim.attentions:  # with dropout, texts that come twice differ
         texts, copies = distinct(wordpieces)
     request = Request(wordpieces, texts, layers, runtime, is_train)
     for part in engines.choose(request).run(request):
         for layer, rows in part.states.items():
-            out[layer][part.rows] = rows.detach()
+            states[layer][part.rows] = rows.detach()
         attentions |= part.attentions
         if is_train:
             graph.append(part)
     if copies is not None and len(copies):
-        to, source = (torch.from_numpy(text_rows(wordpieces, one)[0]) for one in copies.T)
-        for rows in out.values():
+        to, source = (torch.from_numpy(text_rows(wordpieces, text)[0]) for text in copies.T)
+        for rows in states.values():
             rows[to.to(device)] = rows[source.to(device)]
+    of_layers = {layer: cast(Floats2d, torch2xp(rows)) for layer, rows in states.items()}
+    of_texts = _attentions_of(shim, attentions, len(texts)) if shim.attentions else None
+    return (of_layers, of_texts), partial(_backward, shim, graph)
 
-    def backprop(d_rows: Mapping[int, Floats2d]) -> None:
-        d_torch = {layer: xp2torch(d, device=device) for layer, d in d_rows.items()}
-        pairs = [
-            (part.states[layer], d[part.rows])
-            for part in graph
-            for layer, d in d_torch.items()
-            if part.states[layer].requires_grad
-        ]
-        if pairs:
-            ends, gradients = zip(*pairs, strict=True)
-            torch.autograd.backward(ends, gradients)
-            shim.has_gradient = True
 
-    found = {layer: cast(Floats2d, torch2xp(rows)) for layer, rows in out.items()}
-    if not shim.attentions:
-        return (found, None), backprop
+# Take gradients of hidden states, and add those of the weights to what is there.
+def _backward(shim: "EncoderShim", graph: Sequence[Part], d_rows: Mapping[int, Floats2d]) -> None:
+    d_torch = {layer: xp2torch(d, device=shim.device) for layer, d in d_rows.items()}
+    pairs = [
+        (part.states[layer], d[part.rows])
+        for part in graph
+        for layer, d in d_torch.items()
+        if part.states[layer].requires_grad
+    ]
+    if pairs:
+        ends, gradients = zip(*pairs, strict=True)
+        torch.autograd.backward(ends, gradients)
+        shim.has_gradient = True
+
+
+# Return each text's attentions; a text without wordpieces has none.
+def _attentions_of(
+    shim: "EncoderShim", attentions: Mapping[int, Floats3d], n_texts: int
+) -> list[Floats3d]:
     size = (shim.n_layers, int(shim.config.num_attention_heads), 0, 0)
-    empty = cast(Floats3d, torch2xp(torch.zeros(size, device=device)))
-    return (found, [attentions.get(i, empty) for i in range(len(texts))]), backprop
+    empty = cast(Floats3d, torch2xp(torch.zeros(size, device=shim.device)))
+    return [attentions.get(text, empty) for text in range(n_texts)]
 
 
 class EncoderShim(PyTorchShim):

@@ -132,9 +132,8 @@ class SharedGradients:
     """
 
     def __init__(self) -> None:
-        self.log = GradientLog()
+        self.log, self._has_gradient = GradientLog(), False  # a gradient that no step has used yet
         self.batch: Batch | None = None
-        self._has_gradient = False  # one that no step has used yet
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SharedGradients, ()  # a copy of a component is in no training step
@@ -205,7 +204,8 @@ class SharedGradients:
         same = contents == junction.contents
         in_batch = all(any(one in whole for whole in junction.contents) for one in contents)
         if self.state == "stepped":
-            if in_batch and factor != 0:
+            is_part = in_batch and set(contents).isdisjoint(junction.contents)
+            if factor != 0 and (same or is_part):
                 warnings.warn(
                     f"The listener of {name!r} reads a batch after its training step: nothing that "
                     f"it learns of it now reaches {batch.shared.name!r}. {_SEVERAL_CALLS}",

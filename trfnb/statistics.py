@@ -255,10 +255,16 @@ def _more_seeds(mean: float, spread: float, n: int, margin: float, level: float)
 def _gaps(
     runs: pd.DataFrame, metrics: list[str], of: str, against: str, by: str, paired: str
 ) -> pd.DataFrame:
+    one, other = _sides(runs, metrics, of, against, by, paired)
+    return one - other
+
+
+def _sides(
+    runs: pd.DataFrame, metrics: Sequence[str], of: str, against: str, by: str, paired: str
+) -> list[pd.DataFrame]:
+    """Return each setting's scores by seed: a pair is one seed, whatever else varies."""
     _check(runs, [by, paired, *metrics])
-    # Runs that differ in something else are averaged: a pair is one seed, whatever else varies.
-    sides = [runs[runs[by] == side].groupby(paired)[metrics].mean() for side in (of, against)]
-    return sides[0] - sides[1]
+    return [runs[runs[by] == side].groupby(paired)[[*metrics]].mean() for side in (of, against)]
 
 
 def _check(runs: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -299,11 +305,10 @@ def spreads(
     Raises:
         ValueError: names every column that the runs lack.
     """
-    _check(runs, [by, paired, *metrics])
+    sides = _sides(runs, metrics, of, against, by, paired)
     found = []
     for name in metrics:
-        means = runs.groupby([paired, by])[name].mean()
-        pairs = means.unstack(by)[[of, against]].dropna()
+        pairs = pd.concat([side[name] for side in sides], axis=1, keys=[of, against]).dropna()
         n, r = len(pairs), float(pairs.corr().to_numpy()[0, 1])
         ratio = (pairs.std() / pairs[against].std())[of]
         t = np.nan if n < FEWEST else t_quantile(level, n - 2)

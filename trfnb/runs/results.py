@@ -127,11 +127,10 @@ def answer_of(about: Mapping[str, Any], statuses: Iterable[Status]) -> "Answer |
     settings: dict[str, Any] = dict(about["answer"])
     if "margin" not in settings and "margin" in table:
         settings["margin"] = float(table["margin"].iloc[0])
+    known = {name for name in table if table[name].notna().any()}
     for kind in {"scores", "costs"} & set(settings):
-        known = {name for name in table if table[name].notna().any()}
         settings[kind] = {name: it for name, it in settings[kind].items() if name in known}
     asked = Question(**settings)
-    known = {name for name in table if table[name].notna().any()}
     there = bool(asked.scores) and {asked.by, asked.choose, "seed"} <= known
     return Answer(table, asked) if there else None
 

@@ -99,6 +99,25 @@ def test_dev_as_test(write: Write) -> None:
     assert (len(corpus.train), len(corpus.dev), len(corpus.test)) == (18, 2, 4)
 
 
+def test_entities_to_keep(write: Write) -> None:
+    def names(label: str, n: int) -> str:
+        return "".join(f"Ann{i} B-{label}\nleft O\n\n" for i in range(n))
+
+    write("c/train.conll", names("PER", 40) + names("MISC", 40))
+    path = write("c/test.conll", names("PER", 20)).parent
+    corpus = load(path)
+    assert any("Train has entities MISC, test has none" in note for note in corpus.notes)
+    kept = load(path, entities=["PER"])
+    labels = {ent[2] for s in (*kept.train, *kept.dev, *kept.test) for ent in s.ents or ()}
+    assert labels == {"PER"}
+    assert len(kept.train) == len(corpus.train)  # the sentences stay, their names become O
+    assert not any("MISC" in note for note in kept.notes)
+    with pytest.raises(
+        CorpusError, match=r"entities: expected labels of the corpus, MISC, PER, got LOC"
+    ):
+        load(path, entities=["LOC"])
+
+
 def test_packed_files_and_urls(write: Write, tmp_path: Path) -> None:
     path = write("a.conllu", _many(10))
     packed = tmp_path / "b.conllu.gz"

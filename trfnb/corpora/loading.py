@@ -3,7 +3,7 @@
 import os
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -82,6 +82,7 @@ def load(
     text_column: int | str | None = None,
     lang: str = "en",
     dev_as_test: bool = False,
+    entities: Sequence[str] | None = None,
     on_error: OnError = "raise",
 ) -> Corpus:
     """Read a corpus.
@@ -109,6 +110,7 @@ def load(
         lang: Language whose tokenizer splits raw texts, and of the pipeline to train.
         dev_as_test: Score on the dev file and hold dev out of train, for a corpus whose test
             file is kept aside.
+        entities: Labels of entities to keep, where not all are to be learnt; all by default.
         on_error: ``"raise"`` on a malformed sentence, or ``"skip"`` and count it.
 
     Raises:
@@ -131,6 +133,9 @@ def load(
             f"{dict(reading.skipped) or 'none'})",
             hint="Give more sentences or documents, or correct those that were skipped",
         )
+    if entities is not None:
+        splits = _only(splits, entities)
+    _compare_labels(splits, reading)
     order, kept = list(splits["train"]), splits["dev"]
     random.Random(seed).shuffle(order)
     if dev_limit and dev_limit < len(kept):
@@ -307,6 +312,47 @@ def _complete_cats(splits: Sequence[Sequence[Sentence]]) -> list[tuple[Sentence,
         )
         for split in splits
     ]
+
+
+def _only(splits: Splits, entities: Sequence[str]) -> Splits:
+    """Leave out entities of other labels."""
+    there = {label for those in splits.values() for s in those for *_, label in s.ents or ()}
+    if unknown := sorted({*entities} - there):
+        raise CorpusError(
+            "entities",
+            expected=f"labels of the corpus, {', '.join(sorted(there)) or 'which has none'}",
+            got=", ".join(unknown),
+            hint="Correct them, or leave entities out to keep all",
+        )
+    return {
+        split: [
+            replace(s, ents=tuple(ent for ent in s.ents if ent[2] in entities)) if s.ents else s
+            for s in those
+        ]
+        for split, those in splits.items()
+    }
+
+
+def _compare_labels(splits: Splits, reading: Reading) -> None:
+    """Note the entity labels of train that the test split should have, by their number, and lacks.
+
+    Every prediction of such a label counts as an error there.
+    """
+    counts = {
+        split: Counter(label for s in sentences for _, _, label in s.ents or ())
+        for split, sentences in splits.items()
+    }
+    share = len(splits["test"]) / len(splits["train"])
+    lacking = [
+        label
+        for label, n in counts["train"].items()
+        if counts["test"] and n * share >= 5 and not counts["test"][label]
+    ]
+    if lacking:
+        reading.notes.append(
+            f"Train has entities {', '.join(lacking)}, test has none: another annotation? "
+            "`entities` names the labels to keep."
+        )
 
 
 def join_layer(

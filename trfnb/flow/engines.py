@@ -57,7 +57,7 @@ class Engines:
         self.packed = None if attentions else PackedBert.of(hf_model)
         self.openvino = OpenVino(self.padded)
         self.report = "nothing has run yet"
-        self._seen = 0
+        self._seen = self._overtaken = 0
 
     def choose(self, request: Request) -> "PackedBert | PaddedEngine | CompiledEngine":
         """Return the fastest engine for a batch; on a GPU packs are not measured yet.
@@ -68,8 +68,12 @@ class Engines:
         runtime, device, n = request.runtime, self.padded.device, len(request.wordpieces.ids)
         by_name, precision = runtime.engine == "openvino", runtime.precision_on(device)
         elsewhere = device.type != "cpu" or self.padded.attentions or precision == "fp16"
+        # Training overtakes a compiled copy of the weights: the next must be worth twice as much.
+        worth = _WORTH_COMPILING << self._overtaken
+        if request.is_train:
+            self._overtaken += self._seen >= worth
         self._seen = 0 if request.is_train else self._seen + n
-        little = n < _WORTH_A_CALL or self._seen < _WORTH_COMPILING
+        little = n < _WORTH_A_CALL or self._seen < worth
         against = {
             "training": request.is_train,
             'engine = "torch"': runtime.engine == "torch",

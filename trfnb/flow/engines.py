@@ -26,9 +26,9 @@ from .saving import quiet, weights_digest
 
 # One more forward pass costs about as much as 30 positions of MiniLM on a CPU (60 in training).
 _CPU_PADDING = 64
-# Compiling a model takes as long as torch needs for some 10,000 wordpieces; and before each call
+# Compiling a model takes as long as torch needs for 10,000 to 20,000 wordpieces; before each call
 # all weights are read, to see whether one has changed.
-_WORTH_COMPILING, _WORTH_A_CALL = 16_384, 256
+_WORTH_COMPILING, _WORTH_A_CALL = 32_768, 256
 # The least cosine between a token's vector by OpenVINO and by torch in fp32, on a trial.
 _LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.998}
 _MISSING = "OpenVINO is not installed: pip install 'trfnb[fast]'"

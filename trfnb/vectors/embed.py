@@ -229,7 +229,7 @@ def concatenated_vectors(
     attrs = attrs if attrs is not None else _ATTRS
     rows = rows if rows is not None else [5000] + [2500] * (len(attrs) - 1)
     mix = Maxout(width, width * (1 + len(rows)), nP=3, dropout=0.0, normalize=True)
-    both = concatenate(static_vectors(width), _hashed(width, attrs, rows))
+    both: Any = concatenate(static_vectors(width), _hashed(width, attrs, rows))
     return _sized(width, both, with_array(mix))
 
 
@@ -255,8 +255,8 @@ def word_features(
 def _hashed(width: int, attrs: list[str], rows: list[int]) -> Embedding:
     tables: list[Any] = [HashEmbed(width, n, column=i, seed=8 + i) for i, n in enumerate(rows)]
     table: Any = tables[0] if len(tables) == 1 else concatenate(*tables)
-    layers = FeatureExtractor(attrs), list2ragged(), with_array(table), ragged2list()
-    return _sized(width * len(tables), *layers)
+    features: Any = FeatureExtractor(attrs)
+    return _sized(width * len(tables), features, list2ragged(), with_array(table), ragged2list())
 
 
 @registry.architectures("trfnb.MultiHashEmbed.v1")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -59,6 +60,14 @@ def test_neighbours_without_documents_stay_together(write: Write) -> None:
     corpus = load(write("a.conllu", _many(2000)))
     numbers = {int(str(s.sent_id)[1:]) // 20 for s in corpus.test}
     assert (len(corpus.test), len(numbers)) == (200, 10)
+
+
+def test_texts_sorted_by_category_are_held_out_one_by_one(write: Write) -> None:
+    rows = "".join(f"text {i},{'abcde'[i // 100]}\n" for i in range(500))
+    corpus = load(write("a.csv", "text,label\n" + rows))
+    per_category = Counter(c for s in corpus.test for c, value in (s.cats or {}).items() if value)
+    assert sorted(per_category) == list("abcde")
+    assert "single texts" in corpus.notes[0]
 
 
 def test_limits(write: Write) -> None:

@@ -264,7 +264,8 @@ def _three_splits(name: str, splits: Splits, reading: Reading) -> Splits:
     if missing:
         ids = {s.doc_id for s in whole if s.doc_id is not None}
         one = f" (all of one document, {', '.join(ids)!r})" if ids else ""
-        how = "whole documents" if len(ids) > 1 else f"blocks of neighbouring sentences{one}"
+        how = f"{'single texts' if _single(whole) else 'blocks of neighbouring sentences'}{one}"
+        how = "whole documents" if len(ids) > 1 else how
         reading.notes.append(f"{name}: {' and '.join(missing)} held out of train by {how}.")
         splits = {**splits, **hold_out(whole, missing)}
     if not splits["test"]:
@@ -275,14 +276,15 @@ def _three_splits(name: str, splits: Splits, reading: Reading) -> Splits:
 def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
     """Hold out about a tenth of the sentences for each part, whole documents at a time.
 
-    Sentences of no document, or all of one, go in blocks of neighbours. The same sentences are
-    held out in every call.
+    Sentences of no document, or all of one, go in blocks of neighbours; texts that all have
+    categories, which often lie sorted by them, one by one. The same sentences are held out in
+    every call.
 
     Returns:
         Sentences by part, each in their order; what is left is ``"train"``, at least one document.
     """
     several = len({s.doc_id for s in sentences} - {None}) > 1
-    block = min(20, 1 + len(sentences) // 100)
+    block = 1 if _single(sentences) else min(20, 1 + len(sentences) // 100)
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, sentence in enumerate(sentences):
         whole = several and sentence.doc_id is not None
@@ -296,6 +298,10 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
             held[part] += order.pop()
     held["train"] = [i for group in order for i in group]
     return {part: [sentences[i] for i in sorted(chosen)] for part, chosen in held.items()}
+
+
+def _single(sentences: Sequence[Sentence]) -> bool:
+    return all(s.cats is not None and s.tags is None for s in sentences)
 
 
 def _complete_cats(splits: Sequence[Sequence[Sentence]]) -> list[tuple[Sentence, ...]]:

@@ -4,8 +4,9 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,6 +69,40 @@ def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         elif old.exists():
             old.rename(path)
+
+
+@contextmanager
+def locked(folder: Path, work: str) -> Iterator[None]:
+    """Hold a folder for this process; the lock ends with the process, however that ends.
+
+    Args:
+        folder: it is made, and taken away again if nothing was written into it.
+        work: what it is held for, to name in the error of the next that asks.
+
+    Raises:
+        BlockingIOError: another holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / ".lock"), folder / ".holder"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "an unknown process"
+        raise BlockingIOError(
+            f"Another {work} is at work in {folder}: {who}. "
+            "Wait for it, stop it, or give another folder."
+        ) from None
+    try:
+        holder.write_text(f"process {os.getpid()} on {os.uname().nodename}, since {time.ctime()}")
+        yield
+    finally:
+        for path in (holder, folder / ".lock"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+        lock.release()
 
 
 def sha256(path: str | Path) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from difflib import get_close_matches
-from hashlib import sha256
+import hashlib
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +16,8 @@ import srsly
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
+
+from ..files import sha256
 
 _ADAPTER, _WEIGHTS = "adapter", "model.safetensors"
 # The part of an encoder that makes a vector of a whole text: nothing here reads it, and many
@@ -102,20 +104,20 @@ def save_encoder(directory: Path, tokenizer: Any, hf_model: Any, has_adapter: bo
     tokenizer.save_pretrained(directory)
 
 
-def check_saved(name: str, directory: Path, has_adapter: bool) -> None:
-    """Refuse a directory that `save_encoder` did not write.
+def file_digests(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that is read again, by its path in a directory."""
+    files = sorted(p for p in directory.rglob("*") if p.is_file() and p.suffix != ".md")
+    return {str(path.relative_to(directory)): sha256(path) for path in files}
 
-    Raises:
-        OSError: a directory or file that every such directory has is missing.
-    """
-    needed = ["config.json", _WEIGHTS, "tokenizer_config.json", _ADAPTER if has_adapter else ""]
-    missing = [str(directory / name) for name in needed if not (directory / name).exists()]
-    if missing:
-        raise OSError(
-            f"The transformer {name!r} expected the weights that were saved with it in "
-            f"{directory}, but there is no {', no '.join(missing)}. Copy the whole pipeline again, "
-            "or save it again where it still is."
-        )
+
+def changed_files(directory: Path, expected: Mapping[str, str]) -> list[str]:
+    """Return what files of a directory are not as `file_digests` said, in words."""
+    found = file_digests(directory)
+    return [
+        f"{'another' if path in found else 'no'} {directory / path}"
+        for path, digest in expected.items()
+        if found.get(path) != digest
+    ]
 
 
 def encoder_to_bytes(tokenizer: Any, hf_model: Any, has_adapter: bool) -> dict[str, Any]:
@@ -266,4 +268,4 @@ def weights_digest(tensors: Iterable[torch.Tensor]) -> bytes:
             block = words[start : start + _BLOCK]
             sums.append(int(np.dot(block, _MULTIPLIERS[: len(block)])))
         sums.append(int.from_bytes(raw[8 * len(words) :].tobytes(), "little"))
-    return sha256(np.asarray(sums, dtype="int64").tobytes()).digest()
+    return hashlib.sha256(np.asarray(sums, dtype="int64").tobytes()).digest()

@@ -19,11 +19,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 import trfnb
-from trfnb.files import atomic_write, sha256
+from trfnb.files import atomic_write, locked, sha256
 from trfnb.runs.notebook import notebook_digest, source_of
 
 RUNS = "runs"
@@ -243,20 +242,9 @@ class Ledger:
         Raises:
             BlockingIOError: another sweep holds it.
         """
-        (self.folder / RUNS).mkdir(parents=True, exist_ok=True)
-        holder = self.folder / ".holder"
-        try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                holder.write_text(
-                    f"process {os.getpid()} on {os.uname().nodename}, since {time.ctime()}"
-                )
-                yield
-        except Timeout:
-            who = holder.read_text() if holder.exists() else "an unknown process"
-            raise BlockingIOError(
-                f"Another sweep is at work in {self.folder}: {who}. "
-                "Wait for it, stop it, or give another folder with --out."
-            ) from None
+        with locked(self.folder, "sweep"):
+            (self.folder / RUNS).mkdir(exist_ok=True)
+            yield
 
     def statuses(self) -> list[Status]:
         """Return every run that the folder holds, trials by number, else the earliest first."""

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,7 +76,7 @@ def locked(folder: Path, work: str) -> Iterator[None]:
     """Hold a folder for this process; the lock ends with the process, however that ends.
 
     Args:
-        folder: it is made, and taken away again if nothing was written into it.
+        folder: it is made where it is not there.
         work: what it is held for, to name in the error of the next that asks.
 
     Raises:
@@ -98,10 +98,8 @@ def locked(folder: Path, work: str) -> Iterator[None]:
         holder.write_text(f"process {os.getpid()} on {os.uname().nodename}, since {time.ctime()}")
         yield
     finally:
-        for path in (holder, folder / ".lock"):
-            path.unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
+        holder.unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 

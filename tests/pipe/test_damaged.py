@@ -1,4 +1,4 @@
-"""Every file of a saved pipeline lost, cut, emptied or swapped: an error, or the same predictions.
+"""Every file of a saved pipeline lost, cut, emptied or swapped: an error or the same predictions.
 
 What `spacy.load` itself reads (config, meta, tokenizer, strings, another component's files) fails in
 its words, which do not always name the file.
@@ -72,7 +72,10 @@ def saved(kind, tiny, folder):
     """Two pipelines alike but for their numbers, and what the first predicts."""
     for name, seed in (("a", 1), ("bb", 2)):
         (folder / name).mkdir(parents=True)
-        nlp, noise = initialized(KINDS[kind](tiny, folder / name), free=()), np.random.default_rng(seed)
+        nlp, noise = (
+            initialized(KINDS[kind](tiny, folder / name), free=()),
+            np.random.default_rng(seed),
+        )
         for _, pipe in nlp.pipeline:
             for node in pipe.model.walk():
                 for parameter in node.param_names:
@@ -120,7 +123,7 @@ def test_a_file_lost_cut_or_empty_is_an_error_or_nothing_reads_it(
 
 @pytest.mark.parametrize("kind", ["shared", "with_table"])
 def test_a_file_of_another_pipeline_is_named(kind, tiny, tmp_path, tmp_path_factory):
-    """A task alone, with all that it needs, is a whole pipeline: it may be put in another's place."""
+    """A task alone, with all that it needs, is a whole pipeline: it may stand in another's place."""
     first, second, _ = saved(kind, tiny, tmp_path_factory.getbasetemp() / f"damaged-{kind}")
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     swapped = 0
@@ -130,7 +133,7 @@ def test_a_file_of_another_pipeline_is_named(kind, tiny, tmp_path, tmp_path_fact
             continue
         copy = shutil.copytree(first, tmp_path / str(place))
         shutil.copy(other, copy / file)
-        with pytest.raises((OSError, ValueError), match="another pipeline|vector table") as caught:
+        with pytest.raises((OSError, ValueError), match=r"another pipeline|vector table") as caught:
             spacy.load(copy)
         assert file.name in str(caught.value)
         swapped += 1

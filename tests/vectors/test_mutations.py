@@ -8,7 +8,6 @@ import gzip
 import lzma
 import os
 import random
-import shutil
 import zipfile
 from contextlib import suppress
 
@@ -30,7 +29,22 @@ from .test_readers_text import read
 COUNT = int(os.environ.get("TRFNB_MUTATIONS", "500"))
 BUCKETS = table(9, WIDTH, seed=5)
 # What separates, signs and ends things in these formats.
-MARKS = [b" ", b"\t", b"\n", b"\r", b"\0", b".", b"-", b"e", b"nan", b"1", b"99", b"\xff", b"\xc3", b"{"]
+MARKS = [
+    b" ",
+    b"\t",
+    b"\n",
+    b"\r",
+    b"\0",
+    b".",
+    b"-",
+    b"e",
+    b"nan",
+    b"1",
+    b"99",
+    b"\xff",
+    b"\xc3",
+    b"{",
+]
 
 
 def mutated(draw, content):
@@ -59,7 +73,9 @@ def rows_of_text(content, found):
         key, *values = line.rstrip(b" \t\r").replace(b"\t", b" ").rsplit(b" ", width)
         with suppress(ValueError, OverflowError):
             row = np.array([float(value) for value in values]).astype("f4")
-            rows.setdefault(key.decode("utf8", "replace").replace("\t", " "), []).append(row.tobytes())
+            rows.setdefault(key.decode("utf8", "replace").replace("\t", " "), []).append(
+                row.tobytes()
+            )
     return rows
 
 
@@ -169,7 +185,10 @@ FORMS = {
         by_text(lambda path: path.read_bytes()),
     ),
     "gz": (lambda p: packed("gz")(p / "v.vec"), by_text(lambda p: gzip.decompress(p.read_bytes()))),
-    "bz2": (lambda p: packed("bz2")(p / "v.vec"), by_text(lambda p: bz2.decompress(p.read_bytes()))),
+    "bz2": (
+        lambda p: packed("bz2")(p / "v.vec"),
+        by_text(lambda p: bz2.decompress(p.read_bytes())),
+    ),
     "xz": (lambda p: packed("xz")(p / "v.vec"), by_text(lambda p: lzma.decompress(p.read_bytes()))),
     "zip": (lambda p: packed("zip")(p / "v.vec"), by_text(unzipped)),
     "word2vec": (lambda p: tables.write_word2vec(p / "v.bin"), by_word2vec),
@@ -191,7 +210,9 @@ TOLD = {"word2vec", "fasttext", "npy", "safetensors", "gensim"}
 
 def equal(row, references):
     if isinstance(references[0], np.ndarray):  # fastText sums in another order
-        return any(np.allclose(row, one, rtol=1e-4, atol=1e-6, equal_nan=True) for one in references)
+        return any(
+            np.allclose(row, one, rtol=1e-4, atol=1e-6, equal_nan=True) for one in references
+        )
     return row.tobytes() in references
 
 
@@ -214,7 +235,9 @@ def problem(form, path, told):
         if not equal(row, expected.get(word.replace("\t", " "), [b""])):
             return f"another row for {word!r}"
     left_out = sum(map(len, report.skipped.values()))
-    if form in ("word2vec", "npy", "safetensors", "spacy") and len(found) + left_out < len(expected):
+    if form in ("word2vec", "npy", "safetensors", "spacy") and len(found) + left_out < len(
+        expected
+    ):
         return f"{len(expected)} rows, {len(found)} read and {left_out} reported"
     return len(found)
 

@@ -31,7 +31,6 @@ from .grad_factor import Schedule
 from .optimizer import step
 from .runtime import Runtime
 from .saving import (
-    changed_files,
     encoder_from_bytes,
     encoder_to_bytes,
     file_digests,
@@ -323,18 +322,8 @@ class EncoderShim(PyTorchShim):
         Raises:
             OSError: files are missing, damaged or another save's.
         """
-        changed, cause = changed_files(directory, self.saved_files), None
-        try:
-            self._install(*load_encoder(directory, {}, {}, self.trust_remote_code, self.lora))
-        except OSError as error:
-            cause = error
-        if changed or cause:
-            raise OSError(
-                f"The transformer {self.name!r} expected in {directory} the files that were saved "
-                f"with it, got {', '.join(changed) or 'others'}. They are lost, damaged, or of "
-                f"another pipeline than {directory.parent / 'model'}. Copy the whole pipeline "
-                f"again, or save it again where it still is. ({cause or 'Each by itself is whole.'})"
-            ) from cause
+        trust, files = self.trust_remote_code, self.saved_files
+        self._install(*load_encoder(directory, {}, {}, trust, self.lora, files))
         self.saved_apart = False
 
     def save(self, directory: Path) -> None:

@@ -121,8 +121,11 @@ class PaddedEngine:
                 for layer in layers:
                     states = self.layer(output, layer, ids)
                     found[layer] = (states.flatten(0, 1) if mask is None else states[mask]).float()
-            kind = self.hf_model.config.model_type
-            attentions = _attentions(output, batch, kind) if self.attentions else {}
+            attentions = (
+                _attentions(output, batch, self.hf_model.config.model_type)
+                if self.attentions
+                else {}
+            )
             yield Part(torch.from_numpy(batch.rows).to(device), found, attentions)
 
     @property
@@ -190,10 +193,10 @@ class PaddedEngine:
         if states is None or states.shape != (*ids.shape, config.hidden_size):
             raise ValueError(
                 f"Layer {layer} of the transformer expected for each wordpiece a state of "
-                f"{config.hidden_size} numbers, but layers of this kind ({config.model_type}) have "
-                f"several lengths or widths, or are not returned. Read its last layer ({n_layers}): "
-                'layer = -1 on listeners (not a lower one, nor "mix"), and layers = []. If that is '
-                "the one that fails, take another encoder."
+                f"{config.hidden_size} numbers, but layers of this kind ({config.model_type}) "
+                "have several lengths or widths, or are not returned. Read its last layer: "
+                'layer = -1 on listeners (not a lower one, nor "mix"), and layers = []; where that '
+                "one fails, take another encoder."
             )
         return cast(torch.Tensor, states)
 

@@ -66,7 +66,6 @@ class SharedComponent(spacys.Tok2Vec):
     listener_type: Any
     balance: Policy | None = None
     pipeline: PipelineRef = PipelineRef()
-    _digest = ""  # of the weights as they were saved or loaded last
 
     def __init__(self, vocab: Vocab, model: Model, name: str = "tok2vec") -> None:
         super().__init__(vocab, model, name)
@@ -86,11 +85,12 @@ class SharedComponent(spacys.Tok2Vec):
             return
         other, nlp = listener.upstream(), self.pipeline()
         listener.upstream, saved = Upstream(self), listener.attrs.pop("saved_with", None)
-        if other is self and self._digest and saved not in (None, self._digest):
+        model = nlp.path / self.name / "model" if saved and nlp and nlp.path else None
+        if model and model.is_file() and sha256(model) != saved:
             raise ValueError(
-                f"{component_name!r} (its file model) expected the {self.name!r} that it was saved "
-                "with, got one of other weights: one of the two is of another pipeline. Copy the "
-                "whole pipeline again, or save it again where it still is."
+                f"{component_name}/model expected the {self.name!r} that it was saved with, got "
+                f"another in {model}: one of the two is of another pipeline. Copy the whole "
+                "pipeline again, or save it again where it still is."
             )
         if other is None or other is self or not other.remove_listener(listener, component_name):
             return
@@ -181,9 +181,9 @@ class SharedComponent(spacys.Tok2Vec):
         self.send_back()
         super().to_disk(path, exclude=exclude)
         # Listeners are saved after this, and say what they go with.
-        self._digest = _digest_of(path)
-        for listener in self.listeners:
-            listener.attrs["saved_with"] = self._digest
+        model = Path(path) / "model"
+        for listener in self.listeners if model.is_file() else ():
+            listener.attrs["saved_with"] = sha256(model)
 
     def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
         """Save the component, after the latest step, in bytes."""
@@ -201,20 +201,13 @@ class SharedComponent(spacys.Tok2Vec):
             for node in self.model.walk():
                 if node.attrs.get("fingerprint") and self.vocab.vectors.shape[0]:
                     node.predict([Doc(self.vocab, words=["a"])])  # looks at the vector table
+            return self
         except ValueError as error:
             raise ValueError(
                 f"The component {self.name!r} expected the files cfg and model in {path} as they "
                 f"were saved, got: {error}. Copy the whole pipeline again, or save it again where "
                 "it still is."
             ) from error
-        self._digest = _digest_of(path)
-        return self
-
-
-# Return the hash of a component's weights on disk; a transformer's model names its encoder's files.
-def _digest_of(path: str | Path) -> str:
-    model = Path(path) / "model"
-    return sha256(model) if model.is_file() else ""
 
 
 class Tok2Vec(SharedComponent):

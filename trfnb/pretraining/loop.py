@@ -256,7 +256,7 @@ class PretrainingRun:
             )
         if dev is not None:
             now.since_best += 1
-            if now.best is None or dev < now.best:
+            if dev < (math.inf if now.best is None else now.best):  # not where it is NaN
                 now.best, now.since_best = dev, 0
                 export(self.model, self.optimizer, self.folder / "model-best.bin")
         return {"loss": loss, "best_dev": now.best, "words": now.words}

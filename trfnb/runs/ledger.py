@@ -12,8 +12,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import trfnb
-from trfnb.files import atomic_write, locked, sha256
+from trfnb.files import atomic_write, sha256
 from trfnb.runs.notebook import notebook_digest, source_of
 
 RUNS = "runs"
@@ -235,17 +234,6 @@ class Ledger:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for this process.
-
-        Raises:
-            BlockingIOError: another sweep holds it.
-        """
-        with locked(self.folder, "sweep"):
-            (self.folder / RUNS).mkdir(exist_ok=True)
-            yield
-
     def statuses(self) -> list[Status]:
         """Return every run that the folder holds, trials by number, else the earliest first."""
         found = filter(None, map(read_status, sorted((self.folder / RUNS).glob("*/"))))
@@ -343,5 +331,5 @@ def _content_digest(name: str) -> str:
     path = next((place for place in places if place.exists()), None)
     if path is None:
         return ""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("[!.]*") if p.is_file())
     return _digest([[str(file.relative_to(path)), sha256(file)] for file in files])

@@ -124,8 +124,8 @@ def find_layout(head: bytes, name: str) -> Layout:
         raise VectorsError(f"{wrong}found git-lfs's pointer to a file. Run `git lfs pull`.")
     if b"\0" in head:
         raise VectorsError(
-            f"{wrong}found binary data at byte {head.index(0):,}. Unpack an archive, or name the "
-            "format."
+            f"{wrong}found binary data at byte {head.index(0):,}. Unpack an archive, convert "
+            "UTF-16 (iconv -f UTF-16 -t UTF-8), or name the format."
         )
     lines = head.removeprefix(_BOM).split(b"\n")
     lines = lines[:-1] if len(head) >= HEAD else lines

@@ -1,7 +1,7 @@
-"""Every file of a saved pipeline lost, cut, emptied or swapped: an error or the same predictions.
+"""Every file of a saved pipeline lost, cut, emptied or swapped: an error or equal predictions.
 
-What `spacy.load` itself reads (config, meta, tokenizer, strings, another component's files) fails in
-its words, which do not always name the file.
+What spaCy itself reads (config, meta, tokenizer, strings, its own components' files) fails in its
+words, which do not always name the file.
 """
 
 import os
@@ -123,7 +123,7 @@ def test_a_file_lost_cut_or_empty_is_an_error_or_nothing_reads_it(
 
 @pytest.mark.parametrize("kind", ["shared", "with_table"])
 def test_a_file_of_another_pipeline_is_named(kind, tiny, tmp_path, tmp_path_factory):
-    """A task alone, with all that it needs, is a whole pipeline: it may stand in another's place."""
+    """A task with all that it needs is a whole pipeline, which may stand in another's place."""
     first, second, _ = saved(kind, tiny, tmp_path_factory.getbasetemp() / f"damaged-{kind}")
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     swapped = 0

@@ -57,7 +57,7 @@ def mutated(draw, content):
         end = start + draw.choice([0, 1, 1, 2, 4, 8, 40])
         part = bytes(content[start:end])
         new = draw.choice(
-            [b"", part * 2, part[::-1], draw.choice(MARKS), draw.randbytes(draw.choice([1, 1, 4, 8])),
+            [b"", part * 2, part[::-1], draw.choice(MARKS), draw.randbytes(draw.randint(1, 8)),
              b"\0" * len(part), bytes(255 - byte for byte in part)]
         )  # fmt: skip
         content[start:end] = new

@@ -27,7 +27,7 @@ from trfnb.corpora.corpus import (
 TEXTS = ("text", "sentence", "utterance", "content", "document", "body", "review", "headline")
 LABELS = ("label", "labels", "cats", "category", "categories", "class", "intent", "sentiment")
 
-# Cells, each to its end. A quoted one may hold line ends, or what else ends cells; both only in CSV.
+# Cells, each to its end. A quoted one may hold line ends or tabs, but not both.
 _TABLE = r"""(?x) (?: (?: "(?:[^"\t]|"")*+" | "(?:[^"\n]|"")*+" | (?!")[^DELIMITER\n]*+ )
 (?: DELIMITER | \r?\n | \Z ) )*+"""
 

@@ -219,8 +219,8 @@ def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any
     vectors: Any = X[0].vocab.vectors if X and isinstance(X[0], Doc) else None
     if vectors is not None and vectors.shape[0]:
         warnings.warn(
-            f"The pipeline has a vector table, {vectors.name!r}, which a task with a transformer of "
-            "its own does not read: it sees the transformer alone. Remove [initialize] vectors, "
+            f"The pipeline has a vector table, {vectors.name!r}, which a task with a transformer "
+            "of its own does not read: it sees the transformer alone. Remove [initialize] vectors, "
             "unless another component reads them or they are kept for similarity.",
             stacklevel=2,
         )

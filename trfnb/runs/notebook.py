@@ -195,7 +195,7 @@ def source_of(value: Any) -> str:
 
 
 def read_yaml(text: str) -> Any:
-    """Return the content of YAML text: ``1e-3`` is a number; ``12:30``, ``010`` and a date are text.
+    """Return the content of YAML text: ``1e-3`` is a number; ``12:30``, ``010``, a date are text.
 
     Raises:
         yaml.YAMLError: the text is no such YAML, or a key is given twice.

@@ -54,8 +54,8 @@ class MappedVectors(Vectors):
                 raise ValueError(f"only {' and '.join(there)}, or keys without a row")
         except Exception as problem:  # a damaged header is evaluated and may raise anything
             raise VectorsError(
-                f"{path}: expected the files {', '.join(files)} as they were saved, got: {problem}. "
-                "Copy the table or the pipeline again."
+                f"{path}: expected the files {', '.join(files)} as they were saved, got: "
+                f"{problem}. Copy the table or the pipeline again."
             ) from problem
         self.dtype = data.dtype
         self.data = data if data.dtype == np.float32 else np.array(data, dtype=np.float32)

@@ -27,8 +27,8 @@ from trfnb.corpora.corpus import (
 TEXTS = ("text", "sentence", "utterance", "content", "document", "body", "review", "headline")
 LABELS = ("label", "labels", "cats", "category", "categories", "class", "intent", "sentiment")
 
-# Cells, each to its end. A quoted one may hold line ends or tabs, but not both.
-_TABLE = r"""(?x) (?: (?: "(?:[^"\t]|"")*+" | "(?:[^"\n]|"")*+" | (?!")[^DELIMITER\n]*+ )
+# Cells, each to its end. A quoted one of a TSV may hold line ends or tabs, but not both.
+_TABLE = r"""(?x) (?: (?: "(?:[^"TABS]|"")*+" | "(?:[^"\n]|"")*+" | (?!")[^DELIMITER\n]*+ )
 (?: DELIMITER | \r?\n | \Z ) )*+"""
 
 
@@ -78,7 +78,8 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
     names = {name.strip(' "\r') for name in first.split(delimiter)}
     if delimiter == "\t" and reading.text_column is None and not names & set(TEXTS):
         return read_columns(path, reading)
-    sound = re.match(_TABLE.replace("DELIMITER", delimiter), text)
+    cells = _TABLE.replace("TABS", r"\t" if delimiter == "\t" else "")
+    sound = re.match(cells.replace("DELIMITER", re.escape(delimiter)), text)
     try:
         # pandas lets text follow a closing quote, and so joins rows where a quote is only a quote.
         if sound and sound.end() < len(text):

@@ -66,6 +66,7 @@ class SharedComponent(spacys.Tok2Vec):
     listener_type: Any
     balance: Policy | None = None
     pipeline: PipelineRef = PipelineRef()
+    _saved = ""  # digest of the weights, since they were saved here
 
     def __init__(self, vocab: Vocab, model: Model, name: str = "tok2vec") -> None:
         super().__init__(vocab, model, name)
@@ -85,8 +86,9 @@ class SharedComponent(spacys.Tok2Vec):
             return
         other, nlp = listener.upstream(), self.pipeline()
         listener.upstream, saved = Upstream(self), listener.attrs.pop("saved_with", None)
-        model = nlp.path / self.name / "model" if saved and nlp and nlp.path else None
-        if model and model.is_file() and sha256(model) != saved:
+        loaded = saved and saved != self._saved and nlp is not None and nlp.path
+        model = Path(loaded or "") / self.name / "model"
+        if loaded and model.is_file() and sha256(model) != saved:
             raise ValueError(
                 f"{component_name}/model expected the {self.name!r} that it was saved with, got "
                 f"another in {model}: one of the two is of another pipeline. Copy the whole "
@@ -182,8 +184,9 @@ class SharedComponent(spacys.Tok2Vec):
         super().to_disk(path, exclude=exclude)
         # Listeners are saved after this, and say what they go with.
         model = Path(path) / "model"
-        for listener in self.listeners if model.is_file() else ():
-            listener.attrs["saved_with"] = sha256(model)
+        self._saved = sha256(model) if model.is_file() else ""
+        for listener in self.listeners:
+            listener.attrs["saved_with"] = self._saved
 
     def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
         """Save the component, after the latest step, in bytes."""

@@ -31,9 +31,10 @@ from trfnb.vectors.blocks import (
     usable,
 )
 
-# The last three are fsspec's, for what it does not know or has no package for.
+# The last three are fsspec's, for what it does not know or has no package for; a RuntimeError is
+# zipfile's, for passwords and unknown versions.
 _UNREADABLE = (
-    OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+    OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError,
     ImportError, ValueError, KeyError,
 )  # fmt: skip
 _BOM = b"\xef\xbb\xbf"

@@ -182,7 +182,6 @@ def test_overlapping_spans_are_for_spancat(write: Write) -> None:
         ('{"text": "a b", "tokens": ["a", "c"], "label": "a"}', "ValueError"),
         ('{"text": "x", "label": "a", "label": "b"}', "a key is given twice among text, label"),
         ('{"text": "x", label: "a"}', "Expecting property name"),
-        ('{"tokens": ["x"], "ner_tags": [1]}', "got '1' for word 1"),
     ],
 )
 def test_a_bad_record_is_named_or_skipped(write: Write, bad: str, says: str) -> None:

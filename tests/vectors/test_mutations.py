@@ -70,12 +70,12 @@ def rows_of_text(content, found):
     """Each line that begins with a key and ends with as many numbers, as Python reads them."""
     width, rows = len(next(iter(found.values()), ())), {}
     for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        key, *values = line.rstrip(b" \t\r").replace(b"\t", b" ").rsplit(b" ", width)
-        with suppress(ValueError, OverflowError), np.errstate(over="ignore"):
-            row = np.array([float(value) for value in values]).astype("f4")
-            rows.setdefault(key.decode("utf8", "replace").replace("\t", " "), []).append(
-                row.tobytes()
-            )
+        for one, delimiter in ((line.replace(b"\t", b" "), b" "), (line, b"\t")):
+            key, *values = one.rstrip(b" \t\r").rsplit(delimiter, width)
+            with suppress(ValueError, OverflowError), np.errstate(over="ignore"):
+                row = np.array([float(value) for value in values]).astype("f4").tobytes()
+                word = key.decode("utf8", "replace").replace("\t", " ")
+                rows.setdefault(word, []).append(row)
     return rows
 
 

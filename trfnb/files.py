@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,38 @@ def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         elif old.exists():
             old.rename(path)
+
+
+@contextmanager
+def locked(folder: Path, work: str) -> Iterator[None]:
+    """Hold a folder for this process; the lock ends with the process, however that ends.
+
+    Args:
+        folder: it is made where it is not there.
+        work: what it is held for, to name in the error of the next that asks.
+
+    Raises:
+        BlockingIOError: another holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / ".lock"), folder / ".holder"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "an unknown process"
+        raise BlockingIOError(
+            f"Another {work} is at work in {folder}: {who}. "
+            "Wait for it, stop it, or give another folder."
+        ) from None
+    try:
+        holder.write_text(f"process {os.getpid()} on {os.uname().nodename}, since {time.ctime()}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def sha256(path: str | Path) -> str:

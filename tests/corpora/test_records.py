@@ -82,6 +82,18 @@ def test_prodigy_spans_and_matches(write: Write) -> None:
     assert (categorised.ents, categorised.cats) == (None, {"A": 1.0})
 
 
+def test_prodigy_asks_about_one_entity_or_about_all(write: Write) -> None:
+    """A binary question leaves the other tokens unknown; a text looked through may have none."""
+    span = {"start": 0, "end": 3, "label": "PER"}
+    records = [
+        {"text": "May won", "spans": [span], "_view_id": "ner", "answer": "accept"},
+        {"text": "May won", "spans": [span], "_view_id": "ner_manual", "answer": "accept"},
+        {"text": "it won", "_view_id": "ner_manual", "answer": "accept"},
+    ]
+    found = [(s.ents, s.unknown_ents) for s in _read(write, *records)[0]]
+    assert found == [(((0, 1, "PER"),), (1,)), (((0, 1, "PER"),), ()), ((), ())]
+
+
 def test_doccano(write: Write) -> None:
     assert _cats(write, {"text": "a", "label": ["pos"]}, {"text": "b", "labels": []}) == [
         {"pos": 1.0},
@@ -168,6 +180,8 @@ def test_overlapping_spans_are_for_spancat(write: Write) -> None:
         ('{"tokens": ["x", "y"], "ner_tags": ["O"]}', "2 tokens"),
         ('{"text": "a \\ud83d", "label": "a"}', r"ud83d"),
         ('{"text": "a b", "tokens": ["a", "c"], "label": "a"}', "ValueError"),
+        ('{"text": "x", "label": "a", "label": "b"}', "a key is given twice among text, label"),
+        ('{"text": "x", label: "a"}', "Expecting property name"),
     ],
 )
 def test_a_bad_record_is_named_or_skipped(write: Write, bad: str, says: str) -> None:
@@ -238,6 +252,11 @@ def test_tables(write: Write, name: str, text: str, options: dict[str, Any]) -> 
         ("text,class,intent\nx,a,b\n", 2, "column="),
         ("text,label,label\nx,a,b\n", 1, "'label' more than once"),
         ("q,w\nx,a\n", 1, "got ['q', 'w']: no 'text', no 'label'. Rename"),
+        (
+            'text,label\n"Hi,a\nand "so" on,b\n',
+            None,
+            "a quote that does not end its cell, on line 2",
+        ),
     ],
 )
 def test_bad_tables(write: Write, text: str, line: int | None, says: str) -> None:
@@ -245,6 +264,12 @@ def test_bad_tables(write: Write, text: str, line: int | None, says: str) -> Non
         read_table(write("a.csv", text), Reading())
     assert caught.value.line == line
     assert says in str(caught.value)
+
+
+def test_quotes_in_a_tsv_do_not_join_its_rows(write: Write) -> None:
+    rows = 'text\tlabel\n"Hello\ta\nshe said bye"\tb\n'
+    with pytest.raises(CorpusError, match="quote that does not end its cell, on line 2"):
+        read_table(write("a.tsv", rows), Reading())
 
 
 def test_a_tsv_of_entity_labels_is_no_table(write: Write) -> None:

@@ -86,10 +86,25 @@ def test_layers_of_several_lengths_are_refused():
     hf_model = FunnelModel(
         FunnelConfig(vocab_size=50, block_sizes=[2, 2], d_model=16, n_head=2, d_head=8, d_inner=32)
     )
-    with pytest.raises(ValueError, match=r"\(funnel\) have several lengths. Read its last layer"):
+    with pytest.raises(ValueError, match=r"\(funnel\) have several lengths .* Read its last layer"):
         list(
             PaddedEngine(hf_model, 0, False).run(
                 Request(pieces([8]), np.arange(1), [1, 4], Runtime())
+            )
+        )
+
+
+@pytest.mark.parametrize("make", [fnet, canine])
+def test_attentions_that_an_encoder_has_not(make):
+    engine = PaddedEngine(make(), 0, attentions=True)
+    with pytest.raises(
+        ValueError, match=r"attentions = true expected .* \((fnet|canine)\) have none"
+    ):
+        list(
+            engine.run(
+                Request(
+                    pieces([8]), np.arange(1), [engine.hf_model.config.num_hidden_layers], Runtime()
+                )
             )
         )
 

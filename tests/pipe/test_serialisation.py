@@ -410,12 +410,6 @@ DAMAGES = {
         ),
         r"embeddings.word_embeddings.weight of size \(\d+, 16\) where config.json asks for",
     ),
-    "another width": (
-        lambda e: BertModel(
-            BertConfig(vocab_size=200, hidden_size=8, num_hidden_layers=3, num_attention_heads=2)
-        ).save_pretrained(e),
-        "expected an encoder of width 16, .* got one of width 8",
-    ),
 }
 
 
@@ -431,6 +425,20 @@ def test_a_damaged_encoder_is_named_at_load(saved, tmp_path, name):
     damage, message = DAMAGES[name]
     damage(shutil.copytree(saved, tmp_path / "copy") / "transformer" / "encoder")
     with pytest.raises((OSError, ValueError), match=message):
+        spacy.load(tmp_path / "copy")
+
+
+def test_an_encoder_of_another_width_in_what_an_older_version_saved(saved, tmp_path):
+    """Which did not note the files that belong together."""
+    copy = shutil.copytree(saved, tmp_path / "copy") / "transformer"
+    model = srsly.read_msgpack(copy / "model")
+    note = srsly.msgpack_loads(model["shims"][1][0])
+    assert set(note) == {"saved_apart", "saved_files"}
+    model["shims"][1][0] = srsly.msgpack_dumps({"saved_apart": True})
+    srsly.write_msgpack(copy / "model", model)
+    config = BertConfig(vocab_size=200, hidden_size=8, num_hidden_layers=3, num_attention_heads=2)
+    BertModel(config).save_pretrained(copy / "encoder")
+    with pytest.raises(ValueError, match=r"expected an encoder of width 16, .* got one of width 8"):
         spacy.load(tmp_path / "copy")
 
 

@@ -11,6 +11,7 @@ from small_runs import CHARACTERS, config
 from spacy.util import load_config, load_model_from_config
 from thinc.api import Model
 
+from trfnb.files import locked
 from trfnb.pretraining import load_weights, pretrain
 from trfnb.pretraining.weights import checkpoints
 
@@ -114,6 +115,20 @@ def test_a_run_that_ended_early_goes_on_with_more_patience(lines, tmp_path):
     given["pretraining_loop"]["patience"] = 4
     pretrain(given, tmp_path / "out", resume=True, progress=False)
     assert ended < int(rows(tmp_path / "out")[-1]["step"]) < 30
+
+
+def test_two_runs_do_not_share_a_folder_and_a_dead_ones_lock_is_none(lines, tmp_path):
+    given, out = config(lines, max_steps=2), tmp_path / "out"
+    pretrain(given, out, progress=False)
+    for name in (".lock", ".holder"):  # left by a process that was killed
+        (out / name).write_text("process 1")
+    with (
+        locked(out, "pretraining"),
+        pytest.raises(BlockingIOError, match=rf"Another pretraining .*out: process {os.getpid()} "),
+    ):
+        pretrain(given, out, resume=True, progress=False)
+    pretrain(given, out, resume=True, progress=False)
+    assert not list(out.glob(".*"))
 
 
 def test_a_row_half_written_comes_again(lines, tmp_path):

@@ -149,6 +149,7 @@ def test_any_literal_comes_back_from_its_source(value) -> None:
 
 
 def test_yaml_numbers_are_numbers_and_a_key_has_one_value() -> None:
+    assert read_yaml("[12:30, 010, 7, -1_000, 0x1F]") == ["12:30", "010", 7, -1000, 31]
     text = "{wd: 1e-4, lrs: [1e-3, 2, .5], cfg: {lr: 1E-3}, when: 2024-01-02, none: }"
     assert read_yaml(text) == {
         "wd": 1e-4, "lrs": [1e-3, 2, 0.5], "cfg": {"lr": 1e-3}, "when": "2024-01-02", "none": None,
@@ -161,7 +162,7 @@ def test_a_later_cell_that_assigns_a_parameter_is_named(make_notebook) -> None:
     cells = [
         "print(seed)\nrate = 0.5\ndef f():\n    mode = 'b'",
         "for mode in 'ab':\n    pass\nseed = seed + 1\nif smoke:\n    corpus = 'x'",
-        "import numpy as corpus\nwith open('x') as seed: pass",
+        "import numpy as corpus\nwith open('x') as seed: pass\nrate *= 2",
     ]
     path = make_notebook(*cells, parameters="rate = 0.1\nseed = 0\nmode = 'a'\ncorpus = ''")
     found = list(overwritten(path, {"rate", "seed", "mode"}))

@@ -220,9 +220,10 @@ def test_model2vecs_mapping_weights_and_unigram_vocabulary(tmp_path):
     Tokenizer(Unigram([("a", 0.0), ("b", -1.0)])).save(str(folder / "tokenizer.json"))
     convert(folder, tmp_path / "uni")
     assert load(tmp_path / "uni")["b"].tolist() == [0, 1]
-    save({**arrays, "mapping": np.array([0, 0, 2])}, folder / "model.safetensors")
-    with pytest.raises(VectorsError, match="mapping"):
-        convert(folder, tmp_path / "none", keys=["a", "b", "c"])
+    for nowhere in (2, -1):
+        save({**arrays, "mapping": np.array([0, 0, nowhere])}, folder / "model.safetensors")
+        with pytest.raises(VectorsError, match="mapping"):
+            convert(folder, tmp_path / "none", keys=["a", "b", "c"])
 
 
 def test_keys_and_rows_must_be_as_many(tmp_path):

@@ -111,10 +111,10 @@ def spans_from_labels(labels: Sequence[str], lines: Sequence[int] = ()) -> tuple
     spans: list[Span] = []
     unfinished = False
     for i, label in enumerate(labels):
-        if not LABEL.fullmatch(label):
+        if not LABEL.fullmatch(str(label)):
             raise BadSentenceError(
                 "an entity label (O, B-TYPE, I-TYPE)",
-                f"{label[:40]!r} for word {i + 1}",
+                f"{str(label)[:40]!r} for word {i + 1}",
                 "unknown entity label",
                 lines[i] if lines else None,
             )

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,10 @@ from trfnb.corpora.corpus import (
 
 TEXTS = ("text", "sentence", "utterance", "content", "document", "body", "review", "headline")
 LABELS = ("label", "labels", "cats", "category", "categories", "class", "intent", "sentiment")
+
+# Cells, each to its end. A quoted one of a TSV may hold line ends or tabs, but not both.
+_TABLE = r"""(?x) (?: (?: "(?:[^"TABS]|"")*+" | "(?:[^"\n]|"")*+" | (?!")[^DELIMITER\n]*+ )
+(?: DELIMITER | \r?\n | \Z ) )*+"""
 
 
 def read_json(path: str | Path, reading: Reading) -> dict[str, list[Sentence]]:
@@ -73,7 +78,13 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
     names = {name.strip(' "\r') for name in first.split(delimiter)}
     if delimiter == "\t" and reading.text_column is None and not names & set(TEXTS):
         return read_columns(path, reading)
+    cells = _TABLE.replace("TABS", r"\t" if delimiter == "\t" else "")
+    sound = re.match(cells.replace("DELIMITER", re.escape(delimiter)), text)
     try:
+        # pandas lets text follow a closing quote, and so joins rows where a quote is only a quote.
+        if sound and sound.end() < len(text):
+            line = text.count("\n", 0, sound.end()) + 1
+            raise ValueError(f"a quote that does not end its cell, on line {line}")
         table = pd.read_csv(
             io.StringIO(text),
             sep=delimiter,
@@ -162,11 +173,19 @@ def _named(value: Any, feature: Any) -> Any:
     return value
 
 
+# Return what JSON says, or what is wrong with it.
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        return error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key is given twice among {', '.join(key for key, _ in pairs)}")
+    return found
 
 
 def _read_splits(
@@ -205,6 +224,8 @@ def _sentence(record: Any, offsets: bool, reading: Reading) -> Sentence | None:
         text, value = record
         record = {"text": text, **(value if isinstance(value, dict) else {"label": value})}
     try:
+        if isinstance(record, Exception):  # no JSON
+            raise record
         # A lone surrogate could not be saved.
         json.dumps(record, ensure_ascii=False, default=str).encode()
         if isinstance(record.get("data"), dict):
@@ -217,7 +238,11 @@ def _sentence(record: Any, offsets: bool, reading: Reading) -> Sentence | None:
         doc = _tokens(record, reading)
         if "spans" in layers:
             layers |= _aligned(doc, layers["spans"], reading)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if record.get("_view_id") == "ner" and "ents" in layers:  # it asked about these alone
+                layers["unknown_ents"] = tuple(
+                    {*range(len(doc))}.difference(*(range(*span[:2]) for span in layers["ents"]))
+                )
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         why = f"{type(error).__name__}: {error}"
         raise _bad('a record as its tool writes it, or {"text": …, "label": …}', why) from error
     if not layers:
@@ -262,7 +287,9 @@ def _layers(
     if answer not in ("accept", "reject"):
         raise _bad('as "answer" accept, reject or ignore', answer)
     layers: dict[str, Any] = {}
-    spans = record.get("spans", record.get("entities"))
+    # Prodigy leaves "spans" out where a text was looked through and has none.
+    none = [] if record.get("_view_id") in ("ner_manual", "spans_manual") else None
+    spans = record.get("spans", record.get("entities", none))
     value = _pick(record, LABELS, reading.column)
     if _are_offsets(value) or (offsets and value == []):
         spans, value = value, None

@@ -125,7 +125,11 @@ class PaddedEngine:
                 for layer in layers:
                     states = self.layer(output, layer, ids)
                     found[layer] = (states.flatten(0, 1) if mask is None else states[mask]).float()
-            attentions = _attentions(output, batch) if self.attentions else {}
+            attentions = (
+                _attentions(output, batch, self.hf_model.config.model_type)
+                if self.attentions
+                else {}
+            )
             yield Part(torch.from_numpy(batch.rows).to(device), found, attentions)
 
     @property
@@ -155,7 +159,7 @@ class PaddedEngine:
         finally:
             self.hf_model.train(was)
         largest = max(float(alone.abs().max()), 1.0)
-        return not torch.allclose(alone, beside, atol=1e-3 * largest, rtol=0, equal_nan=True)
+        return not torch.allclose(alone, beside, atol=1e-4 * largest, rtol=0, equal_nan=True)
 
     def trial(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return random ids of three texts, (3, 19), the second one shorter, and their mask."""
@@ -185,22 +189,33 @@ class PaddedEngine:
         Raises:
             ValueError: the layer has not one state for each wordpiece.
         """
-        states, n_layers = output.last_hidden_state, self.hf_model.config.num_hidden_layers
+        config = self.hf_model.config
+        n_layers, states = config.num_hidden_layers, getattr(output, "last_hidden_state", None)
         if layer != n_layers:
-            every = output.hidden_states
+            every = getattr(output, "hidden_states", None) or ()
             states = every[layer] if len(every) == n_layers + 1 else None
-        if states is None or states.shape[:2] != ids.shape:
+        if states is None or states.shape != (*ids.shape, config.hidden_size):
             raise ValueError(
-                f"Layer {layer} of the transformer expected a state for each wordpiece, but layers "
-                f"of this kind ({self.hf_model.config.model_type}) have several lengths. Read its "
-                'last layer: layer = -1 on listeners (not a lower one, nor "mix"), and layers = [].'
+                f"Layer {layer} of the transformer expected for each wordpiece a state of "
+                f"{config.hidden_size} numbers, but layers of this kind ({config.model_type}) "
+                "have several lengths or widths, or are not returned. Read its last layer: "
+                'layer = -1 on listeners (not a lower one, nor "mix"), and layers = []; where that '
+                "one fails, take another encoder."
             )
         return cast(torch.Tensor, states)
 
 
 # Return each text's attentions, (layers, heads, wordpieces, wordpieces), by text number.
-def _attentions(output: Any, batch: MicroBatch) -> dict[int, Floats3d]:
-    stacked = torch.stack([one.detach().float() for one in output.attentions], dim=1)
+def _attentions(output: Any, batch: MicroBatch, kind: str) -> dict[int, Floats3d]:
+    (count, length), layers = batch.mask.shape, getattr(output, "attentions", None) or ()
+    sizes = [(*one.shape[:1], *one.shape[2:]) if one is not None else () for one in layers]
+    if set(sizes) != {(count, length, length)}:
+        raise ValueError(
+            "attentions = true expected of each layer one weight for each pair of wordpieces, but "
+            f"encoders of this kind ({kind}) have none, or return others. Leave attentions (or "
+            "transformer_config output_attentions) out, or take another encoder."
+        )
+    stacked = torch.stack([one.detach().float() for one in layers], dim=1)
     found = {}
     for text, weights, mask in zip(batch.texts.tolist(), stacked, batch.mask, strict=True):
         n = int(mask.sum())

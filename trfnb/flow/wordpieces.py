@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ class Wordpieces:
     truncated: Ints
     write: Callable[[list[int]], list[str]] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Written out: the method of a tokenizer would take the tokenizer with it.
+        texts = [text for one in self.strings for text in one]
+        return {**vars(self), "write": partial(written, texts)}
+
     @property
     def starts(self) -> Ints:
         """(texts,) the number of each text's first wordpiece."""
@@ -96,6 +102,11 @@ class Wordpieces:
             self.truncated.copy(),
             self.write,
         )
+
+
+# The `write` of wordpieces that were written out.
+def written(texts: list[str], ids: list[int]) -> list[str]:  # noqa: D103
+    return texts
 
 
 def encode(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple, Self, cast, get_args
 
 import numpy as np
@@ -12,7 +12,7 @@ from thinc.api import get_array_module, reduce_mean, to_numpy
 from thinc.types import Floats2d, Floats3d, FloatsXd, Ragged
 
 from ..flow.alignment import Tokens, pool, realigned
-from ..flow.wordpieces import Wordpieces
+from ..flow.wordpieces import Wordpieces, written
 
 Storage = Literal["keep", "cpu", "last", "none"]
 _KEY = "__trfnb_transformer_data__"
@@ -424,7 +424,7 @@ def _decode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
         saved, pieces = dict(obj[_KEY]), dict(obj[_KEY]["wordpieces"])
         strings = list(pieces.pop("write"))
         arrays = {name: np.array(array) for name, array in pieces.items()}
-        saved["wordpieces"] = Wordpieces(**arrays, write=lambda ids: strings)
+        saved["wordpieces"] = Wordpieces(**arrays, write=partial(written, strings))
         saved["rows"] = {layer: np.array(rows) for layer, rows in saved["rows"].items()}
         saved["row_align"] = Ragged(*(cast(Any, np.array(one)) for one in saved["row_align"]))
         return TransformerData(**saved)

@@ -1,5 +1,6 @@
 """list[Doc] -> FullTransformerBatch: the whole way of the data, stage by stage (`encode_docs`)."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
@@ -215,6 +216,14 @@ def token_vector_model(
 
 
 def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any = None) -> None:
+    vectors: Any = X[0].vocab.vectors if X and isinstance(X[0], Doc) else None
+    if vectors is not None and vectors.shape[0]:
+        warnings.warn(
+            f"The pipeline has a vector table, {vectors.name!r}, which a task with a transformer "
+            "of its own does not read: it sees the transformer alone. Remove [initialize] vectors, "
+            "unless another component reads them or they are kept for similarity.",
+            stacklevel=2,
+        )
     model.set_dim("nO", cast(TokenVectors, model).transformer.initialize().get_dim("nO"))
 
 

@@ -25,7 +25,7 @@ from spacy.util import dict_to_dot, load_model_from_config, logger, registry
 from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rate
 from tqdm.auto import tqdm
 
-from trfnb.files import atomic_write
+from trfnb.files import atomic_write, locked
 from trfnb.flow.encoder import EncoderShim
 from trfnb.pretraining.config import OURS, SECTION, corpus_text, filled, loop_settings
 from trfnb.pretraining.layers import SAMPLE, pretrained_layer
@@ -62,13 +62,15 @@ def pretrain(
 
     Raises:
         ValueError: config, text or folder cannot be used.
+        BlockingIOError: another run is at work in the folder.
         OSError: the disk is full; the run can be resumed.
     """
     folder = Path(out)
     refuse(_folder_problems(folder, resume))
     run = PretrainingRun(config, folder)
     try:
-        run.train(run.start(resume), progress)
+        with locked(folder, "pretraining"):
+            run.train(run.start(resume), progress)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -254,7 +256,7 @@ class PretrainingRun:
             )
         if dev is not None:
             now.since_best += 1
-            if now.best is None or dev < now.best:
+            if dev < (math.inf if now.best is None else now.best):  # not where it is NaN
                 now.best, now.since_best = dev, 0
                 export(self.model, self.optimizer, self.folder / "model-best.bin")
         return {"loss": loss, "best_dev": now.best, "words": now.words}

@@ -12,14 +12,12 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 import trfnb
@@ -236,28 +234,6 @@ class Ledger:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for this process.
-
-        Raises:
-            BlockingIOError: another sweep holds it.
-        """
-        (self.folder / RUNS).mkdir(parents=True, exist_ok=True)
-        holder = self.folder / ".holder"
-        try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                holder.write_text(
-                    f"process {os.getpid()} on {os.uname().nodename}, since {time.ctime()}"
-                )
-                yield
-        except Timeout:
-            who = holder.read_text() if holder.exists() else "an unknown process"
-            raise BlockingIOError(
-                f"Another sweep is at work in {self.folder}: {who}. "
-                "Wait for it, stop it, or give another folder with --out."
-            ) from None
-
     def statuses(self) -> list[Status]:
         """Return every run that the folder holds, trials by number, else the earliest first."""
         found = filter(None, map(read_status, sorted((self.folder / RUNS).glob("*/"))))
@@ -355,5 +331,5 @@ def _content_digest(name: str) -> str:
     path = next((place for place in places if place.exists()), None)
     if path is None:
         return ""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("[!.]*") if p.is_file())
     return _digest([[str(file.relative_to(path)), sha256(file)] for file in files])

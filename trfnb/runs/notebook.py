@@ -195,7 +195,7 @@ def source_of(value: Any) -> str:
 
 
 def read_yaml(text: str) -> Any:
-    """Return the content of YAML text: ``1e-3`` is a number, a date is text.
+    """Return the content of YAML text: ``1e-3`` is a number; ``12:30``, ``010``, a date are text.
 
     Raises:
         yaml.YAMLError: the text is no such YAML, or a key is given twice.
@@ -211,7 +211,7 @@ def did_you_mean(name: Any, known: Any) -> str:
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own attribute
-        first: [pair for pair in pairs if not pair[0].endswith((":float", ":timestamp"))]
+        first: [pair for pair in pairs if not pair[0].endswith((":int", ":float", ":timestamp"))]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -231,6 +231,11 @@ _Loader.add_implicit_resolver(
         r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
     ),
     list("-+.0123456789"),
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"^[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"),
+    list("-+0123456789"),
 )
 
 
@@ -289,7 +294,10 @@ def _assigned(node: ast.AST) -> set[str]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     smoke = isinstance(node, ast.If) and "smoke" in ast.unparse(node.test)
-    if smoke or isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+    # ``x += 1`` reads what it changes.
+    if smoke or isinstance(
+        node, ast.AugAssign | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+    ):
         return set()
     found = set().union(*map(_assigned, ast.iter_child_nodes(node)))
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -19,7 +19,7 @@ import psutil
 from tqdm import tqdm
 
 import trfnb
-from trfnb.files import atomic_write
+from trfnb.files import atomic_write, locked
 from trfnb.runs.engines import Ended, Engine, make_engine
 from trfnb.runs.execute import kill, marked, socket_folder
 from trfnb.runs.ledger import (
@@ -129,7 +129,7 @@ def run_sweep(
     if sweep.search and sweep.jobs:
         engine.slots = min(engine.slots, sweep.jobs)  # a queue full of proposals learns nothing
     try:
-        with ledger.locked():
+        with locked(ledger.folder, "sweep"):
             psutil.wait_procs(marked(ledger.folder), timeout=3.0)
             kill(ledger.folder)
             for status in ledger.repair():

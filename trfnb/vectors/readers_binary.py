@@ -236,7 +236,9 @@ def read_safetensors(path: Path, report: ConversionReport, name: str, keys: Keys
         tensors = load_file(path)
         named = [n for n in _TENSORS if n in tensors] or list(tensors)[: len(tensors) == 1]
         data = tensors[named[0]]
-        data = data[tensors["mapping"]] if "mapping" in tensors else data
+        # -1 would be the last row.
+        mapping = tensors.get("mapping", np.arange(len(data)))
+        data = data[np.where(mapping < 0, len(data), mapping)]
         data = data * tensors["weights"][:, None] if "weights" in tensors else data
     except (SafetensorError, TypeError, KeyError, OSError, IndexError, ValueError) as problem:
         raise VectorsError(

@@ -31,9 +31,10 @@ from trfnb.vectors.blocks import (
     usable,
 )
 
-# The last three are fsspec's, for what it does not know or has no package for.
+# The last three are fsspec's, for what it does not know or has no package for; a RuntimeError is
+# zipfile's, for passwords and unknown versions.
 _UNREADABLE = (
-    OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+    OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError,
     ImportError, ValueError, KeyError,
 )  # fmt: skip
 _BOM = b"\xef\xbb\xbf"
@@ -124,8 +125,8 @@ def find_layout(head: bytes, name: str) -> Layout:
         raise VectorsError(f"{wrong}found git-lfs's pointer to a file. Run `git lfs pull`.")
     if b"\0" in head:
         raise VectorsError(
-            f"{wrong}found binary data at byte {head.index(0):,}. Unpack an archive, or name the "
-            "format."
+            f"{wrong}found binary data at byte {head.index(0):,}. Unpack an archive, convert "
+            "UTF-16 (iconv -f UTF-16 -t UTF-8), or name the format."
         )
     lines = head.removeprefix(_BOM).split(b"\n")
     lines = lines[:-1] if len(head) >= HEAD else lines

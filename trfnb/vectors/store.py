@@ -35,18 +35,32 @@ class MappedVectors(Vectors):
     dtype = np.dtype("f4")
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "MappedVectors":
-        """Load the table of a ``vocab`` directory; on the CPU its numbers stay in the file."""
-        path = Path(path)
-        # spaCy's own method cannot leave out the numbers and still read the settings.
-        super().from_disk(path, exclude=[*exclude, "vectors"])
-        if "vectors" not in exclude and (path / "vectors").exists():
+        """Load the table of a ``vocab`` directory; on the CPU its numbers stay in the file.
+
+        Raises:
+            VectorsError: its files are damaged, or do not fit each other.
+        """
+        path, files = Path(path), ("vectors", "key2row", "vectors.cfg")
+        there = [name for name in files if (path / name).exists()]
+        try:
+            # spaCy's own method cannot leave out the numbers and still read the settings.
+            super().from_disk(path, exclude=[*exclude, "vectors"])
+            if "vectors" in exclude or not there:
+                return self
             self._set_cfg(srsly.read_json(path / "vectors.cfg"))
             # Copy-on-write: a vector may be set, the file never changes.
             data = np.load(path / "vectors", mmap_mode="c", allow_pickle=False)
-            self.dtype = data.dtype
-            self.data = data if data.dtype == np.float32 else np.array(data, dtype=np.float32)
-            self.to_ops(get_current_ops())
-            self._sync_unset()
+            if len(there) < len(files) or max(self.key2row.values(), default=-1) >= len(data):
+                raise ValueError(f"only {' and '.join(there)}, or keys without a row")
+        except Exception as problem:  # a damaged header is evaluated and may raise anything
+            raise VectorsError(
+                f"{path}: expected the files {', '.join(files)} as they were saved, got: "
+                f"{problem}. Copy the table or the pipeline again."
+            ) from problem
+        self.dtype = data.dtype
+        self.data = data if data.dtype == np.float32 else np.array(data, dtype=np.float32)
+        self.to_ops(get_current_ops())
+        self._sync_unset()
         return self
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
@@ -106,7 +120,7 @@ def load(path: str | PathLike[str], vocab: Vocab | None = None) -> Vectors:
         for string in srsly.read_json(found[0] / "strings.json"):
             vocab.strings.add(string)
         vectors = MappedVectors(strings=vocab.strings).from_disk(found[0], exclude=["strings"])
-    except (OSError, ValueError, EOFError) as problem:
+    except (OSError, ValueError, TypeError) as problem:
         raise VectorsError(f"{path}: expected spaCy vectors, got {problem}.") from problem
     vocab.vectors = vectors
     return vectors

@@ -244,8 +244,8 @@ def _answer(mean: float, half: float, margin: float) -> Answer:
     return "cannot tell"  # also where there is no interval
 
 
+# Return how many more seeds settle it if mean and spread stay as they are; at most MOST.
 def _more_seeds(mean: float, spread: float, n: int, margin: float, level: float) -> int:
-    """Return how many more seeds settle it if mean and spread stay as they are; at most MOST."""
     for more in np.unique(np.geomspace(1, MOST, 60).astype(int)):
         if _answer(mean, _half_width(spread, n + more, level), margin) != "cannot tell":
             return int(more)
@@ -259,10 +259,10 @@ def _gaps(
     return one - other
 
 
+# Return each setting's scores by seed: a pair is one seed, whatever else varies.
 def _sides(
     runs: pd.DataFrame, metrics: Sequence[str], of: str, against: str, by: str, paired: str
 ) -> list[pd.DataFrame]:
-    """Return each setting's scores by seed: a pair is one seed, whatever else varies."""
     _check(runs, [by, paired, *metrics])
     return [runs[runs[by] == side].groupby(paired)[[*metrics]].mean() for side in (of, against)]
 

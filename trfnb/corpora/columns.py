@@ -177,10 +177,10 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
     return reading.collect(path, found, sentence)
 
 
+# Return the label column's index, and whether its labels begin with B-, I- and so on.
 def _label_column(
     path: str | Path, table: list[list[str]], indices: range, reading: Reading
 ) -> tuple[int, bool]:
-    """Return the label column's index, and whether its labels begin with B-, I- and so on."""
     columns = {i: [row[i] for row in table if len(row) > i] for i in indices}
     kinds = {i: types for i, cells in columns.items() if (types := _kinds(cells)) is not None}
     asked, expected = reading.column, "one column of entity labels (O, B-TYPE, I-TYPE)"
@@ -290,8 +290,8 @@ def _conllu_sentence(block: LineBlock) -> Sentence:
     )
 
 
+# Return the words' lines and rows, and multiword tokens as (start, end, row).
 def _words(block: LineBlock) -> tuple[list[int], list[list[str]], list[tuple[int, int, list[str]]]]:
-    """Return the words' lines and rows, and multiword tokens as (start, end, row)."""
     lines: list[int] = []
     rows: list[list[str]] = []
     joined: list[tuple[int, int, list[str]]] = []

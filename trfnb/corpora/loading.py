@@ -187,8 +187,8 @@ def split_of(name: str) -> str | None:
     return match.lastgroup if match else None
 
 
+# Return a source's name and its sentences by split; what names no split is train's.
 def _read(source: Any, reading: Reading) -> tuple[str, Splits]:
-    """Return a source's name and its sentences by split; what names no split is train's."""
     read: Splits = {}
     if isinstance(source, str | Path):
         name, files = _locate(source)
@@ -220,8 +220,8 @@ def _place(source: Any) -> str:
     return str(source) if isinstance(source, str | Path) else f"a {type(source).__name__}"
 
 
+# Return a source's name and its files by split; all in one by ``""``.
 def _locate(source: str | Path) -> tuple[str, dict[str, str | Path]]:
-    """Return a source's name and its files by split; all in one by ``""``."""
     text = str(source)
     path: str | Path = text if "://" in text else Path(source).expanduser()
     if text == EMBEDDED:
@@ -252,8 +252,8 @@ def _suffix(path: str | Path) -> str:
     return Path(_PACKED.sub("", str(path).lower())).suffix
 
 
+# Hold dev and test out of train where they are missing.
 def _three_splits(name: str, splits: Splits, reading: Reading) -> Splits:
-    """Hold dev and test out of train where they are missing."""
     whole = splits["train"]
     missing = [part for part in ("dev", "test") if not splits.get(part)]
     if missing:
@@ -293,11 +293,10 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
     return {part: [sentences[i] for i in sorted(chosen)] for part, chosen in held.items()}
 
 
+# Give every category to sentences whose label says that there are no others.
+#
+# spaCy takes a category that is not there for unknown, and would learn nothing from it.
 def _complete_cats(splits: Sequence[Sequence[Sentence]]) -> list[tuple[Sentence, ...]]:
-    """Give every category to sentences whose label says that there are no others.
-
-    spaCy takes a category that is not there for unknown, and would learn nothing from it.
-    """
     names = sorted({name for split in splits for s in split for name in s.cats or ()})
     zeros = dict.fromkeys(names, 0.0)
     return [

@@ -180,14 +180,13 @@ def _read_splits(
     }
 
 
+# Make sentences of records, each with its line number or its name.
+#
+# What only the whole file can tell is settled here: whether an empty list of labels means no
+# spans or no categories, and whether spans overlap.
 def _read_records(
     path: str | Path, records: Sequence[tuple[int | str, Any]], reading: Reading
 ) -> list[Sentence]:
-    """Make sentences of records, each with its line number or its name.
-
-    What only the whole file can tell is settled here: whether an empty list of labels means no
-    spans or no categories, and whether spans overlap.
-    """
     dicts = [record for _, record in records if isinstance(record, dict)]
     offsets = any(_are_offsets(r.get(key)) for r in dicts for key in ("label", "labels"))
     make = partial(_sentence, offsets=offsets, reading=reading)
@@ -321,8 +320,8 @@ def _tokenizer(lang: str) -> Any:
     return get_lang_class(lang)().tokenizer
 
 
+# Return spans in tokens; of tokens that a span cuts, it is unknown whether they are in it.
 def _aligned(doc: Any, spans: Sequence[Any], reading: Reading) -> dict[str, Any]:
-    """Return spans in tokens; of tokens that a span cuts, it is unknown whether they are in it."""
     found: set[Span] = set()
     unknown: set[int] = set()
     for start, end, label in [span for value in spans for span in _in_characters(value, doc.text)]:

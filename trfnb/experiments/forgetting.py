@@ -163,6 +163,7 @@ def forgetting(
     return pd.DataFrame(rows)
 
 
+# Train one task and the encoder; the resting task learns from what is replayed to it only.
 def _learn(
     nlp: Language,
     examples: list[Example],
@@ -173,15 +174,14 @@ def _learn(
     memory: Sequence[Example] = (),
     share: float = 0.0,
 ) -> None:
-    """Train one task and the encoder; the resting task learns from what is replayed to it only."""
     fix_random_seed(seed)
     settings = settings_of(nlp)
     order = random.Random(seed)
     again = chain.from_iterable(iter(lambda: order.sample(list(memory), len(memory)), []))
     others = [name for name in nlp.pipe_names if name in HEADS and name != resting]
 
+    # Add the gradients of old sentences to those of the update that follows.
     def replayed() -> Iterator[tuple[int, list[Example]]]:
-        """Add the gradients of old sentences to those of the update that follows."""
         batches = create_train_batches(nlp, lambda _: examples, settings["batcher"], 0)
         for epoch, batch in islice(batches, steps):
             batch = list(batch)

@@ -166,8 +166,8 @@ def words_only(doc: Doc) -> Doc:
     return Doc(doc.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
 
 
+# Return what always the commonest label scores; 0 for tasks of spans and trees.
 def _majority(factory: str, examples: Sequence[Example]) -> float:
-    """Return what always the commonest label scores; 0 for tasks of spans and trees."""
     docs = [example.reference for example in examples]
     if factory == "tagger":
         return _largest_share([token.tag_ for doc in docs for token in doc if token.tag])

@@ -229,8 +229,8 @@ class Tuner:
             if self.history or not self._stop:
                 self.error = error
 
+    # Let other tuners train while this one waits; keep the generators' state meanwhile.
     def _wait_for_turn(self) -> None:
-        """Let other tuners train while this one waits; keep the generators' state meanwhile."""
         with kept_random_state():
             _TURN.release()
             try:

@@ -40,9 +40,8 @@ def add_commands(app: typer.Typer) -> None:
         app.command(cls=_Command, epilog=f"Example: trfnb {example}")(command)
 
 
+# Reads ``-p NAME VALUE`` as ``--set NAME=VALUE``: typer has no option of two values.
 class _Command(TyperCommand):
-    """Reads ``-p NAME VALUE`` as ``--set NAME=VALUE``: typer has no option of two values."""
-
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list(args)
         while "-p" in words:

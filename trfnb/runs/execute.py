@@ -157,9 +157,8 @@ async def run_cells(
     from papermill.parameterize import parameterize_notebook
     from papermill.translators import PythonTranslator, papermill_translators
 
+    # Parameters come as Python source; papermill's own turns sets and integer keys to text.
     class AsWritten(PythonTranslator):
-        """Parameters come as Python source; papermill's own turns sets and integer keys to text."""
-
         @classmethod
         def translate(cls, val: str) -> str:
             return val

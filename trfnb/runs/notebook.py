@@ -268,21 +268,20 @@ def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
     return found
 
 
+# The names that an assignment binds, each with its value: of ``a`` and of ``a, b``.
 def _assignments(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, Any]]:
-    if isinstance(target, ast.Name):
-        yield target.id, _literal(value)
-    for place, one in enumerate(getattr(target, "elts", ())):
-        if isinstance(one, ast.Name):
-            parts = getattr(value, "elts", ())
-            same = len(parts) == len(target.elts)  # type: ignore[attr-defined]
-            yield one.id, _literal(parts[place]) if same else UNKNOWN
+    targets = getattr(target, "elts", [target])
+    values = getattr(value, "elts", ()) if targets != [target] else [value]
+    same = len(values) == len(targets)
+    for place, name in enumerate(targets):
+        if isinstance(name, ast.Name):
+            yield name.id, _literal(values[place]) if same else UNKNOWN
 
 
 def _literal(node: ast.expr) -> Any:
-    try:
+    with contextlib.suppress(ValueError):
         return ast.literal_eval(node)
-    except ValueError:
-        return UNKNOWN
+    return UNKNOWN
 
 
 def _assigned(node: ast.AST) -> set[str]:
@@ -300,15 +299,14 @@ def _assigned(node: ast.AST) -> set[str]:
     return found
 
 
+# The type that an annotation says, for pydantic; Any where it is a library's own.
 def _type_of(kind: str) -> Any:
-    try:
+    with contextlib.suppress(Exception):  # as of a generic that takes no such argument
         tree = ast.parse(kind, mode="eval")
-        if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
-            return Any
         # names, brackets and bars: nothing of the notebook's is called
-        code, names = compile(tree, "annotation", "eval"), defaultdict(lambda: Any, _TYPES)
-        found = eval(code, {"__builtins__": {}}, names)
-        TypeAdapter(found)
-    except Exception:  # a library's own type, a generic that takes no such argument, no annotation
-        return Any
-    return found
+        if not any(isinstance(node, ast.Call) for node in ast.walk(tree)):
+            code, names = compile(tree, "annotation", "eval"), defaultdict(lambda: Any, _TYPES)
+            declared = eval(code, {"__builtins__": {}}, names)
+            TypeAdapter(declared)
+            return declared
+    return Any

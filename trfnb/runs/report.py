@@ -146,8 +146,8 @@ class Report:
             drawn[0].savefig(self.folder / "answer.png", dpi=144)
         return [svg(one) for one in drawn]
 
+    # Draw the metrics: one row per setting, one panel per metric.
     def _figure(self) -> Any:
-        """Draw the metrics: one row per setting, one panel per metric."""
         from trfnb.plots import COLOURS, blank, plain
 
         keys, metrics = list(self.labels)[:SETTINGS], self.metrics[:3]

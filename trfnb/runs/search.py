@@ -47,12 +47,17 @@ class Search:
             for name, values in self.space.items()
             if not isinstance(values, Range)
         }
-        self._distributions = {name: self._distribution(name) for name in self.space}
+        self._distributions: dict[str, Any] = {
+            name: CategoricalDistribution(list(self._choices[name]))
+            if name in self._choices
+            else _numbers(values)
+            for name, values in self.space.items()
+        }
         self._trials: dict[str, Any] = {}
         known = [status for status in ledger.statuses() if status.trial is not None]
-        tpe, random = optuna.samplers.TPESampler, optuna.samplers.RandomSampler
+        samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         # with the same seed, a resumed search would propose the same runs again
-        sampler = (tpe if settings.sampler == "tpe" else random)(seed=len(known))
+        sampler = samplers[settings.sampler](seed=len(known))
         self.study = optuna.create_study(sampler=sampler, direction=settings.direction)
         for status in known:
             self._learn(status)
@@ -70,42 +75,35 @@ class Search:
             if new and status.state is not State.DONE:
                 status.trial, self._trials[status.run] = trial.number, trial
                 return status
-            self._tell(trial, status)  # of a run under way: that nothing came of this proposal
+            self.study.tell(
+                trial, self._value(status)
+            )  # of a run under way: that nothing came of this proposal
         return None
 
     def settle(self, status: Status) -> None:
         """Tell the study how a run ended."""
-        self._tell(self._trials.pop(status.run), status)
+        self.study.tell(self._trials.pop(status.run), self._value(status))
 
-    def _tell(self, trial: Any, status: Status) -> None:
-        value, state = self._value(status)
-        self.study.tell(trial, value, state=state)
-
-    def _value(self, status: Status) -> tuple[float | None, Any]:
-        value = status.numbers.get(self.metric) if status.state is State.DONE else None
-        return value, TrialState.FAIL if value is None else TrialState.COMPLETE
-
-    def _distribution(self, name: str) -> Any:
-        if name in self._choices:
-            return CategoricalDistribution(list(self._choices[name]))
-        values = self.space[name]
-        whole = isinstance(values.low, int) and isinstance(values.high, int)
-        kind: Any = IntDistribution if whole else FloatDistribution
-        return kind(values.low, values.high, values.log)
+    # None, which Optuna takes for a failure, where the run did not record it.
+    def _value(self, status: Status) -> float | None:
+        return status.numbers.get(self.metric) if status.state is State.DONE else None
 
     def _run_of(self, params: Mapping[str, Any]) -> Run:
         chosen = {name: values[params[name]] for name, values in self._choices.items()}
         return completed(self.sweep, {**params, **chosen}, self._declared, smoke=self.smoke)[0]
 
     def _learn(self, status: Status) -> None:
-        value, state = self._value(status)
+        value = self._value(status)
         params = {
             name: (status.given if name in self._choices else status.parameters).get(name)
             for name in self.space
         }
         try:
             trial = create_trial(
-                state=state, value=value, params=params, distributions=self._distributions
+                state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+                value=value,
+                params=params,
+                distributions=self._distributions,
             )
         except ValueError:  # from another space
             return
@@ -116,3 +114,9 @@ class Search:
             self.study.add_trial(trial)
         else:
             self.study.enqueue_trial(params)
+
+
+def _numbers(values: Range) -> Any:
+    whole = isinstance(values.low, int) and isinstance(values.high, int)
+    kind: Any = IntDistribution if whole else FloatDistribution
+    return kind(values.low, values.high, values.log)

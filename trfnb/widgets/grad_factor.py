@@ -202,8 +202,8 @@ class GradFactorTuner(View):
             )
         return f"<div style='line-height:1.5'>{'<br>'.join(lines)}</div>"
 
+    # Draw once a second at most, and for a fifth of the time: it takes the training's time.
     def _draw(self, state: str) -> None:
-        """Draw once a second at most, and for a fifth of the time: it takes the training's time."""
         now, over = perf_counter(), state in ("ended", "failed")
         drawn = (len(self.tuner.log.steps), state)
         if drawn in (self._drawn, (0, state)) or (now < self._draw_at and not over):
@@ -214,8 +214,8 @@ class GradFactorTuner(View):
         self._drawn = drawn
         self._draw_at = perf_counter() + max(1.0, 4 * (thread_time() - begun))
 
+    # Do what a person asked for; show what came of it, or why it was refused.
     def _act(self, action: Callable[[], str | None], _: Any = None) -> None:
-        """Do what a person asked for; show what came of it, or why it was refused."""
         try:
             self._message = action() or ""
         except Exception as error:  # a policy may lack its library; the view says so
@@ -229,8 +229,8 @@ class GradFactorTuner(View):
             with suppress(RuntimeError):  # no loop runs: whoever holds the view refreshes it
                 self._refreshing = asyncio.get_running_loop().create_task(self._follow())
 
+    # Refresh on the kernel's loop, which answers in between.
     async def _follow(self) -> None:
-        """Refresh on the kernel's loop, which answers in between."""
         while self.tuner.busy:
             self.refresh()
             await asyncio.sleep(0.2)

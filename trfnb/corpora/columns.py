@@ -292,8 +292,7 @@ def _conllu_sentence(block: LineBlock) -> Sentence:
 
 # Return the words' lines and rows, and multiword tokens as (start, end, row).
 def _words(block: LineBlock) -> tuple[list[int], list[list[str]], list[tuple[int, int, list[str]]]]:
-    lines: list[int] = []
-    rows: list[list[str]] = []
+    lines, rows = list[int](), list[list[str]]()
     joined: list[tuple[int, int, list[str]]] = []
     for line, text in block.rows:
         row, following = text.split("\t"), len(rows) + 1
@@ -344,7 +343,6 @@ def _label(misc: dict[str, str | None]) -> str | None:
 def _heads(lines: list[int], rows: list[list[str]]) -> tuple[int, ...] | None:
     if all(row[6] == "_" for row in rows):
         return None
-    heads = []
     for i, row in enumerate(rows):
         if not row[6].isdecimal() or int(row[6]) > len(rows) or int(row[6]) == i + 1:
             raise BadSentenceError(
@@ -353,9 +351,9 @@ def _heads(lines: list[int], rows: list[list[str]]) -> tuple[int, ...] | None:
                 "bad head",
                 lines[i],
             )
-        heads.append(int(row[6]) - 1 if int(row[6]) else i)
+    heads = tuple(int(row[6]) - 1 if int(row[6]) else i for i, row in enumerate(rows))
     if fault := tree_fault(heads):
         raise BadSentenceError(
             "one tree with one root over the sentence that starts here", fault, "no tree"
         )
-    return tuple(heads)
+    return heads

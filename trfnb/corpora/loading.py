@@ -189,16 +189,16 @@ def split_of(name: str) -> str | None:
 
 # Return a source's name and its sentences by split; what names no split is train's.
 def _read(source: Any, reading: Reading) -> tuple[str, Splits]:
-    read: Splits = {}
     if isinstance(source, str | Path):
         name, files = _locate(source)
-        for part, path in files.items():
-            found = READERS.get(_suffix(path), read_dataset)(path, reading)
-            for key, sentences in (found if isinstance(found, dict) else {"": found}).items():
-                read[part or key] = read.get(part or key, []) + sentences
+        parts = {p: READERS.get(_suffix(f), read_dataset)(f, reading) for p, f in files.items()}
     else:
         name = _place(source)
-        read = read_dataset(name, reading, source)
+        parts = {"": read_dataset(name, reading, source)}
+    read: Splits = defaultdict(list)
+    for part, content in parts.items():
+        for key, sentences in (content if isinstance(content, dict) else {"": content}).items():
+            read[part or key] += sentences
     splits: Splits = defaultdict(list)
     for key, sentences in read.items():
         if named := split_of(key) if key else "train":
@@ -258,8 +258,8 @@ def _three_splits(name: str, splits: Splits, reading: Reading) -> Splits:
     missing = [part for part in ("dev", "test") if not splits.get(part)]
     if missing:
         ids = {s.doc_id for s in whole if s.doc_id is not None}
-        one = f" (all of one document, {', '.join(ids)!r})" if ids else ""
-        how = "whole documents" if len(ids) > 1 else f"blocks of neighbouring sentences{one}"
+        single = f" (all of one document, {', '.join(ids)!r})" if ids else ""
+        how = "whole documents" if len(ids) > 1 else f"blocks of neighbouring sentences{single}"
         reading.notes.append(f"{name}: {' and '.join(missing)} held out of train by {how}.")
         splits = {**splits, **hold_out(whole, missing)}
     if not splits["test"]:
@@ -284,11 +284,10 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
         groups[sentence.doc_id if whole else i // block].append(i)
     order = list(groups.values())
     random.Random(0).shuffle(order)
-    held: dict[str, list[int]] = {}
-    for part in parts:
-        held[part] = []
-        while len(held[part]) < len(sentences) / 10 and len(order) > 1:
-            held[part] += order.pop()
+    held: dict[str, list[int]] = {part: [] for part in parts}
+    for chosen in held.values():
+        while len(chosen) < len(sentences) / 10 and len(order) > 1:
+            chosen += order.pop()
     held["train"] = [i for group in order for i in group]
     return {part: [sentences[i] for i in sorted(chosen)] for part, chosen in held.items()}
 
@@ -297,8 +296,8 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
 #
 # spaCy takes a category that is not there for unknown, and would learn nothing from it.
 def _complete_cats(splits: Sequence[Sequence[Sentence]]) -> list[tuple[Sentence, ...]]:
-    names = sorted({name for split in splits for s in split for name in s.cats or ()})
-    zeros = dict.fromkeys(names, 0.0)
+    names = {name for split in splits for s in split for name in s.cats or ()}
+    zeros = dict.fromkeys(sorted(names), 0.0)
     return [
         tuple(
             s if s.cats is None or s.open_cats else replace(s, cats={**zeros, **s.cats})

@@ -237,7 +237,7 @@ def _bad(expected: str, got: Any) -> BadSentenceError:
 
 
 def _from_label_studio(record: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    done = [one for one in record["annotations"] if not one.get("was_cancelled")]
+    done = [given for given in record["annotations"] if not given.get("was_cancelled")]
     if not done:
         return {"answer": "ignore"}
     results = done[0]["result"]
@@ -287,10 +287,10 @@ def _layers(
 
 
 def _pick(record: Mapping[Any, Any], known: Sequence[str], given: Any) -> Any:
-    found = [key for key in record if str(key).strip().lower() in known]
-    if given is None and len(found) > 1:
+    keys = [key for key in record if str(key).strip().lower() in known]
+    if given is None and len(keys) > 1:
         raise _bad(f"one key for {known[0]} (column=… and text_column=… choose)", list(record))
-    return record.get(found[0] if found and given is None else given)
+    return record.get(keys[0] if keys and given is None else given)
 
 
 def _is_category(name: Any, score: Any) -> bool:
@@ -322,15 +322,14 @@ def _tokenizer(lang: str) -> Any:
 
 # Return spans in tokens; of tokens that a span cuts, it is unknown whether they are in it.
 def _aligned(doc: Any, spans: Sequence[Any], reading: Reading) -> dict[str, Any]:
-    found: set[Span] = set()
-    unknown: set[int] = set()
+    inside, unknown = set[Span](), set[int]()
     for start, end, label in [span for value in spans for span in _in_characters(value, doc.text)]:
         if span := doc.char_span(start, end, label=label):
-            found.add((span.start, span.end, label))
+            inside.add((span.start, span.end, label))
         else:
             reading.skipped["spans cut by tokens"] += 1
             unknown |= {t.i for t in doc if t.idx < end and start < t.idx + len(t)}
-    ordered = tuple(sorted(found))
+    ordered = tuple(sorted(inside))
     covered = [i for start, end, _ in ordered for i in range(start, end)]
     layers: dict[str, Any] = {"spans": {SPANS_KEY: ordered}}
     if len(covered) == len(set(covered)):

@@ -102,8 +102,8 @@ def text_of(reader: Any) -> RawText:
         PretrainingError: it is another reader, or its path has no text.
     """
     if isinstance(reader, JsonlCorpus | PlainTextCorpus) and reader.path is not None:
-        limit = getattr(reader, "limit", 0)
-        reader = RawText(reader.path, reader.min_length, reader.max_length, limit)
+        lengths = reader.min_length, reader.max_length
+        reader = RawText(reader.path, *lengths, getattr(reader, "limit", 0))
     if not isinstance(reader, RawText):
         raise PretrainingError(
             "[pretraining] corpus expected a block with trfnb.RawText.v1, spacy.JsonlCorpus.v1 or "
@@ -154,13 +154,12 @@ def text_problems(path: Path) -> list[str]:
     """Return what makes a path useless as text, one entry a file; empty if nothing does."""
     if not path.exists():
         return [f"{path}: expected a text file or a folder, got no such path. Check it."]
+    none = (
+        f"{path}: expected files that end in {', '.join((*PLAIN, *JSONL))} (or .gz and the "
+        "like after it), got none. Rename them, or give another folder."
+    )
     files = text_files(path)
-    if not files:
-        return [
-            f"{path}: expected files that end in {', '.join((*PLAIN, *JSONL))} (or .gz and the "
-            "like after it), got none. Rename them, or give another folder."
-        ]
-    return [problem for file in files if (problem := _file_problem(file))]
+    return list(filter(None, map(_file_problem, files))) if files else [none]
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,7 @@ class Stream:
                 logger.warning("%s: left out %d lines: %s", self.text.path, count, reason)
 
     def _shards(self, skipped: Counter[str]) -> Iterator[list[str]]:
-        shard: list[str] = []
-        length = 0
+        shard, length = list[str](), 0
         for number, text in enumerate(self.text.texts(skipped)):
             if number not in self.held_out:
                 shard.append(text)
@@ -240,13 +238,12 @@ def held_out(nlp: Language, text: RawText, words: int) -> tuple[frozenset[int], 
     Returns:
         The texts' numbers, and their docs.
     """
-    numbers: list[int] = []
-    docs: list[Doc] = []
-    for number, one in islice(enumerate(text.texts(Counter())), 9, None, 10):
+    numbers, docs = set[int](), list[Doc]()
+    for number, every_tenth in islice(enumerate(text.texts(Counter())), 9, None, 10):
         if sum(map(len, docs)) >= words:
             break
-        numbers.append(number)
-        docs += text.docs(nlp, one)
+        numbers.add(number)
+        docs += text.docs(nlp, every_tenth)
     return frozenset(numbers), docs
 
 

@@ -68,9 +68,12 @@ def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
     """
     arrays: dict[str, Any] = load_file(path)
     updates = checkpoint_state(path)["updates"]
-    shapes = {f"weights/{name}": shape for name, shape in _shapes(model).items()}
-    saved = {name: one.shape for name, one in arrays.items() if name.startswith("weights/")}
-    if different := sorted({name for name, _ in shapes.items() ^ saved.items()}):
+    saved = {
+        name.partition("/")[2]: array.shape
+        for name, array in arrays.items()
+        if name.startswith("weights/")
+    }
+    if different := sorted({name for name, _ in _shapes(model).items() ^ saved.items()}):
         raise PretrainingError(
             f"{path}: expected the parameters of the model that the config builds, got others: "
             f"{', '.join(different[:5])}. Resume with the config of the first run."

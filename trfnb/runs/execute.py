@@ -225,14 +225,13 @@ def outcome(
 def marked(folder: Path | str) -> list[psutil.Process]:
     """Return the living processes whose run lies in this folder or is it, save our own."""
     root = os.path.realpath(folder)
-    found = []
+    living = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            run = process.environ().get(MARK, "")
-            living = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-            if living and process.pid != os.getpid() and f"{run}/".startswith(f"{root}/"):
-                found.append(process)
-    return found
+            ours = f"{process.environ().get(MARK, '')}/".startswith(f"{root}/")
+            if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                living.append(process)
+    return living
 
 
 def kill(folder: Path | str) -> None:

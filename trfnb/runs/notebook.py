@@ -124,12 +124,12 @@ def overwritten(notebook: Path | str, names: set[str]) -> Iterator[tuple[str, in
     An assignment that reads the parameter (``limit = min(limit, 80)``) and one under ``if smoke``
     do not count. Cells are numbered from 1, all kinds together.
     """
-    seen = False
+    seen = False  # the parameters cell
     for number, cell in enumerate(read_cells(notebook), 1):
         if seen and cell.get("cell_type") == "code":
             with contextlib.suppress(SyntaxError):
-                found = _assigned(ast.parse(_code_of(cell)))
-                yield from ((name, number) for name in sorted(names & found))
+                assigned = names & _assigned(ast.parse(_code_of(cell)))
+                yield from ((name, number) for name in sorted(assigned))
         seen = seen or "parameters" in cell.get("metadata", {}).get("tags", [])
 
 
@@ -137,21 +137,20 @@ def check(
     values: Mapping[str, Any], declared: Mapping[str, Parameter]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the values as their parameters hold them, and a line for each that does not fit."""
-    found, errors = {}, []
+    held, errors = {}, []
+    known = ", ".join(declared) or "none; no cell tagged `parameters` declares any"
     for name, value in values.items():
-        if name not in declared:
-            known = ", ".join(declared) or "none; no cell tagged `parameters` declares any"
+        try:
+            held[name] = declared[name].checked(value)
+        except KeyError:
             hint = did_you_mean(name, declared) or f" Known: {known}."
             errors.append(f"`{name}`: the notebook has no such parameter.{hint}")
-            continue
-        try:
-            found[name] = declared[name].checked(value)
         except ValueError as error:
             errors.append(str(error))
     for name, parameter in declared.items():
         if parameter.default is REQUIRED and name not in values:
             errors.append(f"`{name}`: has no default; give a value of type {parameter.kind}.")
-    return found, errors
+    return held, errors
 
 
 def from_text(text: str, parameter: Parameter | None) -> Any:
@@ -251,21 +250,23 @@ def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
             f"The `parameters` cell of {notebook} is no valid Python, line {error.lineno}: "
             f"{error.msg}."
         ) from None
-    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
-    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    found = {}
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(code).readline)
+        if token.type == tokenize.COMMENT
+    }
+    declared = {}
     for node in statements:
         note = comments.get(node.end_lineno or 0, "")
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             default = REQUIRED if node.value is None else _literal(node.value)
             name, kind = node.target.id, ast.unparse(node.annotation)
-            found[name] = Parameter(name, kind, default, note)
-        elif isinstance(node, ast.Assign):
-            for target in node.targets:
-                for name, default in _assignments(target, node.value):
-                    kind = type(default).__name__
-                    found[name] = Parameter(name, kind if kind in _TYPES else "", default, note)
-    return found
+            declared[name] = Parameter(name, kind, default, note)
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            for name, default in _assignments(target, node.value):
+                kind = type(default).__name__
+                declared[name] = Parameter(name, kind if kind in _TYPES else "", default, note)
+    return declared
 
 
 # The names that an assignment binds, each with its value: of ``a`` and of ``a, b``.

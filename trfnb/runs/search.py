@@ -68,8 +68,8 @@ class Search:
             if len(self.asked) >= self.total:
                 break
             trial = self.study.ask(self._distributions)
-            run = self._run_of(trial.params)
-            (status,) = self.ledger.plan([run], self.identities, list(self.space))
+            proposed = [self._run_of(trial.params)]
+            (status,) = self.ledger.plan(proposed, self.identities, list(self.space))
             new = status.identity not in self.asked
             self.asked.add(status.identity)
             if new and status.state is not State.DONE:

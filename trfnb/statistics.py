@@ -216,8 +216,8 @@ def bootstrap(
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    found = [score(rng.integers(n, size=n)) for _ in range(resamples)]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    scores = [score(rng.integers(n, size=n)) for _ in range(resamples)]
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -255,8 +255,8 @@ def _more_seeds(mean: float, spread: float, n: int, margin: float, level: float)
 def _gaps(
     runs: pd.DataFrame, metrics: list[str], of: str, against: str, by: str, paired: str
 ) -> pd.DataFrame:
-    one, other = _sides(runs, metrics, of, against, by, paired)
-    return one - other
+    looked_at, taken_off = _sides(runs, metrics, of, against, by, paired)
+    return looked_at - taken_off
 
 
 # Return each setting's scores by seed: a pair is one seed, whatever else varies.

@@ -141,17 +141,22 @@ def compare(
     runs = list(product(numbers, ways))
     for seed, way in tqdm(runs, unit=" runs", disable=not progress):
         trained = train(configs[way], corpus, budget=budget, seed=seed, progress=progress)
-        if way not in best or trained.score > best[way].score:
-            best[way] = trained
+        best[way] = max(best.get(way, trained), trained, key=lambda made: made.score)
         histories[way].append(trained.history)
-        row = {"sharing": way, "seed": seed, "best_step": trained.best_step}
-        row |= {"dev_score": trained.score, **measure(trained, corpus)}
-        rows.append({**row, "starved": starved(trained, corpus)})
+        row = {
+            "sharing": way,
+            "seed": seed,
+            "best_step": trained.best_step,
+            "dev_score": trained.score,
+            **measure(trained, corpus),
+            "starved": starved(trained, corpus),
+        }
+        rows.append(row)
     scores = {metric: metric for metric in main_scores(trained.nlp).values()}
     name = getattr(corpus, "name", None) or getattr(corpus, "folder", "a corpus")
     limits = f"budget {budget} per run" if budget else "limits of the config"
     split = scored_split(corpus)
-    found = Comparison(
+    comparison = Comparison(
         pd.DataFrame(rows),
         Question(scores=scores, costs={cost: UNITS[cost] for cost in COSTS}, margin=margin),
         histories=histories,
@@ -159,13 +164,13 @@ def compare(
         split=split,
         setup=f"Trained on {name}, {limits}. Scores are of the {split} split.",
     )
-    if len(found.verdicts) and len(numbers) < statistics.FEWEST:
-        told = paired_bootstrap(best["independent"], best["shared"], corpus)
-        found.verdicts["sentence"] += [
+    if len(comparison.verdicts) and len(numbers) < statistics.FEWEST:
+        resampled = paired_bootstrap(best["independent"], best["shared"], corpus)
+        comparison.verdicts["sentence"] += [
             f" Of the best run of each, resampled sentences give {low:+.3f} to {high:+.3f}."
-            for low, high in map(told.__getitem__, found.verdicts["metric"])
+            for low, high in map(resampled.__getitem__, comparison.verdicts["metric"])
         ]
-    return found
+    return comparison
 
 
 def paired_bootstrap(

@@ -74,8 +74,8 @@ def main_scores(nlp: Language) -> dict[str, str]:
 
 def task_scores(nlp: Language, scores: Mapping[str, Any]) -> dict[str, float]:
     """Pick the main score of each task, by the metric's name; NaN where there is none."""
-    found = {metric: scores.get(metric) for metric in main_scores(nlp).values()}
-    return {name: float("nan") if score is None else float(score) for name, score in found.items()}
+    main = {metric: scores.get(metric) for metric in main_scores(nlp).values()}
+    return {metric: float("nan") if s is None else float(s) for metric, s in main.items()}
 
 
 def starved(

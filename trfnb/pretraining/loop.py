@@ -8,7 +8,6 @@ was not.
 import csv
 import errno
 import json
-import math
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -356,7 +355,7 @@ def _folder_problems(folder: Path, resume: bool) -> list[str]:
 
 def _room_problems(folder: Path, model: Model, keep: int) -> list[str]:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    weights = sum(4 * math.prod(value.shape) for _, _, value in parameters(model))
+    weights = sum(4 * np.prod(value.shape) for _, _, value in parameters(model))
     # Adam keeps two moments and an average of each weight; one checkpoint more while writing, and
     # two models, each written aside first.
     need, free = weights * (4 * (keep + 1) + 3), shutil.disk_usage(there).free

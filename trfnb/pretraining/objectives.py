@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.util import get_lang_class
-from spacy.vectors import Mode
 from spacy.vocab import Vocab
 from thinc.api import Gelu, LayerNorm, Linear, Model, chain, reduce_mean
 from thinc.types import Floats2d
@@ -337,7 +336,7 @@ def vector_targets(
     vectors: Any = docs[0].vocab.vectors
     keys = np.concatenate([np.asarray(doc.to_array(vectors.attr)) for doc in docs])[rows]
     targets = np.array(to_numpy(vectors.get_batch(keys)), dtype="f")
-    if getattr(vectors, "mode", None) == Mode.default:
+    if getattr(vectors, "mode", None) == "default":
         # spaCy gives the last row for a key that it does not have.
         targets[[int(key) not in vectors.key2row for key in keys]] = 0
     return targets

@@ -9,7 +9,7 @@ from functools import partial
 from html import escape
 from math import log
 from pathlib import Path
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import Any
 
 import pandas as pd
@@ -26,6 +26,7 @@ from trfnb.experiments.training import HasExamples, Trained
 from trfnb.experiments.tuner import BALANCE, Move, Tuner, presets
 from trfnb.widgets.explore import View
 
+DRAW_EVERY = 3.0  # seconds at least: drawing takes the training's time
 FACTORS = (0.0, *(float(f"{10 ** (place / 20):.3g}") for place in range(-40, 41)))
 HINTS = {
     "ready": "Press Start. A dial moved before that acts from the first update on.",
@@ -202,17 +203,15 @@ class GradFactorTuner(View):
             )
         return f"<div style='line-height:1.5'>{'<br>'.join(lines)}</div>"
 
-    # Draw once a second at most, and for a fifth of the time: it takes the training's time.
     def _draw(self, state: str) -> None:
-        now, over = perf_counter(), state in ("ended", "failed")
         drawn = (len(self.tuner.log.steps), state)
-        if drawn in (self._drawn, (0, state)) or (now < self._draw_at and not over):
+        soon = perf_counter() < self._draw_at and state not in ("ended", "failed")
+        if soon or drawn in (self._drawn, (0, state)):
             return
-        begun = thread_time()  # other programs' load does not count
         picture = print_figure(self.figure(), base64=True)
         self.shown.value = f"<img style='max-width:100%' src='data:image/png;base64,{picture}'>"
         self._drawn = drawn
-        self._draw_at = perf_counter() + max(1.0, 4 * (thread_time() - begun))
+        self._draw_at = perf_counter() + DRAW_EVERY
 
     # Do what a person asked for; show what came of it, or why it was refused.
     def _act(self, action: Callable[[], str | None], _: Any = None) -> None:

@@ -164,10 +164,10 @@ def _table(statuses: Iterable[Status], columns: Sequence[str]) -> str:
 
 
 def _given(assignments: Iterable[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or given.setdefault(name.strip(), value) != value:
+    pairs = [assignment.partition("=") for assignment in assignments]
+    given = {name.strip(): value for name, _, value in pairs}
+    for name, equals, value in pairs:
+        if not equals or given[name.strip()] != value:
             problem = "given twice" if equals else "expected NAME=VALUE"
-            raise ValueError(f"--set {assignment}: {problem}.")
+            raise ValueError(f"--set {name}{equals}{value}: {problem}.")
     return given

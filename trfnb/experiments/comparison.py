@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from spacy.language import Language
 from spacy.tokens import DocBin
@@ -187,7 +186,7 @@ def paired_bootstrap(
             example.predicted = doc
         sides.append((nlp, examples))
 
-    def gap(drawn: np.ndarray, task: str, metric: str) -> float:
+    def gap(drawn: Sequence[int], task: str, metric: str) -> float:
         first, second = (
             nlp.get_pipe(task).score([examples[i] for i in drawn])[metric] or 0.0
             for nlp, examples in sides

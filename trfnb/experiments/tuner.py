@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import partial
 from time import sleep
 from typing import Any
 
@@ -144,8 +143,8 @@ class Tuner:
             self._reset()
             self._waiting.extend(self.settings.items())
         # Thinc keeps its present device in a context variable, which a new thread lacks.
-        training = partial(copy_context().run, self._train, script)
-        self._thread = threading.Thread(target=training, daemon=True)
+        training: Any = {"target": copy_context().run, "args": (self._train, script)}
+        self._thread = threading.Thread(**training, daemon=True)
         self._thread.start()
 
     def pause(self) -> None:

@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,7 @@ def texts(path: Path, skipped: Counter[str], most: int | None = None) -> Iterato
     for file in text_files(path):
         try:
             with LocalFileSystem().open(str(file), "r", **given) as opened:
-                for line in islice(iter(partial(opened.readline, LONGEST), ""), most):
+                for line in islice(iter(lambda: opened.readline(LONGEST), ""), most):
                     text, reason = _text_in(line, _suffix(file) in JSONL)
                     if reason:
                         skipped[reason] += 1

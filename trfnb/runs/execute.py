@@ -17,17 +17,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import LOG, NOTEBOOK, State, Status, plain, read_status
-from trfnb.runs.results import recorded
-
-if TYPE_CHECKING:
-    from jupyter_client.manager import AsyncKernelManager
+from trfnb.runs.ledger import LOG, MIME, NOTEBOOK, State, Status, plain, read_status
 
 # Standard input: whoever started the run holds the other end.
 LIFELINE = 0
@@ -138,9 +135,7 @@ async def watch(folder: Path, status: Status, cells: list[Any]) -> tuple[State, 
     return outcome(error, reasons[0] if reasons else None, code)
 
 
-async def run_cells(
-    folder: Path, status: Status, manager: "AsyncKernelManager", cells: list[Any]
-) -> None:
+async def run_cells(folder: Path, status: Status, manager: Any, cells: list[Any]) -> None:
     """Start a kernel and run the notebook on it; save it after each cell.
 
     Args:
@@ -193,6 +188,13 @@ async def run_cells(
         await client.async_execute()
     finally:
         save()
+
+
+def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values that a notebook's cells recorded, by name; of one name the last."""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    scraps = [output.get("data", {}).get(MIME) for output in outputs]
+    return {str(s.get("name")): s.get("data") for s in scraps if isinstance(s, Mapping)}
 
 
 def outcome(

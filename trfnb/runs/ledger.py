@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,8 @@ from trfnb.runs.notebook import notebook_digest, source_of
 RUNS = "runs"
 NOTEBOOK = "notebook.ipynb"
 LOG = "log.txt"
+# Of the cell outputs that hold what a notebook recorded.
+MIME = "application/scrapbook.scrap.json+json"
 # Fields of a status that a new start leaves as they are.
 KEPT = {"run", "identity", "parameters", "given", "code", "data", "trial"}
 # Seconds without a heartbeat after which a run on another machine counts as lost.
@@ -317,7 +318,7 @@ class Ledger:
         waiting = Status(
             **status.model_dump(include=KEPT),
             **settings,
-            token=secrets.token_hex(6),
+            token=os.urandom(6).hex(),
             attempt=status.attempt + 1,
         )
         self.home(status).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """A sweep from its specification to its table: plan, run what is missing, gather."""
 
-import os
 import platform
 import shutil
 import signal
@@ -277,7 +276,7 @@ def _settings(plan: Plan, threads: int) -> dict[str, Any]:
         environment["commit"] = done.stdout.strip() or None
     return {
         "source": str(copy),
-        "cwd": os.getcwd(),
+        "cwd": str(Path.cwd()),
         "timeout": plan.sweep.timeout,
         "threads": threads,
         "environment": environment,

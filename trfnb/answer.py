@@ -63,10 +63,8 @@ class Answer:
         asked, names = self.asked, list(self.asked.scores.values())
         both = {asked.of, asked.against} <= set(self.runs[asked.by])
         runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
-        of, against = asked.of, asked.against
-        return statistics.verdicts(
-            runs, names, of=of, against=against, by=asked.by, margin=asked.margin
-        )
+        sides = {"of": asked.of, "against": asked.against, "by": asked.by}
+        return statistics.verdicts(runs, names, **sides, margin=asked.margin)
 
     @cached_property
     def winner(self) -> str:

@@ -83,10 +83,14 @@ def compare_factors(
         config = build_config(tasks, encoder, **given)
         config = with_sharing(config, groups) if groups else config
         trained = train(config, corpus, budget=budget, progress=False)
-        row = {"setting": name, "seed": seed, "score": trained.score}
-        row |= task_scores(trained.nlp, trained.scores)
-        row["seconds"] = float(trained.history["seconds"].sum())
-        row["starved"] = starved(trained, corpus)
+        row = {
+            "setting": name,
+            "seed": seed,
+            "score": trained.score,
+            **task_scores(trained.nlp, trained.scores),
+            "seconds": float(trained.history["seconds"].sum()),
+            "starved": starved(trained, corpus),
+        }
         yield row, log_of(trained.nlp)
 
 

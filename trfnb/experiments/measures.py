@@ -169,15 +169,9 @@ def words_only(doc: Doc) -> Doc:
 # Return what always the commonest label scores; 0 for tasks of spans and trees.
 def _majority(factory: str, examples: Sequence[Example]) -> float:
     docs = [example.reference for example in examples]
-    if factory == "tagger":
-        return _largest_share([token.tag_ for doc in docs for token in doc if token.tag])
-    if factory == "textcat":
-        cats = [doc.cats for doc in docs if doc.cats]
-        share = _largest_share([max(cat, key=lambda label: cat[label]) for cat in cats])
-        # The macro F counts 0 for all other labels.
-        return 2 * share / (1 + share) / len(cats[0]) if cats else 0.0
-    return 0.0
-
-
-def _largest_share(labels: list[str]) -> float:
-    return max(Counter(labels).values(), default=0) / max(1, len(labels))
+    cats = [doc.cats for doc in docs if doc.cats and factory == "textcat"]
+    labels = [max(cat, key=lambda label: cat[label]) for cat in cats]
+    labels += [token.tag_ for doc in docs for token in doc if token.tag and factory == "tagger"]
+    share = max(Counter(labels).values(), default=0) / max(1, len(labels))
+    # The macro F of categories counts 0 for all other labels.
+    return 2 * share / (1 + share) / len(cats[0]) if cats else share

@@ -66,7 +66,6 @@ def execute(folder: Path, token: str) -> None:
     sockets = socket_folder(token)
     sockets.mkdir(mode=0o700, exist_ok=True)
     os.environ |= {f"{name}_NUM_THREADS": str(status.threads) for name in THREADS}
-    os.environ[MARK] = os.path.realpath(folder)
     status.state, status.started = State.RUNNING, time.time()
     status.environment |= {
         "host": os.uname().nodename,

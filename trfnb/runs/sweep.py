@@ -182,8 +182,8 @@ class Loop:
     def run(self) -> bool:
         """Run until nothing is left; return whether it was interrupted."""
         obeyed = 0
-        quiet = None if self.say else True  # None: a bar on a terminal alone
-        bar = tqdm(total=self.total, unit="run", disable=quiet, leave=False)
+        # None: a bar on a terminal alone
+        bar = tqdm(total=self.total, unit="run", disable=None if self.say else True, leave=False)
         with self._signals(), bar:
             try:
                 self._start()

@@ -73,8 +73,8 @@ def verdict(
         sentence = f"{metric}: cannot tell, about {more} more seeds needed: {told}."
     elif answer == "no difference":
         sentence = f"{metric}: no difference worth {margin:g}: {told}."
-    found = (metric, answer, mean, mean - half, mean + half, n, more, sentence)
-    return dict(zip(VERDICT, found, strict=True))
+    row = (metric, answer, mean, mean - half, mean + half, n, more, sentence)
+    return dict(zip(VERDICT, row, strict=True))
 
 
 def verdicts(
@@ -97,12 +97,12 @@ def verdicts(
         ValueError: names every column that the runs lack.
     """
     gaps = _gaps(runs, list(metrics), of, against, by, paired)
-    found = [
+    rows = [
         verdict(gaps[metric].to_list(), metric, of=of, against=against, margin=margin, level=level)
         for metric in metrics
         if gaps[metric].notna().any()
     ]
-    return pd.DataFrame(found, columns=VERDICT)
+    return pd.DataFrame(rows, columns=VERDICT)
 
 
 def intervals(
@@ -138,10 +138,10 @@ def intervals(
     spreads = zip(groups["std"], groups["count"], strict=True)
     half = np.array([_half_width(spread, n, level) for spread, n in spreads])
     mean = groups["mean"].to_numpy()
-    found = pd.DataFrame(
+    means = pd.DataFrame(
         {"mean": mean, "low": mean - half, "high": mean + half, "n": groups["count"].to_numpy()}
     )
-    return pd.concat([groups.index.to_frame(index=False), found], axis=1)
+    return pd.concat([groups.index.to_frame(index=False), means], axis=1)
 
 
 def differences(
@@ -306,12 +306,12 @@ def spreads(
         ValueError: names every column that the runs lack.
     """
     sides = _sides(runs, metrics, of, against, by, paired)
-    found = []
+    rows = []
     for name in metrics:
         pairs = pd.concat([side[name] for side in sides], axis=1, keys=[of, against]).dropna()
         n, r = len(pairs), float(pairs.corr().to_numpy()[0, 1])
         ratio = (pairs.std() / pairs[against].std())[of]
         t = np.nan if n < FEWEST else t_quantile(level, n - 2)
         factor = np.exp(np.arccosh(1 + 2 * (1 - r**2) * t**2 / max(n - 2, 1)) / 2)
-        found.append((name, ratio, ratio / factor, ratio * factor, n))
-    return pd.DataFrame(found, columns=["metric", "ratio", "low", "high", "n"])
+        rows.append((name, ratio, ratio / factor, ratio * factor, n))
+    return pd.DataFrame(rows, columns=["metric", "ratio", "low", "high", "n"])

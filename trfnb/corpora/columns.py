@@ -139,15 +139,15 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
         CorpusError: none, several or an unknown label column; a bad sentence, unless it is to be
             skipped.
     """
-    found = list(blocks(read_text(path)))
-    if not found:
+    numbered = list(blocks(read_text(path)))
+    if not numbered:
         return []
-    rows = [row for _, block in found for _, row in block.rows]
+    rows = [row for _, block in numbered for _, row in block.rows]
     tabs = sum("\t" in row for row in rows) > 0.9 * len(rows)
     split = re.compile(r"\t" if tabs else r"[ \t]+").split
     table = [split(row.strip(" ")) for row in rows]
     width = Counter(map(len, table)).most_common(1)[0][0]
-    firsts = {split(block.rows[0][1].strip(" "))[0] for _, block in found}
+    firsts = {split(block.rows[0][1].strip(" "))[0] for _, block in numbered}
     word = int(width > 2 and firsts <= {"0", "1"})
     label, prefixed = _label_column(path, table, range(word + 1, width), reading)
 
@@ -174,7 +174,7 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
             doc_id=block.doc_id,
         )
 
-    return reading.collect(path, found, sentence)
+    return reading.collect(path, numbered, sentence)
 
 
 # Return the label column's index, and whether its labels begin with B-, I- and so on.

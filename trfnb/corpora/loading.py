@@ -232,10 +232,10 @@ def _locate(source: str | Path) -> tuple[str, dict[str, str | Path]]:
     folder = path if isinstance(path, Path) and path.is_dir() else None
     if folder and any((folder / f"dataset_{kind}.json").exists() for kind in ("dict", "info")):
         return name, {"": folder}
-    found = [p for p in (sorted(folder.iterdir()) if folder else [path]) if _suffix(p) in READERS]
-    if len(found) == 1:
-        return name, {"": found[0]}
-    named = {part: [p for p in found if split_of(Path(p).name) == part] for part in SPLITS}
+    files = [p for p in (sorted(folder.iterdir()) if folder else [path]) if _suffix(p) in READERS]
+    if len(files) == 1:
+        return name, {"": files[0]}
+    named = {part: [p for p in files if split_of(Path(p).name) == part] for part in SPLITS}
     if len(named["train"]) == 1 and all(len(some) <= 1 for some in named.values()):
         return name, {part: some[0] for part, some in named.items() if some}
     raise CorpusError(
@@ -243,7 +243,7 @@ def _locate(source: str | Path) -> tuple[str, dict[str, str | Path]]:
         expected=f"a file that ends in {', '.join(READERS)}, a folder of one such, or of one with "
         f"'train' and at most one with 'dev' and with 'test' in its name, or one of "
         f"{', '.join((EMBEDDED, *TREEBANKS))}",
-        got=", ".join(Path(p).name for p in found) or "no such file",
+        got=", ".join(Path(p).name for p in files) or "no such file",
         hint="Check the spelling; rename or convert the file",
     )
 

@@ -174,7 +174,9 @@ def _read_splits(
 ) -> dict[str, list[Sentence]]:
     return {
         split: _read_records(
-            path, [(f"{split} item {i}".strip(), one) for i, one in enumerate(records)], reading
+            path,
+            [(f"{split} item {i}".strip(), record) for i, record in enumerate(records)],
+            reading,
         )
         for split, records in splits.items()
     }

@@ -173,14 +173,14 @@ def compare(
 
 
 def paired_bootstrap(
-    one: Trained, other: Trained, corpus: HasExamples, *, resamples: int = 200
+    first: Trained, other: Trained, corpus: HasExamples, *, resamples: int = 200
 ) -> dict[str, tuple[float, float]]:
-    """Return 95 % intervals of the difference one − other, over resampled sentences, by score.
+    """Return 95 % intervals of the difference first − other, over resampled sentences, by score.
 
     The sentences are those of the test split, or of dev where there is no test split.
     """
     sides: list[tuple[Any, list[Example]]] = []
-    for nlp in (one.nlp, other.nlp):
+    for nlp in (first.nlp, other.nlp):
         examples = list(corpus.examples(scored_split(corpus), nlp.vocab))
         for example, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples]), strict=True):
             example.predicted = doc
@@ -196,5 +196,5 @@ def paired_bootstrap(
     n = len(sides[0][1])
     return {
         metric: statistics.bootstrap(partial(gap, task=task, metric=metric), n, resamples=resamples)
-        for task, metric in main_scores(one.nlp).items()
+        for task, metric in main_scores(first.nlp).items()
     }

@@ -125,7 +125,7 @@ class FullEncoder:
             rows: Sorted positions in all words, one doc after another.
             is_train: Whether dropout applies.
         """
-        read = [reworded(doc, one) for doc, one in zip(docs, words, strict=True)]
+        read = [reworded(doc, shown) for doc, shown in zip(docs, words, strict=True)]
         vectors, backprop = self.model(read, is_train)
         ops = self.model.ops
         flat: Any = ops.flatten(vectors)
@@ -160,13 +160,13 @@ class WindowEncoder:
         self, docs: Sequence[Doc], words: Sequence[Sequence[str]], rows: Rows, is_train: bool
     ) -> Encoded:
         """Return (rows, width) and what takes its gradient; arguments as for `FullEncoder`."""
-        flat = [word for one in words for word in one]
+        flat = [word for of_doc in words for word in of_doc]
         number = {word: i for i, word in enumerate(dict.fromkeys(flat))}
         kind = np.array([number[word] for word in flat], dtype="i")
         (table,), backprop_table = self.embed([Doc(docs[0].vocab, words=list(number))], is_train)
         # All docs on one line, with rows of zeros between them as far as a word sees.
         reach, around = self.window * len(self.convolutions), range(-self.window, self.window + 1)
-        doc = np.repeat(np.arange(len(words)), [len(one) for one in words])
+        doc = np.repeat(np.arange(len(words)), [len(of_doc) for of_doc in words])
         place = np.arange(len(flat)) + reach * (doc + 1)
         line = np.zeros((len(flat) + reach * (len(words) + 1), table.shape[1]), dtype="f")
         line[place] = table[kind]

@@ -265,16 +265,16 @@ def _text_in(line: str, is_json: bool) -> tuple[str, str]:
 def _file_problem(path: Path) -> str | None:
     skipped: Counter[str] = Counter()
     try:
-        found = sum(1 for _ in texts(path, skipped, most=1000))
+        good = sum(1 for _ in texts(path, skipped, most=1000))
     except PretrainingError as error:
         return str(error)
     bad = skipped.total()
-    if not found + bad:
+    if not good + bad:
         return f"{path}: expected text, got a file without any. Leave it out or check the path."
-    if bad <= 0.1 * (found + bad):
+    if bad <= 0.1 * (good + bad):
         return None
     reasons = ", ".join(f"{reason} ({n})" for reason, n in skipped.most_common())
     return (
-        f"{path}: expected text in UTF-8, got {bad} of {found + bad} lines that cannot be used: "
+        f"{path}: expected text in UTF-8, got {bad} of {good + bad} lines that cannot be used: "
         f"{reasons}. {_ADVICE[skipped.most_common(1)[0][0]]}"
     )

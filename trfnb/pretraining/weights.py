@@ -164,10 +164,10 @@ def load_weights(
             shim.load(path)
         else:
             loaded.from_bytes(path.read_bytes())
-        shapes, found = _shapes(target), _shapes(loaded)
-        if wrong := sorted({name for name, _ in shapes.items() ^ found.items()}):
-            told = [f"{name} {found.get(name)} for {shapes.get(name)}" for name in wrong]
-            raise ValueError(f"{len(wrong)} arrays of other sizes: {', '.join(told[:6])}")
+        shapes, read = _shapes(target), _shapes(loaded)
+        if wrong := sorted({name for name, _ in shapes.items() ^ read.items()}):
+            sizes = [f"{name} {read.get(name)} for {shapes.get(name)}" for name in wrong[:6]]
+            raise ValueError(f"{len(wrong)} arrays of other sizes: {', '.join(sizes)}")
     except Exception as error:
         raise PretrainingError(
             f"{path}: expected the weights of {component!r} as it is built here, as pretraining "
@@ -178,8 +178,8 @@ def load_weights(
     for node, other in zip(target.walk(), loaded.walk(), strict=True):
         for name in node.param_names:
             node.set_param(name, other.get_param(name))
-        for own, read in zip(node.shims, other.shims, strict=True):
-            own.from_bytes(read.to_bytes())
+        for shim, its_twin in zip(node.shims, other.shims, strict=True):
+            shim.from_bytes(its_twin.to_bytes())
     return sorted(shapes)
 
 

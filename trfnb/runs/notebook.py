@@ -281,13 +281,13 @@ def _assigned(node: ast.AST) -> set[str]:
     smoke = isinstance(node, ast.If) and "smoke" in ast.unparse(node.test)
     if smoke or isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
         return set()
-    found = set().union(*map(_assigned, ast.iter_child_nodes(node)))
+    assigned = set().union(*map(_assigned, ast.iter_child_nodes(node)))
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        found.add(node.id)
+        assigned.add(node.id)
     if isinstance(node, ast.Assign | ast.AnnAssign):
         names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
-        found -= {name.id for name in names if isinstance(name.ctx, ast.Load)}
-    return found
+        assigned -= {name.id for name in names if isinstance(name.ctx, ast.Load)}
+    return assigned
 
 
 # The type that an annotation says, for pydantic; Any where it is a library's own.

@@ -141,7 +141,7 @@ class Report:
             table = intervals(self.answer.runs, asked.by, [*asked.scores, *asked.costs])
             drawn.insert(0, plots.tradeoff(table, asked.scores, asked.costs, by=asked.by))
             drawn[0].savefig(self.folder / "answer.png", dpi=144)
-        return [svg(one) for one in drawn]
+        return [svg(figure) for figure in drawn]
 
     # Draw the metrics: one row per setting, one panel per metric.
     def _figure(self) -> Any:

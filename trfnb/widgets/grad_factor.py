@@ -85,7 +85,7 @@ class Dial(HBox):
             value: The number.
             set_by: The schedule or policy that chooses it; empty for a person.
         """
-        near = min(FACTORS[1:], key=lambda one: abs(log(one / value))) if value > 0 else 0.0
+        near = min(FACTORS[1:], key=lambda factor: abs(log(factor / value))) if value > 0 else 0.0
         # Grey where a schedule or policy chooses, so that refreshing overwrites no typed text.
         self._shown = (near, "" if set_by else f"{value:.6g}")
         self.box.placeholder = f"{value:.3g}"
@@ -196,9 +196,9 @@ class GradFactorTuner(View):
         lines = [" · ".join(parts), HINTS[state], escape(self._message)]
         if tuner.error is not None:
             text = escape("".join(traceback.format_exception(tuner.error)))
-            said = escape(f"{type(tuner.error).__name__}: {tuner.error}")
+            message = escape(f"{type(tuner.error).__name__}: {tuner.error}")
             lines.append(
-                f"<b style='color:#b42318'>{said}</b><details><summary>Traceback</summary>"
+                f"<b style='color:#b42318'>{message}</b><details><summary>Traceback</summary>"
                 f"<pre style='overflow:auto;max-height:300px'>{text}</pre></details>"
             )
         return f"<div style='line-height:1.5'>{'<br>'.join(lines)}</div>"

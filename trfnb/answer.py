@@ -63,8 +63,14 @@ class Answer:
         asked, names = self.asked, list(self.asked.scores.values())
         both = {asked.of, asked.against} <= set(self.runs[asked.by])
         runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
-        sides = {"of": asked.of, "against": asked.against, "by": asked.by}
-        return statistics.verdicts(runs, names, **sides, margin=asked.margin)
+        return statistics.verdicts(
+            runs,
+            names,
+            of=asked.of,
+            against=asked.against,
+            by=asked.by,
+            margin=asked.margin,
+        )
 
     @cached_property
     def winner(self) -> str:

@@ -133,9 +133,8 @@ def load(
         )
     order, kept = list(splits["train"]), splits["dev"]
     random.Random(seed).shuffle(order)
-    if dev_limit and dev_limit < len(kept):
-        chosen = random.Random(0).sample(range(len(kept)), dev_limit)
-        kept = [kept[i] for i in sorted(chosen)]
+    chosen = random.Random(0).sample(range(len(kept)), min(dev_limit or len(kept), len(kept)))
+    kept = [kept[i] for i in sorted(chosen)]
     train, dev, test = _complete_cats([order[:limit], kept, splits["test"]])
     notes = tuple(dict.fromkeys(reading.notes))
     return Corpus(name, train, dev, test, dict(reading.skipped), notes, lang)

@@ -54,7 +54,7 @@ class WholeWordMask(RandomMask):
     def __call__(self, groups: Groups, rng: np.random.Generator) -> Masked:
         """Return which units to hide."""
         numbers, group = np.unique(groups, return_inverse=True)
-        return cast(Masked, super().__call__(numbers, rng)[group])
+        return super().__call__(numbers, rng)[group]
 
 
 @registry.misc("trfnb.SpanMask.v1")

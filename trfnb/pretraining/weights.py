@@ -178,8 +178,8 @@ def load_weights(
     for node, other in zip(target.walk(), loaded.walk(), strict=True):
         for name in node.param_names:
             node.set_param(name, other.get_param(name))
-        for shim, its_twin in zip(node.shims, other.shims, strict=True):
-            shim.from_bytes(its_twin.to_bytes())
+        for target_shim, read_shim in zip(node.shims, other.shims, strict=True):
+            target_shim.from_bytes(read_shim.to_bytes())
     return sorted(shapes)
 
 

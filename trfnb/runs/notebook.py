@@ -252,10 +252,11 @@ def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
             default = REQUIRED if node.value is None else _literal(node.value)
             name, kind = node.target.id, ast.unparse(node.annotation)
             declared[name] = Parameter(name, kind, default)
-        for target in node.targets if isinstance(node, ast.Assign) else ():
-            for name, default in _assignments(target, node.value):
-                kind = type(default).__name__
-                declared[name] = Parameter(name, kind if kind in _TYPES else "", default)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                for name, default in _assignments(target, node.value):
+                    kind = type(default).__name__
+                    declared[name] = Parameter(name, kind if kind in _TYPES else "", default)
     return declared
 
 

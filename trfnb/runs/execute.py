@@ -17,14 +17,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import LOG, MIME, NOTEBOOK, State, Status, plain, read_status
+from trfnb.runs.ledger import LOG, NOTEBOOK, State, Status, plain, read_status
+from trfnb.runs.results import recorded
 
 # Standard input: whoever started the run holds the other end.
 LIFELINE = 0
@@ -187,13 +187,6 @@ async def run_cells(folder: Path, status: Status, manager: Any, cells: list[Any]
         await client.async_execute()
     finally:
         save()
-
-
-def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the values that a notebook's cells recorded, by name; of one name the last."""
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    scraps = [output.get("data", {}).get(MIME) for output in outputs]
-    return {str(s.get("name")): s.get("data") for s in scraps if isinstance(s, Mapping)}
 
 
 def outcome(

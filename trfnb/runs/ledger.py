@@ -28,8 +28,6 @@ from trfnb.runs.notebook import notebook_digest, source_of
 RUNS = "runs"
 NOTEBOOK = "notebook.ipynb"
 LOG = "log.txt"
-# Of the cell outputs that hold what a notebook recorded.
-MIME = "application/scrapbook.scrap.json+json"
 # Fields of a status that a new start leaves as they are.
 KEPT = {"run", "identity", "parameters", "given", "code", "data", "trial"}
 # Seconds without a heartbeat after which a run on another machine counts as lost.

@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trfnb.runs.ledger import MIME, RUNS, State, Status, flat, gather, plain
+from trfnb.runs.ledger import RUNS, State, Status, flat, gather, plain
 
 if TYPE_CHECKING:
     import pandas
 
     from trfnb.answer import Answer
 
+MIME = "application/scrapbook.scrap.json+json"
 LAST = ("seconds", "peak_memory_mb", "attempt", "started", "cause")
 log = logging.getLogger("trfnb")
 
@@ -70,6 +71,13 @@ def run_folder() -> Path | None:
     """
     folder = os.environ.get("TRFNB_RUN")  # which trfnb.runs.execute sets
     return Path(folder) if folder else None
+
+
+def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values that a notebook's cells recorded, by name; of one name the last."""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    scraps = [output.get("data", {}).get(MIME) for output in outputs]
+    return {str(s.get("name")): s.get("data") for s in scraps if isinstance(s, Mapping)}
 
 
 def results(folder: Path | str) -> "pandas.DataFrame":

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -61,6 +62,14 @@ def test_neighbours_without_documents_stay_together(write: Write) -> None:
     assert (len(corpus.test), len(numbers)) == (200, 10)
 
 
+def test_texts_sorted_by_category_are_held_out_one_by_one(write: Write) -> None:
+    rows = "".join(f"text {i},{'abcde'[i // 100]}\n" for i in range(500))
+    corpus = load(write("a.csv", "text,label\n" + rows))
+    per_category = Counter(c for s in corpus.test for c, value in (s.cats or {}).items() if value)
+    assert sorted(per_category) == list("abcde")
+    assert "single texts" in corpus.notes[0]
+
+
 def test_limits(write: Write) -> None:
     path = write("a.conllu", _many(100))
     corpus = load(path, limit=5, dev_limit=3)
@@ -97,6 +106,25 @@ def test_dev_as_test(write: Write) -> None:
     path = write("c/dev.conllu", _many(4)).parent
     corpus = load(path, dev_as_test=True)
     assert (len(corpus.train), len(corpus.dev), len(corpus.test)) == (18, 2, 4)
+
+
+def test_entities_to_keep(write: Write) -> None:
+    def names(label: str, n: int) -> str:
+        return "".join(f"Ann{i} B-{label}\nleft O\n\n" for i in range(n))
+
+    write("c/train.conll", names("PER", 40) + names("MISC", 40))
+    path = write("c/test.conll", names("PER", 20)).parent
+    corpus = load(path)
+    assert any("Train has entities MISC, test has none" in note for note in corpus.notes)
+    kept = load(path, entities=["PER"])
+    labels = {ent[2] for s in (*kept.train, *kept.dev, *kept.test) for ent in s.ents or ()}
+    assert labels == {"PER"}
+    assert len(kept.train) == len(corpus.train)  # the sentences stay, their names become O
+    assert not any("MISC" in note for note in kept.notes)
+    with pytest.raises(
+        CorpusError, match=r"entities: expected labels of the corpus, MISC, PER, got LOC"
+    ):
+        load(path, entities=["LOC"])
 
 
 def test_packed_files_and_urls(write: Write, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import pytest
+import spacy
 from spacy.util import load_model_from_config
 from thinc.api import Config
 from tiny_corpus import SMALL, users_config
@@ -147,3 +148,18 @@ def test_groups_rename_an_encoder_wherever_a_users_config_names_it():
         with_sharing(given, "tagger | ner")
     with pytest.raises(ValueError, match="in one group"):
         with_sharing(given, [])
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_word_features_go_with_every_way_and_are_saved(tiny, corpus, tmp_path, sharing):
+    config = build_config(["tagger", "ner"], tiny, sharing, word_features=True, max_steps=3)
+    nlp = train(config, corpus, progress=False).nlp
+    nlp.to_disk(tmp_path)
+    docs = [example.predicted for example in corpus.examples("dev", nlp.vocab)]
+    again = spacy.load(tmp_path)
+    for doc in docs[:5]:
+        mine, loaded = nlp(doc.text), again(doc.text)
+        assert [t.tag_ for t in mine] == [t.tag_ for t in loaded]
+        assert [e.label_ for e in mine.ents] == [e.label_ for e in loaded.ents]
+    tok2vec = nlp.get_pipe("ner").model.get_ref("tok2vec")
+    assert any("HashEmbed" in node.name or node.name == "hashembed" for node in tok2vec.walk())

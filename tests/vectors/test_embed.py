@@ -251,3 +251,29 @@ def test_a_config_that_does_not_fit():
     both = {"tok2vec": {"model": {}}, "trf": {"factory": "transformer"}}
     with pytest.warns(UserWarning, match="does not see the vector table"):
         with_embedding(Config({"nlp": {}, "components": both}), "static", "somewhere")
+
+
+def test_word_features_stand_beside_any_encoder(nlp, docs):
+    block = {
+        "@architectures": "trfnb.WordFeatures.v1",
+        "tok2vec": {
+            "@architectures": "spacy.HashEmbedCNN.v2",
+            "width": 16,
+            "depth": 1,
+            "embed_size": 50,
+            "window_size": 1,
+            "maxout_pieces": 2,
+            "subword_features": False,
+            "pretrained_vectors": None,
+        },
+        "width": 4,
+    }
+    layer = registry.resolve(Config({"layer": block}))["layer"].initialize(X=docs)
+    assert layer.get_dim("nO") == 16 + 4 * 4
+    low, high = layer.predict([Doc(nlp.vocab, words=["may"]), Doc(nlp.vocab, words=["May"])])
+    # The encoder reads NORM, in which both are one; only the shape tells them apart.
+    np.testing.assert_array_equal(low[:, :16], high[:, :16])
+    assert not np.allclose(low[:, 16:], high[:, 16:])
+    Y, backprop = layer.begin_update(docs)
+    backprop([np.ones_like(y) for y in Y])
+    assert all(node.has_grad("E") for node in layer.walk() if node.has_param("E"))

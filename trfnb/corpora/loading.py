@@ -3,7 +3,7 @@
 import os
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -82,6 +82,7 @@ def load(
     text_column: int | str | None = None,
     lang: str = "en",
     dev_as_test: bool = False,
+    entities: Sequence[str] | None = None,
     on_error: OnError = "raise",
 ) -> Corpus:
     """Read a corpus.
@@ -109,6 +110,7 @@ def load(
         lang: Language whose tokenizer splits raw texts, and of the pipeline to train.
         dev_as_test: Score on the dev file and hold dev out of train, for a corpus whose test
             file is kept aside.
+        entities: Labels of entities to keep, where not all are to be learnt; all by default.
         on_error: ``"raise"`` on a malformed sentence, or ``"skip"`` and count it.
 
     Raises:
@@ -131,6 +133,9 @@ def load(
             f"{dict(reading.skipped) or 'none'})",
             hint="Give more sentences or documents, or correct those that were skipped",
         )
+    if entities is not None:
+        splits = _only(splits, entities)
+    _compare_labels(splits, reading)
     order, kept = list(splits["train"]), splits["dev"]
     random.Random(seed).shuffle(order)
     chosen = random.Random(0).sample(range(len(kept)), min(dev_limit or len(kept), len(kept)))
@@ -257,8 +262,9 @@ def _three_splits(name: str, splits: Splits, reading: Reading) -> Splits:
     missing = [part for part in ("dev", "test") if not splits.get(part)]
     if missing:
         ids = {s.doc_id for s in whole if s.doc_id is not None}
-        single = f" (all of one document, {', '.join(ids)!r})" if ids else ""
-        how = "whole documents" if len(ids) > 1 else f"blocks of neighbouring sentences{single}"
+        alone = f" (all of one document, {', '.join(ids)!r})" if ids else ""
+        units = "single texts" if _single(whole) else "blocks of neighbouring sentences"
+        how = "whole documents" if len(ids) > 1 else f"{units}{alone}"
         reading.notes.append(f"{name}: {' and '.join(missing)} held out of train by {how}.")
         splits = {**splits, **hold_out(whole, missing)}
     if not splits["test"]:
@@ -269,14 +275,15 @@ def _three_splits(name: str, splits: Splits, reading: Reading) -> Splits:
 def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
     """Hold out about a tenth of the sentences for each part, whole documents at a time.
 
-    Sentences of no document, or all of one, go in blocks of neighbours. The same sentences are
-    held out in every call.
+    Sentences of no document, or all of one, go in blocks of neighbours; texts that all have
+    categories, which often lie sorted by them, one by one. The same sentences are held out in
+    every call.
 
     Returns:
         Sentences by part, each in their order; what is left is ``"train"``, at least one document.
     """
     several = len({s.doc_id for s in sentences} - {None}) > 1
-    block = min(20, 1 + len(sentences) // 100)
+    block = 1 if _single(sentences) else min(20, 1 + len(sentences) // 100)
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, sentence in enumerate(sentences):
         whole = several and sentence.doc_id is not None
@@ -289,6 +296,10 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
             chosen += order.pop()
     held["train"] = [i for group in order for i in group]
     return {part: [sentences[i] for i in sorted(chosen)] for part, chosen in held.items()}
+
+
+def _single(sentences: Sequence[Sentence]) -> bool:
+    return all(s.cats is not None and s.tags is None for s in sentences)
 
 
 # Give every category to sentences whose label says that there are no others.
@@ -304,6 +315,45 @@ def _complete_cats(splits: Sequence[Sequence[Sentence]]) -> list[tuple[Sentence,
         )
         for split in splits
     ]
+
+
+# Leave out entities of other labels.
+def _only(splits: Splits, entities: Sequence[str]) -> Splits:
+    there = {label for those in splits.values() for s in those for *_, label in s.ents or ()}
+    if unknown := sorted({*entities} - there):
+        raise CorpusError(
+            "entities",
+            expected=f"labels of the corpus, {', '.join(sorted(there)) or 'which has none'}",
+            got=", ".join(unknown),
+            hint="Correct them, or leave entities out to keep all",
+        )
+    return {
+        split: [
+            replace(s, ents=tuple(ent for ent in s.ents if ent[2] in entities)) if s.ents else s
+            for s in those
+        ]
+        for split, those in splits.items()
+    }
+
+
+# Note the entity labels of train that the test split should have, by their number, and lacks: every
+# prediction of such a label counts as an error there.
+def _compare_labels(splits: Splits, reading: Reading) -> None:
+    counts = {
+        split: Counter(label for s in sentences for _, _, label in s.ents or ())
+        for split, sentences in splits.items()
+    }
+    share = len(splits["test"]) / len(splits["train"])
+    lacking = [
+        label
+        for label, n in counts["train"].items()
+        if counts["test"] and n * share >= 5 and not counts["test"][label]
+    ]
+    if lacking:
+        reading.notes.append(
+            f"Train has entities {', '.join(lacking)}, test has none: another annotation? "
+            "`entities` names the labels to keep."
+        )
 
 
 def join_layer(

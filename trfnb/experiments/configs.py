@@ -104,6 +104,7 @@ def build_config(
     layer: int = -1,
     get_spans: str | Mapping[str, Any] = "doc",
     precision: str = "fp32",
+    word_features: bool = False,
     dropout: float = 0.1,
     batch_words: int | None = None,
     learn_rate: float | Mapping[str, Any] | None = None,
@@ -137,6 +138,8 @@ def build_config(
         get_spans: how documents are cut for a transformer: ``"doc"``, ``"sent"``, or a span
             getter's block (``{"@span_getters": …}``).
         precision: of a transformer's arithmetic, as ``trfnb.TransformerModel.v1`` takes it.
+        word_features: give each task hashed features of the word's form beside the encoder's
+            vectors (``trfnb.WordFeatures.v1``): what an uncased transformer does not see.
         dropout: of the task models and the tok2vec.
         batch_words: words per update, as a target; 500 for a tok2vec, 100 for a transformer.
         learn_rate: a number or a schedule block, of the task models and the tok2vec. Left out:
@@ -211,6 +214,8 @@ def build_config(
     }
     for task in tasks:
         reader = {**listener, "grad_factor": _factor_of(grad_factor, task)}
+        if word_features:
+            reader = {"@architectures": "trfnb.WordFeatures.v1", "tok2vec": reader}
         head = HEADS[task]
         components[task] = {
             "factory": task,

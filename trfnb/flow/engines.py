@@ -26,9 +26,9 @@ from .saving import quiet, weights_digest
 
 # One more forward pass costs about as much as 30 positions of MiniLM on a CPU (60 in training).
 _CPU_PADDING = 64
-# Compiling a model takes as long as torch needs for some 10,000 wordpieces; and before each call
+# Compiling a model takes as long as torch needs for 10,000 to 20,000 wordpieces; before each call
 # all weights are read, to see whether one has changed.
-_WORTH_COMPILING, _WORTH_A_CALL = 16_384, 256
+_WORTH_COMPILING, _WORTH_A_CALL = 32_768, 256
 # The least cosine between a token's vector by OpenVINO and by torch in fp32, on a trial.
 _LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.998}
 _MISSING = "OpenVINO is not installed: pip install 'trfnb[fast]'"
@@ -57,7 +57,7 @@ class Engines:
         self.packed = None if attentions else PackedBert.of(hf_model)
         self.openvino = OpenVino(self.padded)
         self.report = "nothing has run yet"
-        self._seen = 0
+        self._seen = self._overtaken = 0
 
     def choose(self, request: Request) -> "PackedBert | PaddedEngine | CompiledEngine":
         """Return the fastest engine for a batch; on a GPU packs are not measured yet.
@@ -68,8 +68,12 @@ class Engines:
         runtime, device, n = request.runtime, self.padded.device, len(request.wordpieces.ids)
         by_name, precision = runtime.engine == "openvino", runtime.precision_on(device)
         elsewhere = device.type != "cpu" or self.padded.attentions or precision == "fp16"
+        # Training overtakes a compiled copy of the weights: the next must be worth twice as much.
+        worth = _WORTH_COMPILING << self._overtaken
+        if request.is_train:
+            self._overtaken += self._seen >= worth
         self._seen = 0 if request.is_train else self._seen + n
-        little = n < _WORTH_A_CALL or self._seen < _WORTH_COMPILING
+        little = n < _WORTH_A_CALL or self._seen < worth
         against = {
             "training": request.is_train,
             'engine = "torch"': runtime.engine == "torch",

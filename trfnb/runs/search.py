@@ -75,35 +75,34 @@ class Search:
             if new and status.state is not State.DONE:
                 status.trial, self._trials[status.run] = trial.number, trial
                 return status
-            self.study.tell(
-                trial, self._value(status)
-            )  # of a run under way: that nothing came of this proposal
+            self._tell(trial, status)  # of a run under way: that nothing came of this proposal
         return None
 
     def settle(self, status: Status) -> None:
         """Tell the study how a run ended."""
-        self.study.tell(self._trials.pop(status.run), self._value(status))
+        self._tell(self._trials.pop(status.run), status)
 
-    # None, which Optuna takes for a failure, where the run did not record it.
-    def _value(self, status: Status) -> float | None:
-        return status.numbers.get(self.metric) if status.state is State.DONE else None
+    def _tell(self, trial: Any, status: Status) -> None:
+        value, state = self._value(status)
+        self.study.tell(trial, value, state)
+
+    def _value(self, status: Status) -> tuple[float | None, Any]:
+        value = status.numbers.get(self.metric) if status.state is State.DONE else None
+        return value, TrialState.FAIL if value is None else TrialState.COMPLETE
 
     def _run_of(self, params: Mapping[str, Any]) -> Run:
         chosen = {name: values[params[name]] for name, values in self._choices.items()}
         return completed(self.sweep, {**params, **chosen}, self._declared, smoke=self.smoke)[0]
 
     def _learn(self, status: Status) -> None:
-        value = self._value(status)
+        value, state = self._value(status)
         params = {
             name: (status.given if name in self._choices else status.parameters).get(name)
             for name in self.space
         }
         try:
             trial = create_trial(
-                state=TrialState.FAIL if value is None else TrialState.COMPLETE,
-                value=value,
-                params=params,
-                distributions=self._distributions,
+                state=state, value=value, params=params, distributions=self._distributions
             )
         except ValueError:  # from another space
             return

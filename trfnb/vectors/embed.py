@@ -228,11 +228,35 @@ def concatenated_vectors(
     """Static vectors beside hashed learned ones of word and shape, mixed by a Maxout layer."""
     attrs = attrs if attrs is not None else _ATTRS
     rows = rows if rows is not None else [5000] + [2500] * (len(attrs) - 1)
+    mix = Maxout(width, width * (1 + len(rows)), nP=3, dropout=0.0, normalize=True)
+    both: Any = concatenate(static_vectors(width), _hashed(width, attrs, rows))
+    return _sized(width, both, with_array(mix))
+
+
+@registry.architectures("trfnb.WordFeatures.v1")
+def word_features(
+    tok2vec: Embedding, width: int = 32, attrs: list[str] | None = None, rows: int = 2000
+) -> Embedding:
+    """An encoder's vectors beside hashed, learned ones of each word's form.
+
+    An uncased encoder does not see capitals, and its wordpieces hide suffixes; a task model that
+    gets both beside the encoder's vectors learns from fewer sentences.
+
+    Args:
+        tok2vec: a listener, or any layer from Docs to one array per Doc.
+        width: of each attribute's vector; the output is so much wider for each.
+        attrs: NORM, PREFIX, SUFFIX and SHAPE by default.
+        rows: of each attribute's table.
+    """
+    attrs = attrs if attrs is not None else _ATTRS
+    return concatenate(tok2vec, _hashed(width, attrs, [rows] * len(attrs)))
+
+
+def _hashed(width: int, attrs: list[str], rows: list[int]) -> Embedding:
     tables: list[Any] = [HashEmbed(width, n, column=i, seed=8 + i) for i, n in enumerate(rows)]
-    hashed: Any = tables[0] if len(tables) == 1 else concatenate(*tables)
-    learned: Any = chain(FeatureExtractor(attrs), list2ragged(), with_array(hashed), ragged2list())
-    mix = Maxout(width, width * (1 + len(tables)), nP=3, dropout=0.0, normalize=True)
-    return _sized(width, concatenate(static_vectors(width), learned), with_array(mix))
+    table: Any = tables[0] if len(tables) == 1 else concatenate(*tables)
+    features: Any = FeatureExtractor(attrs)
+    return _sized(width * len(tables), features, list2ragged(), with_array(table), ragged2list())
 
 
 @registry.architectures("trfnb.MultiHashEmbed.v1")

@@ -4,7 +4,7 @@ Everything public is imported on first use, so that `import trfnb` costs what `i
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -35,7 +35,7 @@ _NOTEBOOK_SIDE = {
     *("nbclient", "nbformat", "pandas", "papermill", "pooch", "psutil", "pyarrow", "yaml"),
 }
 
-__all__ = ["__version__", "notebook_side", *_HOME, *_MODULES]
+__all__ = ["__version__", "notebook_side", "on_first_use", *_HOME, *_MODULES]
 
 
 @contextmanager
@@ -56,15 +56,25 @@ def notebook_side() -> Iterator[None]:
         ) from error
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
-    if name in _MODULES:
+def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a package's ``__getattr__``, which imports a public name when it is first asked for.
+
+    Args:
+        package: its name.
+        homes: the module of each name; one of the name's own is the name itself.
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
         with notebook_side():
-            return import_module(f"trfnb.{name}")
-    raise AttributeError(f"module 'trfnb' has no attribute {name!r}")
+            home = import_module(homes[name])
+        return home if home.__name__ == f"{package}.{name}" else getattr(home, name)
+
+    return find
+
+
+__getattr__ = on_first_use("trfnb", _HOME | {name: f"trfnb.{name}" for name in _MODULES})
 
 
 def __dir__() -> list[str]:

@@ -63,9 +63,13 @@ class Answer:
         asked, names = self.asked, list(self.asked.scores.values())
         both = {asked.of, asked.against} <= set(self.runs[asked.by])
         runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
-        of, against = asked.of, asked.against
         return statistics.verdicts(
-            runs, names, of=of, against=against, by=asked.by, margin=asked.margin
+            runs,
+            names,
+            of=asked.of,
+            against=asked.against,
+            by=asked.by,
+            margin=asked.margin,
         )
 
     @cached_property
@@ -86,9 +90,9 @@ class Answer:
         asked, means = self.asked, self._means([self.asked.choose])[self.asked.choose]
         if len(means) == 1:
             return f"{self.winner} alone was run: nothing is compared."
-        told = ", ".join(f"{way} {mean:.3f}" for way, mean in means.items())
+        listed = ", ".join(f"{way} {mean:.3f}" for way, mean in means.items())
         rule = f"{asked.against} wins where it is within {asked.margin:g} of the best"
-        return f"Take {self.winner}. Mean {asked.choose}: {told}; {rule}."
+        return f"Take {self.winner}. Mean {asked.choose}: {listed}; {rule}."
 
     def ratios(self) -> list[str]:
         """Return what each other setting costs as a multiple of ``against``, a sentence each."""
@@ -104,22 +108,22 @@ class Answer:
 
     def starved(self) -> list[str]:
         """Return what shows that a training was too short for its scores to be compared."""
-        asked, found = self.asked, []
+        asked, signs = self.asked, []
         for run in self.runs.to_dict("records"):
-            told = run.get("starved") or []
-            told = json.loads(told) if isinstance(told, str) else told
-            told = told if isinstance(told, list) else []  # NaN where a run recorded none
-            found += [f"starved: {run[asked.by]}, seed {run['seed']}: {line}" for line in told]
+            lines = run.get("starved") or []
+            lines = json.loads(lines) if isinstance(lines, str) else lines
+            lines = lines if isinstance(lines, list) else []  # NaN where a run recorded none
+            signs += [f"starved: {run[asked.by]}, seed {run['seed']}: {line}" for line in lines]
         means = self._means(list(asked.scores))
         for metric, name in asked.scores.items():
             floor = means[metric].get(asked.floor, float("nan"))
-            found += [
+            signs += [
                 f"starved: {way}: {name} {score:.3f} is below {floor:.3f} of {asked.floor}; "
                 "give a larger budget or a lower rate."
                 for way, score in means[metric].items()
                 if floor - score > asked.margin
             ]
-        return found
+        return signs
 
     def sentences(self) -> list[str]:
         """Return the answer: each task's verdict, the costs, and what was starved."""
@@ -141,7 +145,7 @@ class Answer:
         from jinja2 import Template
 
         self.runs.to_csv(folder / "runs.csv", index=False)
-        card = Template(CARD, trim_blocks=True).render(found=self, name=folder.name, setup=setup)
+        card = Template(CARD, trim_blocks=True).render(answer=self, name=folder.name, setup=setup)
         (folder / "README.md").write_text(card, encoding="utf8")
 
     def _means(self, columns: list[str]) -> pd.DataFrame:
@@ -150,14 +154,14 @@ class Answer:
 
 CARD = """# {{ name }}
 
-A spaCy pipeline: {{ found.winner }}. {{ setup }}
+A spaCy pipeline: {{ answer.winner }}. {{ setup }}
 
 ## Scores and costs
 
-Means over seeds {{ found.runs["seed"] | unique | join(", ") }}, with Student's 95 % interval from
+Means over seeds {{ answer.runs["seed"] | unique | join(", ") }}, with Student's 95 % interval from
 three seeds on.
 
-{% set table = found.table() %}
+{% set table = answer.table() %}
 | | {{ table.columns | list | map("replace", "|", "\\\\|") | join(" | ") }} |
 | --- |{{ " --- |" * table.columns | length }}
 {% for row in table.itertuples() %}
@@ -166,7 +170,7 @@ three seeds on.
 
 ## What the comparison says
 
-{% for sentence in found.sentences() %}
+{% for sentence in answer.sentences() %}
 - {{ sentence }}
 {% else %}
 - Nothing was compared: one way of sharing alone.

@@ -13,15 +13,14 @@ from typer.core import TyperGroup
 import trfnb
 
 
+# Turns what the user can put right into a line and exit code 2.
 class _Commands(TyperGroup):
-    """Turns what the user can put right into a line and exit code 2."""
-
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = super().get_command(ctx, cmd_name)
-        if found is None:  # it may belong to a room that the core alone cannot open
+        command = super().get_command(ctx, cmd_name)
+        if command is None:  # it may belong to a room that the core alone cannot open
             for room in _rooms():
                 import_module(room)
-        return found
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -73,8 +73,8 @@ def verdict(
         sentence = f"{metric}: cannot tell, about {more} more seeds needed: {told}."
     elif answer == "no difference":
         sentence = f"{metric}: no difference worth {margin:g}: {told}."
-    found = (metric, answer, mean, mean - half, mean + half, n, more, sentence)
-    return dict(zip(VERDICT, found, strict=True))
+    row = (metric, answer, mean, mean - half, mean + half, n, more, sentence)
+    return dict(zip(VERDICT, row, strict=True))
 
 
 def verdicts(
@@ -97,12 +97,12 @@ def verdicts(
         ValueError: names every column that the runs lack.
     """
     gaps = _gaps(runs, list(metrics), of, against, by, paired)
-    found = [
+    rows = [
         verdict(gaps[metric].to_list(), metric, of=of, against=against, margin=margin, level=level)
         for metric in metrics
         if gaps[metric].notna().any()
     ]
-    return pd.DataFrame(found, columns=VERDICT)
+    return pd.DataFrame(rows, columns=VERDICT)
 
 
 def intervals(
@@ -138,10 +138,10 @@ def intervals(
     spreads = zip(groups["std"], groups["count"], strict=True)
     half = np.array([_half_width(spread, n, level) for spread, n in spreads])
     mean = groups["mean"].to_numpy()
-    found = pd.DataFrame(
+    means = pd.DataFrame(
         {"mean": mean, "low": mean - half, "high": mean + half, "n": groups["count"].to_numpy()}
     )
-    return pd.concat([groups.index.to_frame(index=False), found], axis=1)
+    return pd.concat([groups.index.to_frame(index=False), means], axis=1)
 
 
 def differences(
@@ -216,8 +216,8 @@ def bootstrap(
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    found = [score(rng.integers(n, size=n)) for _ in range(resamples)]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    scores = [score(rng.integers(n, size=n)) for _ in range(resamples)]
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -244,8 +244,8 @@ def _answer(mean: float, half: float, margin: float) -> Answer:
     return "cannot tell"  # also where there is no interval
 
 
+# Return how many more seeds settle it if mean and spread stay as they are; at most MOST.
 def _more_seeds(mean: float, spread: float, n: int, margin: float, level: float) -> int:
-    """Return how many more seeds settle it if mean and spread stay as they are; at most MOST."""
     for more in np.unique(np.geomspace(1, MOST, 60).astype(int)):
         if _answer(mean, _half_width(spread, n + more, level), margin) != "cannot tell":
             return int(more)
@@ -255,14 +255,14 @@ def _more_seeds(mean: float, spread: float, n: int, margin: float, level: float)
 def _gaps(
     runs: pd.DataFrame, metrics: list[str], of: str, against: str, by: str, paired: str
 ) -> pd.DataFrame:
-    one, other = _sides(runs, metrics, of, against, by, paired)
-    return one - other
+    looked_at, taken_off = _sides(runs, metrics, of, against, by, paired)
+    return looked_at - taken_off
 
 
+# Return each setting's scores by seed: a pair is one seed, whatever else varies.
 def _sides(
     runs: pd.DataFrame, metrics: Sequence[str], of: str, against: str, by: str, paired: str
 ) -> list[pd.DataFrame]:
-    """Return each setting's scores by seed: a pair is one seed, whatever else varies."""
     _check(runs, [by, paired, *metrics])
     return [runs[runs[by] == side].groupby(paired)[[*metrics]].mean() for side in (of, against)]
 
@@ -306,12 +306,12 @@ def spreads(
         ValueError: names every column that the runs lack.
     """
     sides = _sides(runs, metrics, of, against, by, paired)
-    found = []
+    rows = []
     for name in metrics:
         pairs = pd.concat([side[name] for side in sides], axis=1, keys=[of, against]).dropna()
         n, r = len(pairs), float(pairs.corr().to_numpy()[0, 1])
         ratio = (pairs.std() / pairs[against].std())[of]
         t = np.nan if n < FEWEST else t_quantile(level, n - 2)
         factor = np.exp(np.arccosh(1 + 2 * (1 - r**2) * t**2 / max(n - 2, 1)) / 2)
-        found.append((name, ratio, ratio / factor, ratio * factor, n))
-    return pd.DataFrame(found, columns=["metric", "ratio", "low", "high", "n"])
+        rows.append((name, ratio, ratio / factor, ratio * factor, n))
+    return pd.DataFrame(rows, columns=["metric", "ratio", "low", "high", "n"])

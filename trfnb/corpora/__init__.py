@@ -1,15 +1,7 @@
 """Annotated corpora: a name or a path becomes train, dev and test, and those become Examples."""
 
-from importlib import import_module
-from typing import Any
-
-from trfnb import notebook_side
+from trfnb import on_first_use
 
 __all__ = ["Corpus", "CorpusError", "Sentence", "fetch", "load"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        with notebook_side():
-            return getattr(import_module("trfnb.corpora.loading"), name)
-    raise AttributeError(f"module 'trfnb.corpora' has no attribute {name!r}")
+__getattr__ = on_first_use(__name__, dict.fromkeys(__all__, "trfnb.corpora.loading"))

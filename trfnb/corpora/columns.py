@@ -139,15 +139,15 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
         CorpusError: none, several or an unknown label column; a bad sentence, unless it is to be
             skipped.
     """
-    found = list(blocks(read_text(path)))
-    if not found:
+    numbered = list(blocks(read_text(path)))
+    if not numbered:
         return []
-    rows = [row for _, block in found for _, row in block.rows]
+    rows = [row for _, block in numbered for _, row in block.rows]
     tabs = sum("\t" in row for row in rows) > 0.9 * len(rows)
     split = re.compile(r"\t" if tabs else r"[ \t]+").split
     table = [split(row.strip(" ")) for row in rows]
     width = Counter(map(len, table)).most_common(1)[0][0]
-    firsts = {split(block.rows[0][1].strip(" "))[0] for _, block in found}
+    firsts = {split(block.rows[0][1].strip(" "))[0] for _, block in numbered}
     word = int(width > 2 and firsts <= {"0", "1"})
     label, prefixed = _label_column(path, table, range(word + 1, width), reading)
 
@@ -174,13 +174,13 @@ def read_columns(path: str | Path, reading: Reading) -> list[Sentence]:
             doc_id=block.doc_id,
         )
 
-    return reading.collect(path, found, sentence)
+    return reading.collect(path, numbered, sentence)
 
 
+# Return the label column's index, and whether its labels begin with B-, I- and so on.
 def _label_column(
     path: str | Path, table: list[list[str]], indices: range, reading: Reading
 ) -> tuple[int, bool]:
-    """Return the label column's index, and whether its labels begin with B-, I- and so on."""
     columns = {i: [row[i] for row in table if len(row) > i] for i in indices}
     kinds = {i: types for i, cells in columns.items() if (types := _kinds(cells)) is not None}
     asked, expected = reading.column, "one column of entity labels (O, B-TYPE, I-TYPE)"
@@ -290,10 +290,9 @@ def _conllu_sentence(block: LineBlock) -> Sentence:
     )
 
 
+# Return the words' lines and rows, and multiword tokens as (start, end, row).
 def _words(block: LineBlock) -> tuple[list[int], list[list[str]], list[tuple[int, int, list[str]]]]:
-    """Return the words' lines and rows, and multiword tokens as (start, end, row)."""
-    lines: list[int] = []
-    rows: list[list[str]] = []
+    lines, rows = list[int](), list[list[str]]()
     joined: list[tuple[int, int, list[str]]] = []
     for line, text in block.rows:
         row, following = text.split("\t"), len(rows) + 1
@@ -344,7 +343,6 @@ def _label(misc: dict[str, str | None]) -> str | None:
 def _heads(lines: list[int], rows: list[list[str]]) -> tuple[int, ...] | None:
     if all(row[6] == "_" for row in rows):
         return None
-    heads = []
     for i, row in enumerate(rows):
         if not row[6].isdecimal() or int(row[6]) > len(rows) or int(row[6]) == i + 1:
             raise BadSentenceError(
@@ -353,9 +351,9 @@ def _heads(lines: list[int], rows: list[list[str]]) -> tuple[int, ...] | None:
                 "bad head",
                 lines[i],
             )
-        heads.append(int(row[6]) - 1 if int(row[6]) else i)
+    heads = tuple(int(row[6]) - 1 if int(row[6]) else i for i, row in enumerate(rows))
     if fault := tree_fault(heads):
         raise BadSentenceError(
             "one tree with one root over the sentence that starts here", fault, "no tree"
         )
-    return tuple(heads)
+    return heads

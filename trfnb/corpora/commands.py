@@ -83,9 +83,9 @@ def _show(
     typer.echo(f"Words per sentence\n{pd.DataFrame(words).describe().round(1).T.to_string()}\n")
     counts = pd.DataFrame(labels).fillna(0).astype(int)
     typer.echo(f"Labels\n{counts.sort_index().to_string()}\n")
-    for one, other in combinations(splits, 2):
-        shared = {s.text for s in splits[one]} & {s.text for s in splits[other]}
-        typer.echo(f"Texts that {one}, {other} share: {len(shared)}")
+    for split, other in combinations(splits, 2):
+        shared = {s.text for s in splits[split]} & {s.text for s in splits[other]}
+        typer.echo(f"Texts that {split}, {other} share: {len(shared)}")
     for reason, count in corpus.skipped.items():
         typer.echo(f"Left out: {count} × {reason}")
     for note in corpus.notes:

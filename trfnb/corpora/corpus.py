@@ -141,20 +141,18 @@ class Corpus:
         ``textcat`` where every text has exactly one category, else ``textcat_multilabel``;
         ``senter`` where texts hold several sentences.
         """
-        found = [
-            task
+        values = [s.cats for s in (*self.train, *self.dev, *self.test) if s.cats is not None]
+        names = {name for cats in values for name in cats}
+        one_yes = [0.0] * (len(names) - 1) + [1.0]
+        exclusive = len(names) > 1 and all(sorted(cats.values()) == one_yes for cats in values)
+        return tuple(
+            task if exclusive or task != "textcat" else "textcat_multilabel"
             for task, layer in TASKS.items()
             if all(
                 any(getattr(s, layer) is not None for s in split)
                 for split in (self.train, self.dev)
             )
-        ]
-        values = [s.cats for s in (*self.train, *self.dev, *self.test) if s.cats is not None]
-        names = {name for cats in values for name in cats}
-        one_yes = [0.0] * (len(names) - 1) + [1.0]
-        if len(names) < 2 or any(sorted(cats.values()) != one_yes for cats in values):
-            found = [task.replace("textcat", "textcat_multilabel") for task in found]
-        return tuple(found)
+        )
 
     def examples(self, split: Split, vocab: Vocab) -> list[Example]:
         """Return a split as Examples: bare words beside the annotated reference.

@@ -138,9 +138,8 @@ def load(
     _compare_labels(splits, reading)
     order, kept = list(splits["train"]), splits["dev"]
     random.Random(seed).shuffle(order)
-    if dev_limit and dev_limit < len(kept):
-        chosen = random.Random(0).sample(range(len(kept)), dev_limit)
-        kept = [kept[i] for i in sorted(chosen)]
+    chosen = random.Random(0).sample(range(len(kept)), min(dev_limit or len(kept), len(kept)))
+    kept = [kept[i] for i in sorted(chosen)]
     train, dev, test = _complete_cats([order[:limit], kept, splits["test"]])
     notes = tuple(dict.fromkeys(reading.notes))
     return Corpus(name, train, dev, test, dict(reading.skipped), notes, lang)
@@ -192,18 +191,18 @@ def split_of(name: str) -> str | None:
     return match.lastgroup if match else None
 
 
+# Return a source's name and its sentences by split; what names no split is train's.
 def _read(source: Any, reading: Reading) -> tuple[str, Splits]:
-    """Return a source's name and its sentences by split; what names no split is train's."""
-    read: Splits = {}
     if isinstance(source, str | Path):
         name, files = _locate(source)
-        for part, path in files.items():
-            found = READERS.get(_suffix(path), read_dataset)(path, reading)
-            for key, sentences in (found if isinstance(found, dict) else {"": found}).items():
-                read[part or key] = read.get(part or key, []) + sentences
+        parts = {p: READERS.get(_suffix(f), read_dataset)(f, reading) for p, f in files.items()}
     else:
         name = _place(source)
-        read = read_dataset(name, reading, source)
+        parts = {"": read_dataset(name, reading, source)}
+    read: Splits = defaultdict(list)
+    for part, content in parts.items():
+        for key, sentences in (content if isinstance(content, dict) else {"": content}).items():
+            read[part or key] += sentences
     splits: Splits = defaultdict(list)
     for key, sentences in read.items():
         if named := split_of(key) if key else "train":
@@ -225,8 +224,8 @@ def _place(source: Any) -> str:
     return str(source) if isinstance(source, str | Path) else f"a {type(source).__name__}"
 
 
+# Return a source's name and its files by split; all in one by ``""``.
 def _locate(source: str | Path) -> tuple[str, dict[str, str | Path]]:
-    """Return a source's name and its files by split; all in one by ``""``."""
     text = str(source)
     path: str | Path = text if "://" in text else Path(source).expanduser()
     if text == EMBEDDED:
@@ -237,10 +236,10 @@ def _locate(source: str | Path) -> tuple[str, dict[str, str | Path]]:
     folder = path if isinstance(path, Path) and path.is_dir() else None
     if folder and any((folder / f"dataset_{kind}.json").exists() for kind in ("dict", "info")):
         return name, {"": folder}
-    found = [p for p in (sorted(folder.iterdir()) if folder else [path]) if _suffix(p) in READERS]
-    if len(found) == 1:
-        return name, {"": found[0]}
-    named = {part: [p for p in found if split_of(Path(p).name) == part] for part in SPLITS}
+    files = [p for p in (sorted(folder.iterdir()) if folder else [path]) if _suffix(p) in READERS]
+    if len(files) == 1:
+        return name, {"": files[0]}
+    named = {part: [p for p in files if split_of(Path(p).name) == part] for part in SPLITS}
     if len(named["train"]) == 1 and all(len(some) <= 1 for some in named.values()):
         return name, {part: some[0] for part, some in named.items() if some}
     raise CorpusError(
@@ -248,7 +247,7 @@ def _locate(source: str | Path) -> tuple[str, dict[str, str | Path]]:
         expected=f"a file that ends in {', '.join(READERS)}, a folder of one such, or of one with "
         f"'train' and at most one with 'dev' and with 'test' in its name, or one of "
         f"{', '.join((EMBEDDED, *TREEBANKS))}",
-        got=", ".join(Path(p).name for p in found) or "no such file",
+        got=", ".join(Path(p).name for p in files) or "no such file",
         hint="Check the spelling; rename or convert the file",
     )
 
@@ -257,15 +256,15 @@ def _suffix(path: str | Path) -> str:
     return Path(_PACKED.sub("", str(path).lower())).suffix
 
 
+# Hold dev and test out of train where they are missing.
 def _three_splits(name: str, splits: Splits, reading: Reading) -> Splits:
-    """Hold dev and test out of train where they are missing."""
     whole = splits["train"]
     missing = [part for part in ("dev", "test") if not splits.get(part)]
     if missing:
         ids = {s.doc_id for s in whole if s.doc_id is not None}
-        one = f" (all of one document, {', '.join(ids)!r})" if ids else ""
-        how = f"{'single texts' if _single(whole) else 'blocks of neighbouring sentences'}{one}"
-        how = "whole documents" if len(ids) > 1 else how
+        alone = f" (all of one document, {', '.join(ids)!r})" if ids else ""
+        units = "single texts" if _single(whole) else "blocks of neighbouring sentences"
+        how = "whole documents" if len(ids) > 1 else f"{units}{alone}"
         reading.notes.append(f"{name}: {' and '.join(missing)} held out of train by {how}.")
         splits = {**splits, **hold_out(whole, missing)}
     if not splits["test"]:
@@ -291,11 +290,10 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
         groups[sentence.doc_id if whole else i // block].append(i)
     order = list(groups.values())
     random.Random(0).shuffle(order)
-    held: dict[str, list[int]] = {}
-    for part in parts:
-        held[part] = []
-        while len(held[part]) < len(sentences) / 10 and len(order) > 1:
-            held[part] += order.pop()
+    held: dict[str, list[int]] = {part: [] for part in parts}
+    for chosen in held.values():
+        while len(chosen) < len(sentences) / 10 and len(order) > 1:
+            chosen += order.pop()
     held["train"] = [i for group in order for i in group]
     return {part: [sentences[i] for i in sorted(chosen)] for part, chosen in held.items()}
 
@@ -304,13 +302,12 @@ def _single(sentences: Sequence[Sentence]) -> bool:
     return all(s.cats is not None and s.tags is None for s in sentences)
 
 
+# Give every category to sentences whose label says that there are no others.
+#
+# spaCy takes a category that is not there for unknown, and would learn nothing from it.
 def _complete_cats(splits: Sequence[Sequence[Sentence]]) -> list[tuple[Sentence, ...]]:
-    """Give every category to sentences whose label says that there are no others.
-
-    spaCy takes a category that is not there for unknown, and would learn nothing from it.
-    """
-    names = sorted({name for split in splits for s in split for name in s.cats or ()})
-    zeros = dict.fromkeys(names, 0.0)
+    names = {name for split in splits for s in split for name in s.cats or ()}
+    zeros = dict.fromkeys(sorted(names), 0.0)
     return [
         tuple(
             s if s.cats is None or s.open_cats else replace(s, cats={**zeros, **s.cats})
@@ -320,8 +317,8 @@ def _complete_cats(splits: Sequence[Sequence[Sentence]]) -> list[tuple[Sentence,
     ]
 
 
+# Leave out entities of other labels.
 def _only(splits: Splits, entities: Sequence[str]) -> Splits:
-    """Leave out entities of other labels."""
     there = {label for those in splits.values() for s in those for *_, label in s.ents or ()}
     if unknown := sorted({*entities} - there):
         raise CorpusError(
@@ -339,11 +336,9 @@ def _only(splits: Splits, entities: Sequence[str]) -> Splits:
     }
 
 
+# Note the entity labels of train that the test split should have, by their number, and lacks: every
+# prediction of such a label counts as an error there.
 def _compare_labels(splits: Splits, reading: Reading) -> None:
-    """Note the entity labels of train that the test split should have, by their number, and lacks.
-
-    Every prediction of such a label counts as an error there.
-    """
     counts = {
         split: Counter(label for s in sentences for _, _, label in s.ents or ())
         for split, sentences in splits.items()

@@ -193,20 +193,21 @@ def _read_splits(
 ) -> dict[str, list[Sentence]]:
     return {
         split: _read_records(
-            path, [(f"{split} item {i}".strip(), one) for i, one in enumerate(records)], reading
+            path,
+            [(f"{split} item {i}".strip(), record) for i, record in enumerate(records)],
+            reading,
         )
         for split, records in splits.items()
     }
 
 
+# Make sentences of records, each with its line number or its name.
+#
+# What only the whole file can tell is settled here: whether an empty list of labels means no
+# spans or no categories, and whether spans overlap.
 def _read_records(
     path: str | Path, records: Sequence[tuple[int | str, Any]], reading: Reading
 ) -> list[Sentence]:
-    """Make sentences of records, each with its line number or its name.
-
-    What only the whole file can tell is settled here: whether an empty list of labels means no
-    spans or no categories, and whether spans overlap.
-    """
     dicts = [record for _, record in records if isinstance(record, dict)]
     offsets = any(_are_offsets(r.get(key)) for r in dicts for key in ("label", "labels"))
     make = partial(_sentence, offsets=offsets, reading=reading)
@@ -263,7 +264,7 @@ def _bad(expected: str, got: Any) -> BadSentenceError:
 
 
 def _from_label_studio(record: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    done = [one for one in record["annotations"] if not one.get("was_cancelled")]
+    done = [given for given in record["annotations"] if not given.get("was_cancelled")]
     if not done:
         return {"answer": "ignore"}
     results = done[0]["result"]
@@ -315,10 +316,10 @@ def _layers(
 
 
 def _pick(record: Mapping[Any, Any], known: Sequence[str], given: Any) -> Any:
-    found = [key for key in record if str(key).strip().lower() in known]
-    if given is None and len(found) > 1:
+    keys = [key for key in record if str(key).strip().lower() in known]
+    if given is None and len(keys) > 1:
         raise _bad(f"one key for {known[0]} (column=… and text_column=… choose)", list(record))
-    return record.get(found[0] if found and given is None else given)
+    return record.get(keys[0] if keys and given is None else given)
 
 
 def _is_category(name: Any, score: Any) -> bool:
@@ -348,17 +349,16 @@ def _tokenizer(lang: str) -> Any:
     return get_lang_class(lang)().tokenizer
 
 
+# Return spans in tokens; of tokens that a span cuts, it is unknown whether they are in it.
 def _aligned(doc: Any, spans: Sequence[Any], reading: Reading) -> dict[str, Any]:
-    """Return spans in tokens; of tokens that a span cuts, it is unknown whether they are in it."""
-    found: set[Span] = set()
-    unknown: set[int] = set()
+    inside, unknown = set[Span](), set[int]()
     for start, end, label in [span for value in spans for span in _in_characters(value, doc.text)]:
         if span := doc.char_span(start, end, label=label):
-            found.add((span.start, span.end, label))
+            inside.add((span.start, span.end, label))
         else:
             reading.skipped["spans cut by tokens"] += 1
             unknown |= {t.i for t in doc if t.idx < end and start < t.idx + len(t)}
-    ordered = tuple(sorted(found))
+    ordered = tuple(sorted(inside))
     covered = [i for start, end, _ in ordered for i in range(start, end)]
     layers: dict[str, Any] = {"spans": {SPANS_KEY: ordered}}
     if len(covered) == len(set(covered)):

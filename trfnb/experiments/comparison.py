@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from spacy.language import Language
 from spacy.tokens import DocBin
@@ -141,17 +140,22 @@ def compare(
     runs = list(product(numbers, ways))
     for seed, way in tqdm(runs, unit=" runs", disable=not progress):
         trained = train(configs[way], corpus, budget=budget, seed=seed, progress=progress)
-        if way not in best or trained.score > best[way].score:
-            best[way] = trained
+        best[way] = max(best.get(way, trained), trained, key=lambda made: made.score)
         histories[way].append(trained.history)
-        row = {"sharing": way, "seed": seed, "best_step": trained.best_step}
-        row |= {"dev_score": trained.score, **measure(trained, corpus)}
-        rows.append({**row, "starved": starved(trained, corpus)})
+        row = {
+            "sharing": way,
+            "seed": seed,
+            "best_step": trained.best_step,
+            "dev_score": trained.score,
+            **measure(trained, corpus),
+            "starved": starved(trained, corpus),
+        }
+        rows.append(row)
     scores = {metric: metric for metric in main_scores(trained.nlp).values()}
     name = getattr(corpus, "name", None) or getattr(corpus, "folder", "a corpus")
     limits = f"budget {budget} per run" if budget else "limits of the config"
     split = scored_split(corpus)
-    found = Comparison(
+    comparison = Comparison(
         pd.DataFrame(rows),
         Question(scores=scores, costs={cost: UNITS[cost] for cost in COSTS}, margin=margin),
         histories=histories,
@@ -159,30 +163,30 @@ def compare(
         split=split,
         setup=f"Trained on {name}, {limits}. Scores are of the {split} split.",
     )
-    if len(found.verdicts) and len(numbers) < statistics.FEWEST:
-        told = paired_bootstrap(best["independent"], best["shared"], corpus)
-        found.verdicts["sentence"] += [
+    if len(comparison.verdicts) and len(numbers) < statistics.FEWEST:
+        resampled = paired_bootstrap(best["independent"], best["shared"], corpus)
+        comparison.verdicts["sentence"] += [
             f" Of the best run of each, resampled sentences give {low:+.3f} to {high:+.3f}."
-            for low, high in map(told.__getitem__, found.verdicts["metric"])
+            for low, high in map(resampled.__getitem__, comparison.verdicts["metric"])
         ]
-    return found
+    return comparison
 
 
 def paired_bootstrap(
-    one: Trained, other: Trained, corpus: HasExamples, *, resamples: int = 200
+    first: Trained, other: Trained, corpus: HasExamples, *, resamples: int = 200
 ) -> dict[str, tuple[float, float]]:
-    """Return 95 % intervals of the difference one − other, over resampled sentences, by score.
+    """Return 95 % intervals of the difference first − other, over resampled sentences, by score.
 
     The sentences are those of the test split, or of dev where there is no test split.
     """
     sides: list[tuple[Any, list[Example]]] = []
-    for nlp in (one.nlp, other.nlp):
+    for nlp in (first.nlp, other.nlp):
         examples = list(corpus.examples(scored_split(corpus), nlp.vocab))
         for example, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples]), strict=True):
             example.predicted = doc
         sides.append((nlp, examples))
 
-    def gap(drawn: np.ndarray, task: str, metric: str) -> float:
+    def gap(drawn: Sequence[int], task: str, metric: str) -> float:
         first, second = (
             nlp.get_pipe(task).score([examples[i] for i in drawn])[metric] or 0.0
             for nlp, examples in sides
@@ -192,5 +196,5 @@ def paired_bootstrap(
     n = len(sides[0][1])
     return {
         metric: statistics.bootstrap(partial(gap, task=task, metric=metric), n, resamples=resamples)
-        for task, metric in main_scores(one.nlp).items()
+        for task, metric in main_scores(first.nlp).items()
     }

@@ -83,10 +83,14 @@ def compare_factors(
         config = build_config(tasks, encoder, **given)
         config = with_sharing(config, groups) if groups else config
         trained = train(config, corpus, budget=budget, progress=False)
-        row = {"setting": name, "seed": seed, "score": trained.score}
-        row |= task_scores(trained.nlp, trained.scores)
-        row["seconds"] = float(trained.history["seconds"].sum())
-        row["starved"] = starved(trained, corpus)
+        row = {
+            "setting": name,
+            "seed": seed,
+            "score": trained.score,
+            **task_scores(trained.nlp, trained.scores),
+            "seconds": float(trained.history["seconds"].sum()),
+            "starved": starved(trained, corpus),
+        }
         yield row, log_of(trained.nlp)
 
 
@@ -163,6 +167,7 @@ def forgetting(
     return pd.DataFrame(rows)
 
 
+# Train one task and the encoder; the resting task learns from what is replayed to it only.
 def _learn(
     nlp: Language,
     examples: list[Example],
@@ -173,15 +178,14 @@ def _learn(
     memory: Sequence[Example] = (),
     share: float = 0.0,
 ) -> None:
-    """Train one task and the encoder; the resting task learns from what is replayed to it only."""
     fix_random_seed(seed)
     settings = settings_of(nlp)
     order = random.Random(seed)
     again = chain.from_iterable(iter(lambda: order.sample(list(memory), len(memory)), []))
     others = [name for name in nlp.pipe_names if name in HEADS and name != resting]
 
+    # Add the gradients of old sentences to those of the update that follows.
     def replayed() -> Iterator[tuple[int, list[Example]]]:
-        """Add the gradients of old sentences to those of the update that follows."""
         batches = create_train_batches(nlp, lambda _: examples, settings["batcher"], 0)
         for epoch, batch in islice(batches, steps):
             batch = list(batch)

@@ -63,18 +63,18 @@ def affinity(
     probe = initialize(config, lambda vocab: corpus.examples("train", vocab))
     examples, order = list(corpus.examples("train", probe.vocab)), random.Random(seed)
     rate = rates_of(config)["encoder"]
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
 
     def look(nlp: Language, made: int) -> bool:
         if made and made % every == 0:
             batch = order.sample(examples, min(sentences, len(examples)))
             with kept_random_state():
                 restore(probe, snapshot(nlp))
-                found.extend({"step": made, **row} for row in lookahead(probe, batch, rate))
+                rows.extend({"step": made, **row} for row in lookahead(probe, batch, rate))
         return True
 
     train(config, corpus, budget=budget, seed=seed, test=False, progress=progress, before_step=look)
-    return pd.DataFrame(found, columns=["step", "of", "on", "affinity"])
+    return pd.DataFrame(rows, columns=["step", "of", "on", "affinity"])
 
 
 def lookahead(nlp: Language, batch: Sequence[Example], rate: float) -> Iterator[dict[str, Any]]:
@@ -119,8 +119,8 @@ def best_groups(affinities: pd.DataFrame, encoders: int) -> list[list[str]]:
     gains = means.reindex(index=tasks, columns=tasks).fillna(0.0).to_numpy()
 
     def gain(group: list[int]) -> float:
-        own = gains[np.ix_(group, group)]
-        return float((own.sum() - own.trace()) / max(1, len(group) - 1))
+        within = gains[np.ix_(group, group)]
+        return float((within.sum() - within.trace()) / max(1, len(group) - 1))
 
     possible = (
         [np.flatnonzero(np.equal(labels, label)).tolist() for label in dict.fromkeys(labels)]

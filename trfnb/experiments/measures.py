@@ -59,7 +59,7 @@ def main_scores(nlp: Language) -> dict[str, str]:
     That is `HEADS`' for the tasks of `build_config`, and for any other component the one that its
     factory weighs most. Components without a score, such as an encoder, are left out.
     """
-    found = {}
+    main = {}
     for name, pipe in nlp.pipeline:
         meta = nlp.get_pipe_meta(name)
         given = meta.default_score_weights or {}
@@ -68,14 +68,14 @@ def main_scores(nlp: Language) -> dict[str, str]:
             head = HEADS.get(meta.factory)
             best = head.score if head else max(weighed, key=lambda metric: weighed[metric])
             key = getattr(pipe, "cfg", {}).get("spans_key", "sc")  # spans are scored by their key
-            found[name] = best.replace("spans_sc_", f"spans_{key}_")
-    return found
+            main[name] = best.replace("spans_sc_", f"spans_{key}_")
+    return main
 
 
 def task_scores(nlp: Language, scores: Mapping[str, Any]) -> dict[str, float]:
     """Pick the main score of each task, by the metric's name; NaN where there is none."""
-    found = {metric: scores.get(metric) for metric in main_scores(nlp).values()}
-    return {name: float("nan") if score is None else float(score) for name, score in found.items()}
+    main = {metric: scores.get(metric) for metric in main_scores(nlp).values()}
+    return {metric: float("nan") if s is None else float(s) for metric, s in main.items()}
 
 
 def starved(
@@ -100,7 +100,7 @@ def starved(
         is not above the commonest label. Empty if nothing shows. Whether it is below a frozen
         encoder, `trfnb.answer.Answer` says.
     """
-    found = []
+    signs = []
     n = len(corpus.examples("dev", trained.nlp.vocab))
     evaluated = trained.history.dropna(subset=["score"])
     late = evaluated.iloc[-1 - len(evaluated) // 4 :]
@@ -111,17 +111,17 @@ def starved(
         first, last = late[metric].iloc[[0, -1]] if metric in late else (0.0, 0.0)
         gain = last - first
         if gain > errors * (last * (1 - last) / n) ** 0.5:
-            found.append(
+            signs.append(
                 f"{task}: {metric} on dev still rose by {gain:.3f} in the last quarter; "
                 "give a larger budget."
             )
         floor = _majority(trained.nlp.get_pipe_meta(task).factory, examples)
         if not score > floor:
-            found.append(
+            signs.append(
                 f"{task}: {metric} {score:.3f} is not above {floor:.3f}, which the commonest label "
                 "alone would reach; give a larger budget."
             )
-    return found
+    return signs
 
 
 def inference_speed(nlp: Language, docs: Sequence[Doc], *, repeats: int = 3) -> float:
@@ -152,13 +152,13 @@ def moved_scores(
     if task in host.pipe_names:
         host.remove_pipe(task)
     host.add_pipe(task, source=donor)
-    found = {}
+    scored = {}
     for place, nlp in (("at_home", donor), ("moved", host)):
         scores = main_scores(nlp)
         # Without the other tasks: entities, say, stop at the parser's sentence ends.
         with nlp.select_pipes(disable=[name for name in scores if name != task]):
-            found[place] = nlp.evaluate(corpus.examples("dev", nlp.vocab))[scores[task]]
-    return found
+            scored[place] = nlp.evaluate(corpus.examples("dev", nlp.vocab))[scores[task]]
+    return scored
 
 
 def words_only(doc: Doc) -> Doc:
@@ -166,18 +166,12 @@ def words_only(doc: Doc) -> Doc:
     return Doc(doc.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
 
 
+# Return what always the commonest label scores; 0 for tasks of spans and trees.
 def _majority(factory: str, examples: Sequence[Example]) -> float:
-    """Return what always the commonest label scores; 0 for tasks of spans and trees."""
     docs = [example.reference for example in examples]
-    if factory == "tagger":
-        return _largest_share([token.tag_ for doc in docs for token in doc if token.tag])
-    if factory == "textcat":
-        cats = [doc.cats for doc in docs if doc.cats]
-        share = _largest_share([max(cat, key=lambda label: cat[label]) for cat in cats])
-        # The macro F counts 0 for all other labels.
-        return 2 * share / (1 + share) / len(cats[0]) if cats else 0.0
-    return 0.0
-
-
-def _largest_share(labels: list[str]) -> float:
-    return max(Counter(labels).values(), default=0) / max(1, len(labels))
+    cats = [doc.cats for doc in docs if doc.cats and factory == "textcat"]
+    labels = [max(cat, key=lambda label: cat[label]) for cat in cats]
+    labels += [token.tag_ for doc in docs for token in doc if token.tag and factory == "tagger"]
+    share = max(Counter(labels).values(), default=0) / max(1, len(labels))
+    # The macro F of categories counts 0 for all other labels.
+    return 2 * share / (1 + share) / len(cats[0]) if cats else share

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
-from time import perf_counter, sleep
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,6 @@ class Tuner:
         self._may_run.set()
         self._stop = False
         self._thread: threading.Thread | None = None
-        self._resumed = self._busy_seconds = 0.0
 
     @property
     def busy(self) -> bool:
@@ -104,9 +103,10 @@ class Tuner:
 
     @property
     def eta(self) -> float | None:
-        """Seconds of training left until ``max_steps``; None where the pace or end is unknown."""
+        """Seconds of updates left until ``max_steps``; None where the pace or end is unknown."""
         total, made = int(self.config["training"]["max_steps"]), len(self.history)
-        return self._busy_seconds / made * max(total - made, 0) if total and made else None
+        spent = sum(row["seconds"] for row in self.history)
+        return spent / made * max(total - made, 0) if total and made else None
 
     def set(self, task: str, value: Any) -> None:
         """Move a factor; it acts at the next update.
@@ -143,9 +143,8 @@ class Tuner:
             self._reset()
             self._waiting.extend(self.settings.items())
         # Thinc keeps its present device in a context variable, which a new thread lacks.
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._train, script), daemon=True
-        )
+        training: Any = {"target": copy_context().run, "args": (self._train, script)}
+        self._thread = threading.Thread(**training, daemon=True)
         self._thread.start()
 
     def pause(self) -> None:
@@ -197,7 +196,7 @@ class Tuner:
 
     def export_config(self) -> Config:
         """Return a config that trains this very run again, as far as it came."""
-        return tuned_config(self.config, schedules_of(self.log), len(self.log.steps))
+        return tuned_config(self.config, **self.export_parameters()["tuned"])
 
     def export_parameters(self) -> dict[str, Any]:
         """Return the notebook parameters that train this very run again (see `tuned_config`)."""
@@ -212,25 +211,16 @@ class Tuner:
             self._apply(nlp, made)
             return not self._stop
 
-        def on_step(row: dict[str, Any]) -> None:
-            self._busy_seconds += perf_counter() - self._resumed
-            self.history.append(row)
-
+        hooks: Any = {"on_step": self.history.append, "before_step": before_step}
         try:
             with _TURN:
-                self.trained = train(
-                    self.config,
-                    self.corpus,
-                    progress=False,
-                    on_step=on_step,
-                    before_step=before_step,
-                )
+                self.trained = train(self.config, self.corpus, progress=False, **hooks)
         except BaseException as error:
             if self.history or not self._stop:
                 self.error = error
 
+    # Let other tuners train while this one waits; keep the generators' state meanwhile.
     def _wait_for_turn(self) -> None:
-        """Let other tuners train while this one waits; keep the generators' state meanwhile."""
         with kept_random_state():
             _TURN.release()
             try:
@@ -238,7 +228,6 @@ class Tuner:
                 self._may_run.wait()
             finally:
                 _TURN.acquire()
-        self._resumed = perf_counter()
 
     def _apply(self, nlp: Language, made: int) -> None:
         shared: Any = next(
@@ -270,20 +259,18 @@ def kept_random_state() -> Iterator[None]:
 def presets(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return settings of all factors at once, by name, for `Tuner.set` one by one."""
     rise = {"@schedules": FROZEN_THEN_WARMUP, "frozen": 50, "warmup": 50}
-    found: dict[str, dict[str, Any]] = {
+    automatic = dict.fromkeys(tasks, "auto")
+    policies = ("equal_norms", "uncertainty", "upgrad", "pcgrad")
+    return {
         "all at 1": dict.fromkeys(tasks, 1.0),
         "all at 0: frozen": dict.fromkeys(tasks, 0.0),
         "only the first task": {task: float(task == tasks[0]) for task in tasks},
         "frozen for 50 updates, then up": dict.fromkeys(tasks, rise),
+        **{
+            f"policy: {policy}": {BALANCE: {"@balancers": f"trfnb.{policy}.v1"}, **automatic}
+            for policy in policies
+        },
     }
-    policies = {
-        f"policy: {name}": {
-            BALANCE: {"@balancers": f"trfnb.{name}.v1"},
-            **dict.fromkeys(tasks, "auto"),
-        }
-        for name in ("equal_norms", "uncertainty", "upgrad", "pcgrad")
-    }
-    return found | policies
 
 
 def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -292,18 +279,18 @@ def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: No component listens.
     """
-    found = {
+    listeners = {
         name: block
         for name, component in config["components"].items()
         for block in blocks(component)
         if "grad_factor" in block
     }
-    if not found:
+    if not listeners:
         raise ValueError(
             f"Expected a config with listeners that have a grad_factor, got the components "
             f"{list(config['components'])} without any. Build it with sharing='shared'."
         )
-    return found
+    return listeners
 
 
 def schedules_of(log: GradientLog) -> dict[str, dict[str, Any]]:
@@ -320,13 +307,14 @@ def schedules_of(log: GradientLog) -> dict[str, dict[str, Any]]:
             "one accumulated batch, and a schedule has one per step. Keep the policy in the config "
             "instead, or train with accumulate_gradient = 1."
         )
-    found = {}
-    for place, name in enumerate(log.steps[0].listeners):
-        factors = np.array([step.factors[place] for step in log.steps])
-        starts = [0, *(np.flatnonzero(factors[1:] != factors[:-1]) + 1).tolist()]
+    schedules = {}
+    for name, factors in zip(
+        log.steps[0].listeners, np.array([s.factors for s in log.steps]).T, strict=True
+    ):
+        starts = [0, *(np.flatnonzero(np.diff(factors)) + 1).tolist()]
         values = factors[starts].tolist()
-        found[name] = {"@schedules": PIECEWISE_CONSTANT, "starts": starts, "factors": values}
-    return found
+        schedules[name] = {"@schedules": PIECEWISE_CONSTANT, "starts": starts, "factors": values}
+    return schedules
 
 
 def tuned_config(
@@ -357,6 +345,5 @@ def tuned_config(
 
 
 def _resolved(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return registry.resolve({"value": dict(value)})["value"]
-    return value
+    block = isinstance(value, Mapping)
+    return registry.resolve({"value": dict(value)})["value"] if block else value

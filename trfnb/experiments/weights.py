@@ -17,7 +17,9 @@ from spacy.util import registry
 from thinc.api import Model, Optimizer, to_numpy
 from thinc.optimizers import FloatOrSeq
 
-Snapshot = dict[tuple[str, int, str], Any]
+from trfnb.pretraining.weights import parameters
+
+Snapshot = dict[tuple[str, str, str], Any]
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 
@@ -94,10 +96,9 @@ class EncoderAdam(Optimizer):
         name = key[1]
         if "." not in name:  # Thinc calls its own parameters "W", "b", "E"; torch's have a path
             return 1.0
-        if found := _LAYER.search(name):
-            below = self.layers - 1 - int(found.group(1))
-        else:
-            below = self.layers if "embed" in name else 0
+        layer = _LAYER.search(name)
+        rest = self.layers if "embed" in name else 0
+        below = self.layers - 1 - int(layer.group(1)) if layer else rest
         return self.encoder_factor * self.layer_decay**below
 
 
@@ -125,30 +126,20 @@ def _initialize_frozen(nlp: Language, names: Sequence[str]) -> None:
         pipe.initialize(lambda: [Example(doc, doc.copy())], nlp=nlp)
 
 
-def arrays(nlp: Language) -> Iterator[tuple[tuple[str, int, str], Any]]:
+def arrays(nlp: Language) -> Iterator[tuple[tuple[str, str, str], Any]]:
     """Yield each weight array or tensor once, however many components refer to it.
 
     Disabled components are included. The key is the component's name, the layer's place in its
     model, and the weight's name.
     """
-    seen: set[Any] = set()
-    for name, pipe in nlp.components:
+    seen = set()
+    for component, pipe in nlp.components:
         model = getattr(pipe, "model", None)
-        for place, node in enumerate(model.walk() if isinstance(model, Model) else ()):
-            found: dict[str, Any] = {
-                p: node.get_param(p) for p in node.param_names if node.has_param(p)
-            }
-            for shim in node.shims:
-                module = getattr(shim, "_model", None)
-                if isinstance(module, torch.nn.Module):
-                    found |= module.state_dict(keep_vars=True)
-            for param, value in found.items():
-                # Tied tensors count once. Thinc makes a new view of an array at each call, so its
-                # node and name tell it apart.
-                known = id(value) if isinstance(value, torch.Tensor) else (id(node), param)
-                if known not in seen:
-                    seen.add(known)
-                    yield (name, place, param), value
+        for name, known, value in parameters(model) if isinstance(model, Model) else ():
+            if known not in seen:
+                seen.add(known)
+                place, _, param = name.partition(".")
+                yield (component, place, param), value
 
 
 def snapshot(nlp: Language) -> Snapshot:

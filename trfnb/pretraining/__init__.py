@@ -1,29 +1,17 @@
 """Pretraining on raw text: masking, objectives, and a loop that resumes exactly."""
 
-from importlib import import_module
-from typing import Any
+from trfnb import on_first_use
 
-__all__ = [
-    "PretrainingError",
-    "load_weights",
-    "pretrain",
-    "pretraining_config",
-    "with_pretrained",
-    "write_text",
-]
-
-_CHAPTERS = {
-    "PretrainingError": "text",
-    "load_weights": "weights",
-    "pretrain": "loop",
-    "pretraining_config": "config",
-    "with_pretrained": "config",
-    "write_text": "config",
+_HOME = {
+    "PretrainingError": "trfnb.pretraining.text",
+    "load_weights": "trfnb.pretraining.weights",
+    "pretrain": "trfnb.pretraining.loop",
+    "pretraining_config": "trfnb.pretraining.config",
+    "with_pretrained": "trfnb.pretraining.config",
+    "write_text": "trfnb.pretraining.config",
 }
 
+__all__ = [*_HOME]
 
-def __getattr__(name: str) -> Any:
-    # They need torch and spaCy; the command line imports this package without them.
-    if name in _CHAPTERS:
-        return getattr(import_module(f"{__name__}.{_CHAPTERS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# They need torch and spaCy; the command line imports this package without them.
+__getattr__ = on_first_use(__name__, _HOME)

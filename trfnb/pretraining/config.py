@@ -195,7 +195,7 @@ def corpus_text(config: Config, name: str) -> RawText:
     try:
         block = dot_to_object(config, name)
     except KeyError:
-        known = ", ".join(f"corpora.{one}" for one in config.get("corpora", {})) or "none"
+        known = ", ".join(f"corpora.{block}" for block in config.get("corpora", {})) or "none"
         raise PretrainingError(
             f"[pretraining] corpus expected a block of the config ({known}), got {name!r}. Name "
             "one of these."

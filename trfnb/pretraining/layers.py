@@ -61,14 +61,14 @@ def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
         PretrainingError: there is no such component or layer, it is a listener, or it gives no
             vectors of tokens.
     """
-    found = _named(nlp, component, layer)
-    if isinstance(found, TransformerListener | Tok2VecListener):
+    model = _named(nlp, component, layer)
+    if isinstance(model, TransformerListener | Tok2VecListener):
         raise PretrainingError(
             f"[pretraining] component {component!r}, layer {layer!r} expected a layer with "
-            f"weights, got a listener to {found.upstream_name!r}. Give component the name of the "
+            f"weights, got a listener to {model.upstream_name!r}. Give component the name of the "
             'shared tok2vec or transformer, and layer = "".'
         )
-    reads_vectors = any("static_vectors" in node.name for node in found.walk())
+    reads_vectors = any("static_vectors" in node.name for node in model.walk())
     if reads_vectors and not len(nlp.vocab.vectors):
         raise PretrainingError(
             f"[pretraining] component {component!r} expected word vectors, since its embedding has "
@@ -78,22 +78,22 @@ def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
     expected = f"[pretraining] component {component!r}, layer {layer!r} expected a layer that"
     sample = nlp.make_doc(SAMPLE)
     try:
-        vectors = _predicted(found, sample)
+        vectors = _predicted(model, sample)
     except Exception as error:
         raise PretrainingError(f"{expected} reads a doc by itself, got: {error}") from error
     shape = getattr(vectors[0], "shape", ()) if isinstance(vectors, list) and vectors else ()
-    if found.name != "transformer_model" and shape[:1] != (len(sample),):
+    if model.name != "transformer_model" and shape[:1] != (len(sample),):
         raise PretrainingError(
             f"{expected} maps docs to one array of token vectors for each doc, got one whose "
             f"output is {type(vectors).__name__}. Give a tok2vec or transformer component, or a "
             'task with layer = "tok2vec".'
         )
-    return found
+    return model
 
 
 def encoder_shim(model: Model) -> EncoderShim | None:
     """Return the transformer in a model, or None where it has none."""
-    shims = (shim for node in model.walk() for shim in node.shims)
+    shims = [shim for node in model.walk() for shim in node.shims]
     return next((shim for shim in shims if isinstance(shim, EncoderShim)), None)
 
 
@@ -125,7 +125,7 @@ class FullEncoder:
             rows: Sorted positions in all words, one doc after another.
             is_train: Whether dropout applies.
         """
-        read = [reworded(doc, one) for doc, one in zip(docs, words, strict=True)]
+        read = [reworded(doc, shown) for doc, shown in zip(docs, words, strict=True)]
         vectors, backprop = self.model(read, is_train)
         ops = self.model.ops
         flat: Any = ops.flatten(vectors)
@@ -160,13 +160,13 @@ class WindowEncoder:
         self, docs: Sequence[Doc], words: Sequence[Sequence[str]], rows: Rows, is_train: bool
     ) -> Encoded:
         """Return (rows, width) and what takes its gradient; arguments as for `FullEncoder`."""
-        flat = [word for one in words for word in one]
+        flat = [word for of_doc in words for word in of_doc]
         number = {word: i for i, word in enumerate(dict.fromkeys(flat))}
         kind = np.array([number[word] for word in flat], dtype="i")
         (table,), backprop_table = self.embed([Doc(docs[0].vocab, words=list(number))], is_train)
         # All docs on one line, with rows of zeros between them as far as a word sees.
         reach, around = self.window * len(self.convolutions), range(-self.window, self.window + 1)
-        doc = np.repeat(np.arange(len(words)), [len(one) for one in words])
+        doc = np.repeat(np.arange(len(words)), [len(of_doc) for of_doc in words])
         place = np.arange(len(flat)) + reach * (doc + 1)
         line = np.zeros((len(flat) + reach * (len(words) + 1), table.shape[1]), dtype="f")
         line[place] = table[kind]
@@ -326,8 +326,8 @@ def one_hot(numbers: Any, targets: Any) -> tuple[float, Floats2d]:
 
 def binary(logits: Any, targets: Any) -> tuple[float, Floats2d]:
     """Cross-entropy in nats of one yes or no a row: logits (n, 1), targets (n, 1) of 0 and 1."""
-    total = float((np.logaddexp(0, logits) - targets * logits).sum())
-    return total, (1 / (1 + np.exp(-logits)) - targets).astype("f")
+    losses = np.logaddexp(0, logits) - targets * logits
+    return float(losses.sum()), (1 / (1 + np.exp(-logits)) - targets).astype("f")
 
 
 def cosine(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
@@ -347,8 +347,8 @@ DISTANCES: dict[str, Loss] = {"cosine": cosine, "L2": squared}
 
 
 def _named(nlp: Language, component: str | None, layer: str) -> Model:
-    parts = {name: getattr(part, "model", None) for name, part in nlp.components}
-    models = {name: model for name, model in parts.items() if isinstance(model, Model)}
+    components = [(name, getattr(part, "model", None)) for name, part in nlp.components]
+    models = {name: model for name, model in components if isinstance(model, Model)}
     if component not in models:
         raise PretrainingError(
             "[pretraining] component expected one of the pipeline's that have a model "

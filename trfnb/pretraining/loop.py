@@ -8,7 +8,6 @@ was not.
 import csv
 import errno
 import json
-import math
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -39,6 +38,7 @@ from trfnb.pretraining.weights import (
     save_checkpoint,
 )
 
+LOG = ["step", "words", "seconds", "loss", "dev_loss", "learn_rate"]
 # Settings that may change when a run is resumed: its ends and its pace.
 _FREE = {"pretraining.max_epochs", "nlp.disabled"} | {
     f"{SECTION}.{name}" for name in ("max_steps", "max_seconds", "patience", "keep", "save_every")
@@ -96,6 +96,7 @@ class Progress:
         learn_rate: Of the last update.
         best: The lowest dev loss.
         since_best: Dev losses since then.
+        rows: Of log.csv so far.
     """
 
     step: int = 0
@@ -107,6 +108,7 @@ class Progress:
     learn_rate: float = 0.0
     best: float | None = None
     since_best: int = 0
+    rows: list[list[float | None]] = field(default_factory=list)
 
 
 class PretrainingRun:
@@ -175,9 +177,9 @@ class PretrainingRun:
         Raises:
             PretrainingError: there is nothing to read, no room to write, or another run to resume.
         """
-        found = checkpoints(self.folder)
-        if found and resume:
-            self._resume(found[-1])
+        earlier = checkpoints(self.folder)
+        if earlier and resume:
+            self._resume(earlier[-1])
         else:
             refuse(_room_problems(self.folder, self.model, self.settings.keep))
         # The first batch comes before anything is written: whatever fails in the text fails here.
@@ -187,8 +189,8 @@ class PretrainingRun:
             docs = [doc for _, batch in first for doc in batch]
             refuse(self.model.attrs["text_problems"]([*docs, *self.dev]))
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._begin_log()
-        if not found:
+        self._write_log()
+        if not earlier:
             with atomic_write(self.folder / "config.cfg") as file:
                 file.write(self.config.to_str(interpolate=False))
         return chain(first, batches)
@@ -244,16 +246,14 @@ class PretrainingRun:
             or 0 < settings.patience <= now.since_best
         )
 
-    # Writes a row of log.csv, with a dev loss where one is due, and returns what a bar shows.
+    # Adds a row to log.csv, with a dev loss where one is due, and returns what a bar shows.
     def _log(self) -> dict[str, Any]:
         settings, now = self.settings, self.progress
         dev = self._dev_loss() if now.step % settings.eval_every == 0 else None
         loss = now.loss / max(now.targets, 1)
         now.loss, now.targets = 0.0, 0
-        with (self.folder / "log.csv").open("a", newline="", encoding="utf8") as file:
-            csv.writer(file).writerow(
-                [now.step, now.words, round(now.seconds, 3), loss, dev, now.learn_rate]
-            )
+        now.rows.append([now.step, now.words, round(now.seconds, 3), loss, dev, now.learn_rate])
+        self._write_log()
         if dev is not None:
             now.since_best += 1
             if dev < (math.inf if now.best is None else now.best):  # not where it is NaN
@@ -261,17 +261,9 @@ class PretrainingRun:
                 export(self.model, self.optimizer, self.folder / "model-best.bin")
         return {"loss": loss, "best_dev": now.best, "words": now.words}
 
-    # Writes the header of log.csv, and the rows up to the step that a run resumes at.
-    def _begin_log(self) -> None:
-        path, rows = self.folder / "log.csv", []
-        if path.exists():
-            # A process that dies may leave its last row unfinished, without an end of line.
-            whole = path.read_text(encoding="utf8").rpartition("\n")[0].splitlines()
-            rows = [row for row in csv.reader(whole[1:]) if int(row[0]) <= self.progress.step]
-        with atomic_write(path) as file:
-            csv.writer(file).writerows(
-                [["step", "words", "seconds", "loss", "dev_loss", "learn_rate"], *rows]
-            )
+    def _write_log(self) -> None:
+        with atomic_write(self.folder / "log.csv") as file:
+            csv.writer(file).writerows([LOG, *self.progress.rows])
 
     def _save_checkpoint(self) -> None:
         path = self.folder / f"checkpoint-{self.progress.step}.safetensors"
@@ -312,23 +304,25 @@ class PretrainingRun:
 
 # Steps all that follows a schedule as often as the updates before did.
 def _replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
-    scheduled = [node.attrs["factor"] for node in model.walk() if "factor" in node.attrs]
+    scheduled: list[Any] = [n.attrs["factor"] for n in model.walk() if "factor" in n.attrs]
     shims = [shim for node in model.walk() for shim in node.shims]
     scheduled += [shim.trainable for shim in shims if isinstance(shim, EncoderShim)]
     for _ in range(updates):
         optimizer.step_schedules()
-        for one in scheduled:
-            one.step()
+        for schedule in scheduled:
+            schedule.step()
 
 
 # What must be the same when a run is resumed: settings, text (names and sizes), and threads.
 def _identity(config: Config, text: Path) -> dict[str, Any]:
-    found = {name: one for name, one in dict_to_dot(config).items() if name not in _FREE}
     root = text if text.is_dir() else text.parent
-    found |= {f"text {p.relative_to(root)}": p.stat().st_size for p in text_files(text)}
+    identity = {
+        **{name: value for name, value in dict_to_dot(config).items() if name not in _FREE},
+        **{f"text {file.relative_to(root)}": file.stat().st_size for file in text_files(text)},
+        "threads": torch.get_num_threads(),
+    }
     # As JSON gives it back: numbers as keys become text, tuples lists.
-    found |= {"threads": torch.get_num_threads()}
-    return dict(json.loads(json.dumps(found, default=str)))
+    return dict(json.loads(json.dumps(identity, default=str)))
 
 
 def _check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
@@ -363,13 +357,12 @@ def _folder_problems(folder: Path, resume: bool) -> list[str]:
 
 def _room_problems(folder: Path, model: Model, keep: int) -> list[str]:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    weights = sum(4 * math.prod(value.shape) for _, _, value in parameters(model))
+    weights = sum(4 * np.prod(value.shape) for _, _, value in parameters(model))
     # Adam keeps two moments and an average of each weight; one checkpoint more while writing, and
     # two models, each written aside first.
     need, free = weights * (4 * (keep + 1) + 3), shutil.disk_usage(there).free
-    if free >= need:
-        return []
-    return [
+    problem = (
         f"{folder} expected room for about {need / 1e6:,.0f} MB of checkpoints and weights, got "
         f"{free / 1e6:,.0f} MB. Make room, name another folder, or lower [{SECTION}] keep."
-    ]
+    )
+    return [problem] if free < need else []

@@ -9,6 +9,7 @@ https://arxiv.org/abs/1907.10529).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -53,8 +54,7 @@ class WholeWordMask(RandomMask):
     def __call__(self, groups: Groups, rng: np.random.Generator) -> Masked:
         """Return which units to hide."""
         numbers, group = np.unique(groups, return_inverse=True)
-        hidden: Masked = super().__call__(numbers, rng)[group]
-        return hidden
+        return super().__call__(numbers, rng)[group]
 
 
 @registry.misc("trfnb.SpanMask.v1")
@@ -126,10 +126,9 @@ def corrupt(
     """Return the words of docs with hidden ones replaced, and which of all words were hidden."""
     words = [words_of(doc) for doc in docs]
     hidden = _hide(strategy, [word_groups(doc) for doc in docs], rng)
-    flat = np.array([word for one in words for word in one], dtype=object)
-    seen = _replaced(flat, hidden, replacement, rng).tolist()
-    ends = np.cumsum([len(one) for one in words]).tolist()
-    return [seen[end - len(one) : end] for end, one in zip(ends, words, strict=True)], hidden
+    flat = np.array(list(chain.from_iterable(words)), dtype=object)
+    seen = iter(_replaced(flat, hidden, replacement, rng).tolist())
+    return [list(islice(seen, len(doc))) for doc in docs], hidden
 
 
 def corrupt_wordpieces(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from inspect import Signature, signature
+from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
 from spacy.util import get_lang_class
-from spacy.vectors import Mode
 from spacy.vocab import Vocab
 from thinc.api import Gelu, LayerNorm, Linear, Model, chain, reduce_mean
 from thinc.types import Floats2d
@@ -76,8 +75,7 @@ def objective(name: str) -> Callable[[Objective], Objective]:
         def configured(**settings: Any) -> Callable[[Vocab, Model], Model]:
             return partial(build, **settings)
 
-        given = list(signature(build).parameters.values())[2:]
-        configured.__signature__ = Signature(given)  # type: ignore[attr-defined]
+        configured.__signature__ = signature(partial(build, None, None))  # type: ignore[attr-defined]
         registry.architectures.register(name, func=configured)
         return build
 
@@ -144,8 +142,9 @@ def pretrain_vectors(
             "one), or take another objective."
         )
     head = hidden_layer_head(hidden_size, maxout_pieces, vocab.vectors.shape[1])
-    task = _hiding(tok2vec, masking)
-    model = objective_model(vocab, tok2vec, head, task, vector_targets, DISTANCES[loss])
+    model = objective_model(
+        vocab, tok2vec, head, _hiding(tok2vec, masking), vector_targets, DISTANCES[loss]
+    )
     model.attrs["text_problems"] = vector_problems
     return model
 
@@ -293,9 +292,8 @@ def pretrain_wordpieces(vocab: Vocab, tok2vec: Model, masking: Strategy | None =
 # Hides words as a strategy says; a transformer sees its own mask.
 def _hiding(tok2vec: Model, strategy: Strategy | None) -> Task:
     shim = encoder_shim(tok2vec)
-    word = getattr(shim.tokenizer, "mask_token", None) if shim else None
-    replacement = Replacement(word=word or MASK)
-    return partial(corrupt, strategy=strategy or RandomMask(), replacement=replacement)
+    mask = (shim and getattr(shim.tokenizer, "mask_token", None)) or MASK
+    return partial(corrupt, strategy=strategy or RandomMask(), replacement=Replacement(word=mask))
 
 
 # Replaces words by others, and looks at all words.
@@ -316,8 +314,7 @@ def character_targets(
     docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64], n_characters: int = 4
 ) -> NDArray[np.int64]:
     """Return (rows, n_characters) bytes of the words that stand at the rows."""
-    flat = [word for doc in docs for word in words_of(doc)]
-    joined = b"".join([outer_bytes(flat[row], n_characters) for row in rows.tolist()])
+    joined = b"".join([outer_bytes(word, n_characters) for word in _words_at(docs, rows)])
     return np.frombuffer(joined, dtype="uint8").reshape(-1, n_characters).astype(np.int64)
 
 
@@ -339,7 +336,7 @@ def vector_targets(
     vectors: Any = docs[0].vocab.vectors
     keys = np.concatenate([np.asarray(doc.to_array(vectors.attr)) for doc in docs])[rows]
     targets = np.array(to_numpy(vectors.get_batch(keys)), dtype="f")
-    if getattr(vectors, "mode", None) == Mode.default:
+    if getattr(vectors, "mode", None) == "default":
         # spaCy gives the last row for a key that it does not have.
         targets[[int(key) not in vectors.key2row for key in keys]] = 0
     return targets
@@ -375,17 +372,20 @@ def _word_targets(
     rows: NDArray[np.int64],
     numbers: dict[str, int],
 ) -> NDArray[np.int64]:
+    return np.array([[numbers.get(word, -1)] for word in _words_at(docs, rows)], dtype=np.int64)
+
+
+def _words_at(docs: Sequence[Doc], rows: NDArray[np.int64]) -> list[str]:
     flat = [word for doc in docs for word in words_of(doc)]
-    return np.array([[numbers.get(flat[row], -1)] for row in rows.tolist()], dtype=np.int64)
+    return [flat[row] for row in rows.tolist()]
 
 
 # (rows, 1): one where another word stands; a word drawn for itself was not replaced.
 def _replaced_targets(
     docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    before = [word for doc in docs for word in words_of(doc)]
-    after = [word for one in seen for word in one]
-    other = [a != b for a, b in zip(before, after, strict=True)]
+    before = [words_of(doc) for doc in docs]
+    other = [a != b for pair in zip(before, seen, strict=True) for a, b in zip(*pair, strict=True)]
     return np.array(other, dtype="f")[rows][:, None]
 
 
@@ -393,7 +393,7 @@ def _teacher_targets(
     teacher: Model, docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     vectors: Any = teacher.predict(list(docs))
-    return np.concatenate([to_numpy(one) for one in vectors]).astype("f")[rows]
+    return np.concatenate([to_numpy(of_doc) for of_doc in vectors]).astype("f")[rows]
 
 
 def _predict_wordpieces(

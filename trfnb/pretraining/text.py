@@ -7,12 +7,9 @@ batches were used.
 """
 
 import json
-import lzma
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -102,8 +99,8 @@ def text_of(reader: Any) -> RawText:
         PretrainingError: it is another reader, or its path has no text.
     """
     if isinstance(reader, JsonlCorpus | PlainTextCorpus) and reader.path is not None:
-        limit = getattr(reader, "limit", 0)
-        reader = RawText(reader.path, reader.min_length, reader.max_length, limit)
+        lengths = reader.min_length, reader.max_length
+        reader = RawText(reader.path, *lengths, getattr(reader, "limit", 0))
     if not isinstance(reader, RawText):
         raise PretrainingError(
             "[pretraining] corpus expected a block with trfnb.RawText.v1, spacy.JsonlCorpus.v1 or "
@@ -137,13 +134,13 @@ def texts(path: Path, skipped: Counter[str], most: int | None = None) -> Iterato
     for file in text_files(path):
         try:
             with LocalFileSystem().open(str(file), "r", **given) as opened:
-                for line in islice(iter(partial(opened.readline, LONGEST), ""), most):
+                for line in islice(iter(lambda: opened.readline(LONGEST), ""), most):
                     text, reason = _text_in(line, _suffix(file) in JSONL)
                     if reason:
                         skipped[reason] += 1
                     elif text:
                         yield text
-        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        except Exception as error:  # each compression raises its own
             raise PretrainingError(
                 f"{file}: expected a file that can be read to its end, got "
                 f"{type(error).__name__}: {error}. Check the file; pack a broken archive again."
@@ -154,13 +151,12 @@ def text_problems(path: Path) -> list[str]:
     """Return what makes a path useless as text, one entry a file; empty if nothing does."""
     if not path.exists():
         return [f"{path}: expected a text file or a folder, got no such path. Check it."]
+    none = (
+        f"{path}: expected files that end in {', '.join((*PLAIN, *JSONL))} (or .gz and the "
+        "like after it), got none. Rename them, or give another folder."
+    )
     files = text_files(path)
-    if not files:
-        return [
-            f"{path}: expected files that end in {', '.join((*PLAIN, *JSONL))} (or .gz and the "
-            "like after it), got none. Rename them, or give another folder."
-        ]
-    return [problem for file in files if (problem := _file_problem(file))]
+    return list(filter(None, map(_file_problem, files))) if files else [none]
 
 
 @dataclass(frozen=True)
@@ -217,8 +213,7 @@ class Stream:
                 logger.warning("%s: left out %d lines: %s", self.text.path, count, reason)
 
     def _shards(self, skipped: Counter[str]) -> Iterator[list[str]]:
-        shard: list[str] = []
-        length = 0
+        shard, length = list[str](), 0
         for number, text in enumerate(self.text.texts(skipped)):
             if number not in self.held_out:
                 shard.append(text)
@@ -240,13 +235,12 @@ def held_out(nlp: Language, text: RawText, words: int) -> tuple[frozenset[int], 
     Returns:
         The texts' numbers, and their docs.
     """
-    numbers: list[int] = []
-    docs: list[Doc] = []
-    for number, one in islice(enumerate(text.texts(Counter())), 9, None, 10):
+    numbers, docs = set[int](), list[Doc]()
+    for number, every_tenth in islice(enumerate(text.texts(Counter())), 9, None, 10):
         if sum(map(len, docs)) >= words:
             break
-        numbers.append(number)
-        docs += text.docs(nlp, one)
+        numbers.add(number)
+        docs += text.docs(nlp, every_tenth)
     return frozenset(numbers), docs
 
 
@@ -271,16 +265,16 @@ def _text_in(line: str, is_json: bool) -> tuple[str, str]:
 def _file_problem(path: Path) -> str | None:
     skipped: Counter[str] = Counter()
     try:
-        found = sum(1 for _ in texts(path, skipped, most=1000))
+        good = sum(1 for _ in texts(path, skipped, most=1000))
     except PretrainingError as error:
         return str(error)
     bad = skipped.total()
-    if not found + bad:
+    if not good + bad:
         return f"{path}: expected text, got a file without any. Leave it out or check the path."
-    if bad <= 0.1 * (found + bad):
+    if bad <= 0.1 * (good + bad):
         return None
     reasons = ", ".join(f"{reason} ({n})" for reason, n in skipped.most_common())
     return (
-        f"{path}: expected text in UTF-8, got {bad} of {found + bad} lines that cannot be used: "
+        f"{path}: expected text in UTF-8, got {bad} of {good + bad} lines that cannot be used: "
         f"{reasons}. {_ADVICE[skipped.most_common(1)[0][0]]}"
     )

@@ -68,9 +68,12 @@ def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
     """
     arrays: dict[str, Any] = load_file(path)
     updates = checkpoint_state(path)["updates"]
-    shapes = {f"weights/{name}": shape for name, shape in _shapes(model).items()}
-    saved = {name: one.shape for name, one in arrays.items() if name.startswith("weights/")}
-    if different := sorted({name for name, _ in shapes.items() ^ saved.items()}):
+    saved = {
+        name.partition("/")[2]: array.shape
+        for name, array in arrays.items()
+        if name.startswith("weights/")
+    }
+    if different := sorted({name for name, _ in _shapes(model).items() ^ saved.items()}):
         raise PretrainingError(
             f"{path}: expected the parameters of the model that the config builds, got others: "
             f"{', '.join(different[:5])}. Resume with the config of the first run."
@@ -161,10 +164,10 @@ def load_weights(
             shim.load(path)
         else:
             loaded.from_bytes(path.read_bytes())
-        shapes, found = _shapes(target), _shapes(loaded)
-        if wrong := sorted({name for name, _ in shapes.items() ^ found.items()}):
-            told = [f"{name} {found.get(name)} for {shapes.get(name)}" for name in wrong]
-            raise ValueError(f"{len(wrong)} arrays of other sizes: {', '.join(told[:6])}")
+        shapes, read = _shapes(target), _shapes(loaded)
+        if wrong := sorted({name for name, _ in shapes.items() ^ read.items()}):
+            sizes = [f"{name} {read.get(name)} for {shapes.get(name)}" for name in wrong[:6]]
+            raise ValueError(f"{len(wrong)} arrays of other sizes: {', '.join(sizes)}")
     except Exception as error:
         raise PretrainingError(
             f"{path}: expected the weights of {component!r} as it is built here, as pretraining "
@@ -175,8 +178,8 @@ def load_weights(
     for node, other in zip(target.walk(), loaded.walk(), strict=True):
         for name in node.param_names:
             node.set_param(name, other.get_param(name))
-        for own, read in zip(node.shims, other.shims, strict=True):
-            own.from_bytes(read.to_bytes())
+        for target_shim, read_shim in zip(node.shims, other.shims, strict=True):
+            target_shim.from_bytes(read_shim.to_bytes())
     return sorted(shapes)
 
 

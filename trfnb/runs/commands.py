@@ -40,9 +40,8 @@ def add_commands(app: typer.Typer) -> None:
         app.command(cls=_Command, epilog=f"Example: trfnb {example}")(command)
 
 
+# Reads ``-p NAME VALUE`` as ``--set NAME=VALUE``: typer has no option of two values.
 class _Command(TyperCommand):
-    """Reads ``-p NAME VALUE`` as ``--set NAME=VALUE``: typer has no option of two values."""
-
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list(args)
         while "-p" in words:
@@ -96,28 +95,26 @@ def sweep(
     if out and len(files) > 1:
         raise ValueError("--out: expected one sweep with it, got several files.")
     limits = {"jobs": jobs, "threads": threads, "engine": engine, "timeout": timeout}
-    given, worst = _given(assignments), OK
-    for one in [load_sweep(path, **limits).fixing(given) for path in files]:
+    given, codes = _given(assignments), [OK]
+    options: Any = {"smoke": smoke, "report": not no_report, "quiet": quiet, "check": check}
+    for asked in [load_sweep(path, **limits).fixing(given) for path in files]:
         if dry_run:
-            _show_plan(one, out, smoke)
-            continue
-        code = _run(one, out=out, smoke=smoke, report=not no_report, quiet=quiet, check=check)
-        worst = max(worst, code)
-        if code == INTERRUPTED:
-            break
-    return worst
+            _show_plan(asked, out, smoke)
+        elif INTERRUPTED not in codes:
+            codes.append(_run(asked, out=out, **options))
+    return max(codes)
 
 
 def status(folder: Folder) -> int:
     """Say where a sweep is, from any shell. The exit code is 0 when every run has its results."""
     about, current, _ = gather(folder)
-    states = [one.state.value for one in current]
-    states += ["waiting"] * len(set(about["order"]) - {one.identity for one in current})
-    found = " · ".join(f"{number} {state}" for state, number in Counter(states).items())
-    typer.echo(f"{about['name']}: {found}")
-    for one in current:
-        if one.state is State.RUNNING or one.state.bad:
-            typer.echo(f"  {one.state}  {one.run}  {one.brief or f'cell {one.cell}/{one.cells}'}")
+    states = [run.state.value for run in current]
+    states += ["waiting"] * len(set(about["order"]) - {run.identity for run in current})
+    counted = (f"{number} {state}" for state, number in Counter(states).items())
+    typer.echo(f"{about['name']}: {' · '.join(counted)}")
+    for run in current:
+        if run.state is State.RUNNING or run.state.bad:
+            typer.echo(f"  {run.state}  {run.run}  {run.brief or f'cell {run.cell}/{run.cells}'}")
     return OK if set(states) <= {State.DONE} else UNFINISHED
 
 
@@ -128,13 +125,13 @@ def report(folder: Folder) -> int:
 
 
 def _run(
-    one: Sweep, *, out: Path | None, smoke: bool, report: bool, quiet: bool, check: bool = False
+    sweep: Sweep, *, out: Path | None, smoke: bool, report: bool, quiet: bool, check: bool = False
 ) -> int:
-    outcome = run_sweep(one, out=out, smoke=smoke, say=None if quiet else tqdm.write)
+    outcome = run_sweep(sweep, out=out, smoke=smoke, say=None if quiet else tqdm.write)
     ordered = sorted(outcome.statuses, key=lambda status: not status.state.bad)
-    names = dict.fromkeys([*one.metrics, *(n for s in ordered for n in s.numbers)])
-    typer.echo(_table(ordered, [*one.varied, "status", "seconds", *list(names)[:COLUMNS]]))
-    wrong = out_of_bounds(ordered, one.smoke_bounds if smoke else one.bounds) if check else []
+    names = dict.fromkeys([*sweep.metrics, *(n for s in ordered for n in s.numbers)])
+    typer.echo(_table(ordered, [*sweep.varied, "status", "seconds", *list(names)[:COLUMNS]]))
+    wrong = out_of_bounds(ordered, sweep.smoke_bounds if smoke else sweep.bounds) if check else []
     for note in [*outcome.notes, *wrong]:
         typer.secho(note, fg="red")
     if outcome.interrupted:
@@ -151,13 +148,11 @@ def _run(
     return OK if outcome.complete and not wrong else UNFINISHED
 
 
-def _show_plan(one: Sweep, out: Path | None, smoke: bool) -> None:
-    plan = Plan(one, out=out, smoke=smoke)
+def _show_plan(sweep: Sweep, out: Path | None, smoke: bool) -> None:
+    plan, search = Plan(sweep, out=out, smoke=smoke), sweep.search
     typer.echo("\n".join(plan.notes))
-    if one.search:
-        typer.echo(f"{one.search.trials} trials over {', '.join(one.search.space)}.")
-    else:
-        typer.echo(_table(plan.statuses, [*one.varied, "status"]))
+    trials = search and f"{search.trials} trials over {', '.join(search.space)}."
+    typer.echo(trials or _table(plan.statuses, [*sweep.varied, "status"]))
 
 
 def _table(statuses: Iterable[Status], columns: Sequence[str]) -> str:
@@ -170,9 +165,9 @@ def _table(statuses: Iterable[Status], columns: Sequence[str]) -> str:
 
 def _given(assignments: Iterable[str]) -> dict[str, str]:
     pairs = [assignment.partition("=") for assignment in assignments]
-    found = {name.strip(): value for name, _, value in pairs}
+    given = {name.strip(): value for name, _, value in pairs}
     for name, equals, value in pairs:
-        if not equals or found[name.strip()] != value:
+        if not equals or given[name.strip()] != value:
             problem = "given twice" if equals else "expected NAME=VALUE"
             raise ValueError(f"--set {name}{equals}{value}: {problem}.")
-    return found
+    return given

@@ -9,9 +9,10 @@ import os
 import shutil
 import subprocess
 import time
-from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from trfnb.runs.execute import kill, launch
 from trfnb.runs.ledger import Status
@@ -28,7 +29,7 @@ class Ended(NamedTuple):
     """That a run's process is over.
 
     Attributes:
-        cause: in words, for a run that could not say it in its status.
+        cause: in words, for a run that could not say it in its status; empty: it lives on.
         lost: the worker or machine under it is gone; the run may be started elsewhere.
     """
 
@@ -36,43 +37,31 @@ class Ended(NamedTuple):
     lost: bool = False
 
 
-class Engine(ABC):
-    """Starts runs, and knows which of them are over.
+class Job(Protocol):
+    """A run that was started."""
+
+    def ended(self) -> Ended | None:
+        """Return how it ended; None while it is under way."""
+
+    def cancel(self, *, now: bool) -> None:
+        """Ask it to stop, or kill it and all it started."""
+
+
+@dataclass
+class Engine:
+    """Where runs execute.
 
     Attributes:
         slots: runs at once.
         threads: of each run.
-        running: what stands for each run under way.
+        start: starts waiting runs, each given with its folder, and returns a job for each.
+        close: ends what the engine itself started, after its last run.
     """
 
     slots: int
     threads: int
-
-    def __init__(self) -> None:
-        self.running: dict[str, Any] = {}
-
-    @abstractmethod
-    def start(self, folder: Path, status: Status) -> None:
-        """Start a waiting run."""
-
-    def ended(self) -> dict[str, Ended]:
-        """Return the runs that are over, once each."""
-        over = {name: self._look(one) for name, one in self.running.items()}
-        found = {name: how for name, how in over.items() if how is not None}
-        self.running = {name: one for name, one in self.running.items() if name not in found}
-        return found
-
-    @abstractmethod
-    def cancel(self, name: str, *, now: bool) -> None:
-        """Ask a run to stop, or kill it and all it started."""
-
-    def close(self) -> None:
-        """Kill what still runs."""
-        for name in self.running:
-            self.cancel(name, now=True)
-
-    @abstractmethod
-    def _look(self, one: Any) -> Ended | None: ...
+    start: Callable[[list[tuple[Path, Status]]], list[Job]]
+    close: Callable[[], object] = lambda: None
 
 
 def make_engine(sweep: Sweep) -> Engine:
@@ -82,9 +71,9 @@ def make_engine(sweep: Sweep) -> Engine:
         ValueError: what brings the engine is missing here.
     """
     name = sweep.engine.name
-    kinds: dict[str, type[_Local | _Ray | _Slurm]] = {"local": _Local, "ray": _Ray, "slurm": _Slurm}
+    make = {"local": _local, "ray": _ray, "slurm": _slurm}[name]
     try:
-        return kinds[name](sweep.jobs, sweep.threads, sweep.engine)
+        return make(sweep.jobs, sweep.threads, sweep.engine)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"Engine {name!r} needs {error.name}: run `pip install 'trfnb[{name}]'`."
@@ -122,76 +111,72 @@ def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
     process.wait()
 
 
-class _Local(Engine):
-    """Parallel processes on this machine; one where jobs are not given."""
+# Parallel processes on this machine; one where jobs are not given.
+def _local(jobs: int | None, threads: int | None, _: EngineSettings) -> Engine:
+    slots = jobs or 1
+    return Engine(
+        slots,
+        threads or max(1, cores() // slots),
+        lambda runs: [_Process(launch(folder, status), folder) for folder, status in runs],
+    )
 
-    def __init__(self, jobs: int | None, threads: int | None, _: EngineSettings):
-        super().__init__()
-        self.slots = jobs or 1
-        self.threads = threads or max(1, cores() // self.slots)
 
-    def start(self, folder: Path, status: Status) -> None:
-        self.running[status.run] = launch(folder, status), folder
+@dataclass(frozen=True)
+class _Process:
+    process: "subprocess.Popen[bytes]"
+    folder: Path
 
-    def cancel(self, name: str, *, now: bool) -> None:
-        process, folder = self.running[name]
+    def ended(self) -> Ended | None:
+        code = self.process.poll()
+        if code is not None and code < 0:  # it could not clean up after itself
+            _end(self.process, self.folder)
+        return None if code is None else Ended()
+
+    def cancel(self, *, now: bool) -> None:
         if now:
-            _end(process, folder)
-        else:
-            process.stdin.close()
-
-    def _look(self, one: Any) -> Ended | None:
-        process, folder = one
-        if process.poll() is None:
-            return None
-        if process.returncode < 0:  # it could not clean up after itself
-            _end(process, folder)
-        return Ended()
+            _end(self.process, self.folder)
+        elif self.process.stdin:
+            self.process.stdin.close()
 
 
-class _Ray(Engine):
-    """One Ray task per run, on a cluster whose nodes share the sweep's folder (extra ``ray``).
+# One Ray task per run, on a cluster whose nodes share the sweep's folder (extra ``ray``). Ray's own
+# retries are off: a run whose worker is lost is started again by the sweep, which knows whether it
+# had ended before. Without an address, a cluster is started here.
+def _ray(jobs: int | None, threads: int | None, settings: EngineSettings) -> Engine:
+    import ray
 
-    Ray's own retries are off: a run whose worker is lost is started again by the sweep, which
-    knows whether it had ended before. Without an address, a cluster is started here.
-    """
+    here = not ray.is_initialized()
+    if here:
+        # a dying worker must leave the executor alive, which ends all that the run started
+        os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "false")
+        try:
+            ray.init(address=settings.address, log_to_driver=False, include_dashboard=False)
+        except Exception as error:  # Ray raises the bare class where a node does not start
+            where = settings.address or "a cluster of its own"
+            raise ValueError(f"Engine 'ray': cannot reach or start {where}: {error}") from None
+    threads = threads or 1
+    resources = ray.cluster_resources()
+    needs = {"num_cpus": threads, "num_gpus": int(bool(resources.get("GPU")))}
+    task = ray.remote(start_and_wait).options(**needs, max_retries=0)
+    return Engine(
+        jobs or max(1, int(resources.get("CPU", 1)) // threads),
+        threads,
+        lambda runs: [_RayTask(ray, task.remote(folder, status)) for folder, status in runs],
+        ray.shutdown if here else lambda: None,
+    )
 
-    def __init__(self, jobs: int | None, threads: int | None, settings: EngineSettings):
-        import ray
 
-        super().__init__()
-        self._ray, self._started = ray, not ray.is_initialized()
-        if self._started:
-            # a dying worker must leave the executor alive, which ends all that the run started
-            os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "false")
-            try:
-                ray.init(address=settings.address, log_to_driver=False, include_dashboard=False)
-            except Exception as error:  # Ray raises the bare class where a node does not start
-                where = settings.address or "a cluster of its own"
-                raise ValueError(f"Engine 'ray': cannot reach or start {where}: {error}") from None
-        self.threads = threads or 1
-        resources = ray.cluster_resources()
-        self.slots = jobs or max(1, int(resources.get("CPU", 1)) // self.threads)
-        needs = {"num_cpus": self.threads, "num_gpus": int(bool(resources.get("GPU")))}
-        self._task = ray.remote(start_and_wait).options(**needs, max_retries=0)
+@dataclass(frozen=True)
+class _RayTask:
+    ray: Any
+    task: Any
 
-    def start(self, folder: Path, status: Status) -> None:
-        self.running[status.run] = self._task.remote(folder, status)
-
-    def cancel(self, name: str, *, now: bool) -> None:
-        self._ray.cancel(self.running[name], force=now)
-
-    def close(self) -> None:
-        super().close()
-        if self._started:
-            self._ray.shutdown()
-
-    def _look(self, one: Any) -> Ended | None:
-        errors = self._ray.exceptions
-        if not self._ray.wait([one], timeout=0)[0]:
+    def ended(self) -> Ended | None:
+        errors = self.ray.exceptions
+        if not self.ray.wait([self.task], timeout=0)[0]:
             return None
         try:
-            self._ray.get(one)
+            self.ray.get(self.task)
         except errors.TaskCancelledError:
             return Ended("interrupted before it had saved its status")
         except errors.RayTaskError as error:
@@ -200,57 +185,53 @@ class _Ray(Engine):
             return Ended(f"its Ray worker was lost ({str(error).strip()[:200]})", lost=True)
         return Ended()
 
+    def cancel(self, *, now: bool) -> None:
+        self.ray.cancel(self.task, force=now)
 
-class _Slurm(Engine):
-    """One task of a job array per run, through submitit (extra ``slurm``).
 
-    Jobs are Slurm's ``slurm_array_parallelism``; all at once when not given.
-    """
+# One task of a job array per run, through submitit (extra ``slurm``). Jobs are Slurm's
+# ``slurm_array_parallelism``; all at once when not given.
+def _slurm(jobs: int | None, threads: int | None, settings: EngineSettings) -> Engine:
+    import submitit
 
-    def __init__(self, jobs: int | None, threads: int | None, settings: EngineSettings):
-        import submitit
+    here = settings.cluster == "local"
+    if not here and not shutil.which("srun"):
+        raise ValueError(
+            "Engine 'slurm': expected `srun` on this machine, found none. Call trfnb on a "
+            "login node of the cluster, or try the engine {name: slurm, cluster: local}."
+        )
+    threads = threads or 1
+    parameters = {
+        "name": "trfnb",
+        "timeout_min": settings.minutes,
+        "cpus_per_task": threads,
+        **({"slurm_array_parallelism": jobs} if jobs else {}),
+        **settings.parameters,
+    }
 
-        super().__init__()
-        here = settings.cluster == "local"
-        if not here and not shutil.which("srun"):
-            raise ValueError(
-                "Engine 'slurm': expected `srun` on this machine, found none. Call trfnb on a "
-                "login node of the cluster, or try the engine {name: slurm, cluster: local}."
-            )
-        self.threads = threads or 1
-        self.slots = (jobs or max(1, cores() // self.threads)) if here else ARRAY
-        self._submitit, self._cluster = submitit, settings.cluster
-        self._parameters = {
-            "name": "trfnb",
-            "timeout_min": settings.minutes,
-            "cpus_per_task": self.threads,
-            **({"slurm_array_parallelism": jobs} if jobs else {}),
-            **settings.parameters,
-        }
-        self._waiting: dict[str, tuple[Path, Status]] = {}
+    def start(runs: list[tuple[Path, Status]]) -> list[Job]:
+        folders, statuses = zip(*runs, strict=True)
+        logs = folders[0].parents[1] / "slurm"
+        executor = submitit.AutoExecutor(logs, cluster=settings.cluster)
+        executor.update_parameters(**parameters)
+        return [_SlurmTask(job) for job in executor.map_array(start_and_wait, folders, statuses)]
 
-    def start(self, folder: Path, status: Status) -> None:
-        self._waiting[status.run] = folder, status
+    slots = (jobs or max(1, cores() // threads)) if here else ARRAY
+    return Engine(slots, threads, start)
 
-    def ended(self) -> dict[str, Ended]:
-        if self._waiting:  # as one array
-            folders, statuses = zip(*self._waiting.values(), strict=True)
-            logs = folders[0].parents[1] / "slurm"
-            executor = self._submitit.AutoExecutor(logs, cluster=self._cluster)
-            executor.update_parameters(**self._parameters)
-            jobs = executor.map_array(start_and_wait, folders, statuses)
-            self.running |= zip(self._waiting, jobs, strict=True)
-            self._waiting.clear()
-        return super().ended()
 
-    def cancel(self, name: str, *, now: bool) -> None:
-        self.running[name].cancel()  # Slurm first asks (SIGTERM), then kills
+@dataclass(frozen=True)
+class _SlurmTask:
+    job: Any
 
-    def _look(self, one: Any) -> Ended | None:
-        if not one.done():
+    def ended(self) -> Ended | None:
+        if not self.job.done():
             return None
-        state = str(one.state).split()[0].removesuffix("+")
+        state = str(self.job.state).split()[0].removesuffix("+")
         return Ended(
-            f"its Slurm job {one.job_id} ended as {state}; see {one.paths.stderr}",
+            f"its Slurm job {self.job.job_id} ended as {state}; see {self.job.paths.stderr}",
             lost=state in _SLURM_LOST,
         )
+
+    def cancel(self, *, now: bool) -> None:
+        self.job.cancel()  # Slurm first asks (SIGTERM), then kills

@@ -18,16 +18,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from trfnb.files import atomic_write
 from trfnb.runs.ledger import LOG, NOTEBOOK, State, Status, plain, read_status
 from trfnb.runs.results import recorded
-
-if TYPE_CHECKING:
-    from jupyter_client.manager import AsyncKernelManager
 
 # Standard input: whoever started the run holds the other end.
 LIFELINE = 0
@@ -69,7 +66,6 @@ def execute(folder: Path, token: str) -> None:
     sockets = socket_folder(token)
     sockets.mkdir(mode=0o700, exist_ok=True)
     os.environ |= {f"{name}_NUM_THREADS": str(status.threads) for name in THREADS}
-    os.environ[MARK] = os.path.realpath(folder)
     status.state, status.started = State.RUNNING, time.time()
     status.environment |= {
         "host": os.uname().nodename,
@@ -138,9 +134,7 @@ async def watch(folder: Path, status: Status, cells: list[Any]) -> tuple[State, 
     return outcome(error, reasons[0] if reasons else None, code)
 
 
-async def run_cells(
-    folder: Path, status: Status, manager: "AsyncKernelManager", cells: list[Any]
-) -> None:
+async def run_cells(folder: Path, status: Status, manager: Any, cells: list[Any]) -> None:
     """Start a kernel and run the notebook on it; save it after each cell.
 
     Args:
@@ -157,9 +151,8 @@ async def run_cells(
     from papermill.parameterize import parameterize_notebook
     from papermill.translators import PythonTranslator, papermill_translators
 
+    # Parameters come as Python source; papermill's own turns sets and integer keys to text.
     class AsWritten(PythonTranslator):
-        """Parameters come as Python source; papermill's own turns sets and integer keys to text."""
-
         @classmethod
         def translate(cls, val: str) -> str:
             return val
@@ -226,14 +219,13 @@ def outcome(
 def marked(folder: Path | str) -> list[psutil.Process]:
     """Return the living processes whose run lies in this folder or is it, save our own."""
     root = os.path.realpath(folder)
-    found = []
+    living = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            run = process.environ().get(MARK, "")
-            living = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-            if living and process.pid != os.getpid() and f"{run}/".startswith(f"{root}/"):
-                found.append(process)
-    return found
+            ours = f"{process.environ().get(MARK, '')}/".startswith(f"{root}/")
+            if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                living.append(process)
+    return living
 
 
 def kill(folder: Path | str) -> None:

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -134,8 +133,11 @@ class Status(BaseModel):
     @property
     def numbers(self) -> dict[str, float]:
         """The numbers that the notebook recorded, by flat name."""
-        values = flat(self.metrics).items()
-        return {k: v for k, v in values if isinstance(v, int | float) and not isinstance(v, bool)}
+        return {
+            name: value
+            for name, value in flat(self.metrics).items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
 
     def end(self, state: State, cause: str = "") -> None:
         """Note that the run has ended now."""
@@ -185,11 +187,11 @@ def plain(value: Any) -> Any:
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested mappings as one, keys joined by dots."""
-    found: dict[str, Any] = {}
+    joined: dict[str, Any] = {}
     for name, value in values.items():
         nested = isinstance(value, Mapping)
-        found |= flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
-    return found
+        joined |= flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return joined
 
 
 class Identities:
@@ -206,13 +208,14 @@ class Identities:
 
     def of(self, parameters: Mapping[str, Any]) -> str:
         """Return the identity of a run with these (completed) parameters: 12 hex digits."""
-        said = {name: source_of(value) for name, value in parameters.items()}
-        return _digest([said, self.code, self.data(parameters)])[:12]
+        sources = {name: source_of(value) for name, value in parameters.items()}
+        return _digest([sources, self.code, self.data(parameters)])[:12]
 
     def data(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Return the hash of each piece of data that is there, by ``parameter=value``."""
-        named = self._named(parameters)
-        return {plain(f"{name}={item}"): digest for name, item, digest in named if digest}
+        return {
+            plain(f"{n}={item}"): digest for n, item, digest in self._named(parameters) if digest
+        }
 
     def missing(self, parameters: Mapping[str, Any]) -> list[str]:
         """Return a line for each piece of data that is written as a path and is not there."""
@@ -223,9 +226,10 @@ class Identities:
         ]
 
     def _named(self, parameters: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-        values = [(name, parameters.get(name)) for name in self._names]
-        items = [(n, i) for n, v in values for i in (v if isinstance(v, list | tuple) else [v])]
-        return [(n, i, self._digest_of(i)) for n, i in items if isinstance(i, str) and i]
+        named = {name: parameters.get(name) for name in self._names}
+        listed = {n: v if isinstance(v, list | tuple) else [v] for n, v in named.items()}
+        paths = [(n, i) for n, items in listed.items() for i in items if i and isinstance(i, str)]
+        return [(name, item, self._digest_of(item)) for name, item in paths]
 
 
 class Ledger:
@@ -236,8 +240,8 @@ class Ledger:
 
     def statuses(self) -> list[Status]:
         """Return every run that the folder holds, trials by number, else the earliest first."""
-        found = filter(None, map(read_status, sorted((self.folder / RUNS).glob("*/"))))
-        return sorted(found, key=lambda s: (s.trial or 0, s.started or math.inf))
+        statuses = filter(None, map(read_status, sorted((self.folder / RUNS).glob("*/"))))
+        return sorted(statuses, key=lambda s: (s.trial or 0, s.started or math.inf))
 
     def home(self, status: Status) -> Path:
         """Return a run's folder."""
@@ -288,7 +292,7 @@ class Ledger:
         waiting = Status(
             **status.model_dump(include=KEPT),
             **settings,
-            token=secrets.token_hex(6),
+            token=os.urandom(6).hex(),
             attempt=status.attempt + 1,
         )
         self.home(status).mkdir(parents=True, exist_ok=True)

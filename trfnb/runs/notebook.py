@@ -7,11 +7,9 @@ annotations such as ``Literal["a", "b"]``, hence this one.
 import ast
 import contextlib
 import hashlib
-import io
 import json
 import math
 import re
-import tokenize
 import typing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -47,13 +45,11 @@ class Parameter:
         name: the variable's name.
         kind: its annotation as written, or the type of its default; empty when neither says.
         default: its literal value, ``REQUIRED`` or ``UNKNOWN``.
-        help: the comment at the end of its line.
     """
 
     name: str
     kind: str = ""
     default: Any = UNKNOWN
-    help: str = ""
 
     def checked(self, value: Any) -> Any:
         """Return the value as the annotation holds it: 1 as 1.0 for a ``float``.
@@ -124,12 +120,12 @@ def overwritten(notebook: Path | str, names: set[str]) -> Iterator[tuple[str, in
     An assignment that reads the parameter (``limit = min(limit, 80)``) and one under ``if smoke``
     do not count. Cells are numbered from 1, all kinds together.
     """
-    seen = False
+    seen = False  # the parameters cell
     for number, cell in enumerate(read_cells(notebook), 1):
         if seen and cell.get("cell_type") == "code":
             with contextlib.suppress(SyntaxError):
-                found = _assigned(ast.parse(_code_of(cell)))
-                yield from ((name, number) for name in sorted(names & found))
+                assigned = names & _assigned(ast.parse(_code_of(cell)))
+                yield from ((name, number) for name in sorted(assigned))
         seen = seen or "parameters" in cell.get("metadata", {}).get("tags", [])
 
 
@@ -137,21 +133,20 @@ def check(
     values: Mapping[str, Any], declared: Mapping[str, Parameter]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the values as their parameters hold them, and a line for each that does not fit."""
-    found, errors = {}, []
+    held, errors = {}, []
+    known = ", ".join(declared) or "none; no cell tagged `parameters` declares any"
     for name, value in values.items():
-        if name not in declared:
-            known = ", ".join(declared) or "none; no cell tagged `parameters` declares any"
+        try:
+            held[name] = declared[name].checked(value)
+        except KeyError:
             hint = did_you_mean(name, declared) or f" Known: {known}."
             errors.append(f"`{name}`: the notebook has no such parameter.{hint}")
-            continue
-        try:
-            found[name] = declared[name].checked(value)
         except ValueError as error:
             errors.append(str(error))
     for name, parameter in declared.items():
         if parameter.default is REQUIRED and name not in values:
             errors.append(f"`{name}`: has no default; give a value of type {parameter.kind}.")
-    return found, errors
+    return held, errors
 
 
 def from_text(text: str, parameter: Parameter | None) -> Any:
@@ -256,38 +251,34 @@ def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
             f"The `parameters` cell of {notebook} is no valid Python, line {error.lineno}: "
             f"{error.msg}."
         ) from None
-    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
-    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    found = {}
+    declared = {}
     for node in statements:
-        note = comments.get(node.end_lineno or 0, "")
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             default = REQUIRED if node.value is None else _literal(node.value)
             name, kind = node.target.id, ast.unparse(node.annotation)
-            found[name] = Parameter(name, kind, default, note)
+            declared[name] = Parameter(name, kind, default)
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 for name, default in _assignments(target, node.value):
                     kind = type(default).__name__
-                    found[name] = Parameter(name, kind if kind in _TYPES else "", default, note)
-    return found
+                    declared[name] = Parameter(name, kind if kind in _TYPES else "", default)
+    return declared
 
 
+# The names that an assignment binds, each with its value: of ``a`` and of ``a, b``.
 def _assignments(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, Any]]:
-    if isinstance(target, ast.Name):
-        yield target.id, _literal(value)
-    for place, one in enumerate(getattr(target, "elts", ())):
-        if isinstance(one, ast.Name):
-            parts = getattr(value, "elts", ())
-            same = len(parts) == len(target.elts)  # type: ignore[attr-defined]
-            yield one.id, _literal(parts[place]) if same else UNKNOWN
+    targets = getattr(target, "elts", [target])
+    values = getattr(value, "elts", ()) if targets != [target] else [value]
+    same = len(values) == len(targets)
+    for place, name in enumerate(targets):
+        if isinstance(name, ast.Name):
+            yield name.id, _literal(values[place]) if same else UNKNOWN
 
 
 def _literal(node: ast.expr) -> Any:
-    try:
+    with contextlib.suppress(ValueError):
         return ast.literal_eval(node)
-    except ValueError:
-        return UNKNOWN
+    return UNKNOWN
 
 
 def _assigned(node: ast.AST) -> set[str]:
@@ -299,24 +290,23 @@ def _assigned(node: ast.AST) -> set[str]:
         node, ast.AugAssign | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
     ):
         return set()
-    found = set().union(*map(_assigned, ast.iter_child_nodes(node)))
+    assigned = set().union(*map(_assigned, ast.iter_child_nodes(node)))
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        found.add(node.id)
+        assigned.add(node.id)
     if isinstance(node, ast.Assign | ast.AnnAssign):
         names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
-        found -= {name.id for name in names if isinstance(name.ctx, ast.Load)}
-    return found
+        assigned -= {name.id for name in names if isinstance(name.ctx, ast.Load)}
+    return assigned
 
 
+# The type that an annotation says, for pydantic; Any where it is a library's own.
 def _type_of(kind: str) -> Any:
-    try:
+    with contextlib.suppress(Exception):  # as of a generic that takes no such argument
         tree = ast.parse(kind, mode="eval")
-        if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
-            return Any
         # names, brackets and bars: nothing of the notebook's is called
-        code, names = compile(tree, "annotation", "eval"), defaultdict(lambda: Any, _TYPES)
-        found = eval(code, {"__builtins__": {}}, names)
-        TypeAdapter(found)
-    except Exception:  # a library's own type, a generic that takes no such argument, no annotation
-        return Any
-    return found
+        if not any(isinstance(node, ast.Call) for node in ast.walk(tree)):
+            code, names = compile(tree, "annotation", "eval"), defaultdict(lambda: Any, _TYPES)
+            declared = eval(code, {"__builtins__": {}}, names)
+            TypeAdapter(declared)
+            return declared
+    return Any

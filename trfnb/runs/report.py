@@ -64,8 +64,8 @@ class Report:
         self.about, self.statuses, self.outdated = gather(folder)
         self.answer = answer_of(self.about, self.statuses)
         self.table = table_of(self.statuses)
-        done = [status for status in self.statuses if status.state is State.DONE]
-        names = dict.fromkeys(name for status in done for name in status.numbers)
+        done = [status.numbers for status in self.statuses if status.state is State.DONE]
+        names = dict.fromkeys(name for numbers in done for name in numbers)
         columns = [f"recorded.{n}" if f"recorded.{n}" in self.table else n for n in names]
         self.metrics = [n for n in self.about["metrics"] if n in columns] or columns[:METRICS]
         self.varied = [name for name in self.about["varied"] if name in self.table]
@@ -76,11 +76,10 @@ class Report:
             runs = self.table[self.table["status"] == State.DONE]
             rows: list[Any] = runs[self.settings].to_dict("records")
             shown = [*self.metrics, "seconds", "peak_memory_mb"]
-            numbers = runs[shown].astype(float).assign(key=[str(row) for row in rows])
-            self.means = intervals(numbers, "key", shown)
+            self.means = intervals(runs.assign(key=list(map(str, rows))), "key", shown)
             labels = {str(row): label(row) or "all runs" for row in rows}
-            first = self.of_metric(self.metrics[0])
-            self.labels = {key: labels[key] for key in dict.fromkeys([*first["key"], *labels])}
+            best_first = self.of_metric(self.metrics[0])["key"]
+            self.labels = {key: labels[key] for key in dict.fromkeys([*best_first, *labels])}
 
     def heading(self) -> list[str]:
         """Return what was run: notebook, time, versions, what is left out."""
@@ -113,15 +112,13 @@ class Report:
                 for key, mean, width in zip(rows["key"], rows["mean"], half, strict=True)
             ]
             close = [name for name, differs in zip(named, apart, strict=True) if not differs][1:]
-            line = f"{metric}: {named[0]}."
-            if close:
-                more = f"; and {len(close) - 3} more" if len(close) > 3 else ""
-                line += f" Cannot be told from it: {'; '.join(close[:3])}{more}."
-            elif named[1:]:
-                line += f" Clearly behind it: {named[1]}."
-            lines.append(line)
-        none = "No run recorded a number: call trfnb.record(name, value) in the notebook."
-        return lines or [none]
+            more = [f"and {len(close) - 3} more"] * (len(close) > 3)
+            behind = f" Clearly behind it: {named[1]}." if named[1:] else ""
+            told = f" Cannot be told from it: {'; '.join(close[:3] + more)}." if close else behind
+            lines.append(f"{metric}: {named[0]}.{told}")
+        return lines or [
+            "No run recorded a number: call trfnb.record(name, value) in the notebook."
+        ]
 
     def by_setting(self) -> pd.DataFrame:
         """Return means with intervals as text: one row per setting, the best first."""
@@ -144,10 +141,10 @@ class Report:
             table = intervals(self.answer.runs, asked.by, [*asked.scores, *asked.costs])
             drawn.insert(0, plots.tradeoff(table, asked.scores, asked.costs, by=asked.by))
             drawn[0].savefig(self.folder / "answer.png", dpi=144)
-        return [svg(one) for one in drawn]
+        return [svg(figure) for figure in drawn]
 
+    # Draw the metrics: one row per setting, one panel per metric.
     def _figure(self) -> Any:
-        """Draw the metrics: one row per setting, one panel per metric."""
         from trfnb.plots import COLOURS, blank, plain
 
         keys, metrics = list(self.labels)[:SETTINGS], self.metrics[:3]

@@ -75,13 +75,9 @@ def run_folder() -> Path | None:
 
 def recorded(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the values that a notebook's cells recorded, by name; of one name the last."""
-    found: dict[str, Any] = {}
-    for cell in cells:
-        for output in cell.get("outputs", []):
-            scrap = output.get("data", {}).get(MIME)
-            if isinstance(scrap, Mapping):
-                found[str(scrap.get("name"))] = scrap.get("data")
-    return found
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    scraps = [output.get("data", {}).get(MIME) for output in outputs]
+    return {str(s.get("name")): s.get("data") for s in scraps if isinstance(s, Mapping)}
 
 
 def results(folder: Path | str) -> "pandas.DataFrame":

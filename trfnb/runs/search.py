@@ -47,12 +47,17 @@ class Search:
             for name, values in self.space.items()
             if not isinstance(values, Range)
         }
-        self._distributions = {name: self._distribution(name) for name in self.space}
+        self._distributions: dict[str, Any] = {
+            name: CategoricalDistribution(list(self._choices[name]))
+            if name in self._choices
+            else _numbers(values)
+            for name, values in self.space.items()
+        }
         self._trials: dict[str, Any] = {}
         known = [status for status in ledger.statuses() if status.trial is not None]
-        tpe, random = optuna.samplers.TPESampler, optuna.samplers.RandomSampler
+        samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         # with the same seed, a resumed search would propose the same runs again
-        sampler = (tpe if settings.sampler == "tpe" else random)(seed=len(known))
+        sampler = samplers[settings.sampler](seed=len(known))
         self.study = optuna.create_study(sampler=sampler, direction=settings.direction)
         for status in known:
             self._learn(status)
@@ -63,8 +68,8 @@ class Search:
             if len(self.asked) >= self.total:
                 break
             trial = self.study.ask(self._distributions)
-            run = self._run_of(trial.params)
-            (status,) = self.ledger.plan([run], self.identities, list(self.space))
+            proposed = [self._run_of(trial.params)]
+            (status,) = self.ledger.plan(proposed, self.identities, list(self.space))
             new = status.identity not in self.asked
             self.asked.add(status.identity)
             if new and status.state is not State.DONE:
@@ -79,19 +84,11 @@ class Search:
 
     def _tell(self, trial: Any, status: Status) -> None:
         value, state = self._value(status)
-        self.study.tell(trial, value, state=state)
+        self.study.tell(trial, value, state)
 
     def _value(self, status: Status) -> tuple[float | None, Any]:
         value = status.numbers.get(self.metric) if status.state is State.DONE else None
         return value, TrialState.FAIL if value is None else TrialState.COMPLETE
-
-    def _distribution(self, name: str) -> Any:
-        if name in self._choices:
-            return CategoricalDistribution(list(self._choices[name]))
-        values = self.space[name]
-        whole = isinstance(values.low, int) and isinstance(values.high, int)
-        kind: Any = IntDistribution if whole else FloatDistribution
-        return kind(values.low, values.high, values.log)
 
     def _run_of(self, params: Mapping[str, Any]) -> Run:
         chosen = {name: values[params[name]] for name, values in self._choices.items()}
@@ -116,3 +113,9 @@ class Search:
             self.study.add_trial(trial)
         else:
             self.study.enqueue_trial(params)
+
+
+def _numbers(values: Range) -> Any:
+    whole = isinstance(values.low, int) and isinstance(values.high, int)
+    kind: Any = IntDistribution if whole else FloatDistribution
+    return kind(values.low, values.high, values.log)

@@ -37,7 +37,9 @@ class SpecificationError(ValueError):
 
     def __init__(self, source: object, errors: Iterable[str]):
         self.errors = tuple(errors)
-        super().__init__(f"Errors in {source}:\n" + "\n".join(f"  - {one}" for one in self.errors))
+        super().__init__(
+            f"Errors in {source}:\n" + "\n".join(f"  - {line}" for line in self.errors)
+        )
 
 
 def _seconds(value: Any) -> Any:
@@ -112,8 +114,8 @@ class EngineSettings(_Settings):
 
     @model_validator(mode="after")
     def _of_this_engine(self) -> "EngineSettings":
-        own = {"local": [], "ray": ["address"], "slurm": ["cluster", "minutes", "parameters"]}
-        known = ["name", *own[self.name]]
+        options = {"local": [], "ray": ["address"], "slurm": ["cluster", "minutes", "parameters"]}
+        known = ["name", *options[self.name]]
         other = [f"`{option}`" for option in self.model_fields_set.difference(known)]
         if other:
             raise ValueError(
@@ -171,7 +173,7 @@ class Sweep(_Settings):
         try:
             super().__init__(**{"notebook": path, "name": path.stem} | given)
         except ValidationError as error:
-            lines = dict.fromkeys(line for one in error.errors() for line in _lines(one))
+            lines = dict.fromkeys(line for problem in error.errors() for line in _lines(problem))
             raise SpecificationError(f"sweep {given.get('name', notebook)}", lines) from None
 
     @model_validator(mode="after")
@@ -239,7 +241,7 @@ def load_sweep(path: Path | str, **settings: Any) -> Sweep:
         if not isinstance(content, Mapping) or not content.get("notebook"):
             raise ValueError("expected a mapping with the key `notebook`.")
     except IsADirectoryError:
-        inside = ", ".join(sorted(one.name for one in path.glob("*.y*ml")))
+        inside = ", ".join(sorted(file.name for file in path.glob("*.y*ml")))
         line = f"expected a sweep's YAML file, got a folder; give one of its files: {inside}."
         raise SpecificationError(path, [line]) from None
     except (yaml.YAMLError, ValueError) as error:
@@ -269,15 +271,15 @@ def expand(sweep: Sweep, *, smoke: bool = False) -> list[Run]:
         ValueError: the notebook cannot be read.
     """
     declared, errors = read_parameters(sweep.notebook), dict[str, None]()
-    found: dict[str, Run] = {}
+    different: dict[str, Run] = {}
     for row in _corners(sweep.search.space) if sweep.search else _combinations(sweep):
         run, wrong = completed(sweep, row, declared, smoke=smoke)
         errors |= dict.fromkeys(wrong)
         if not wrong:
-            found.setdefault(source_of(run.parameters), run)
+            different.setdefault(source_of(run.parameters), run)
     if errors:
         raise SpecificationError(sweep.notebook, errors)
-    return list(found.values())
+    return list(different.values())
 
 
 def completed(

@@ -1,6 +1,5 @@
 """A sweep from its specification to its table: plan, run what is missing, gather."""
 
-import os
 import platform
 import shutil
 import signal
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 import trfnb
 from trfnb.files import atomic_write, locked
-from trfnb.runs.engines import Ended, Engine, make_engine
+from trfnb.runs.engines import Ended, Engine, Job, make_engine
 from trfnb.runs.execute import kill, marked, socket_folder
 from trfnb.runs.ledger import (
     Identities,
@@ -157,7 +156,10 @@ def run_sweep(
 
 
 class Loop:
-    """Takes runs through an engine: start, note what has ended, stop when told.
+    """Takes runs through an engine: each waits, then runs as a job, then is over.
+
+    A run whose worker was lost waits again. A search adds runs when none is waiting. When the
+    sweep is told to stop, waiting runs stay as they are and jobs are cancelled.
 
     Args:
         plan: the sweep and its runs.
@@ -171,68 +173,76 @@ class Loop:
         self.search, self.say = search, say
         self.total = search.total if search else len(plan.statuses)
         self.waiting = deque(s for s in plan.statuses if s.state is not State.DONE)
-        self.running: dict[str, Status] = {}
-        self.settled = [status for status in plan.statuses if status.state is State.DONE]
+        self.running: dict[str, tuple[Status, Job | None]] = {}  # None: on another machine
+        self.over = len(plan.statuses) - len(self.waiting)
         self.stops = 0
-        self._lost: Counter[str] = Counter()
-        self._elsewhere: set[str] = set()
+        self._losses: Counter[str] = Counter()
         self._settings = _settings(plan, engine.threads)
 
     def run(self) -> bool:
         """Run until nothing is left; return whether it was interrupted."""
         obeyed = 0
-        quiet = None if self.say else True  # None: a bar on a terminal alone
-        bar = tqdm(total=self.total, unit="run", disable=quiet, leave=False)
+        # None: a bar on a terminal alone
+        bar = tqdm(total=self.total, unit="run", disable=None if self.say else True, leave=False)
         with self._signals(), bar:
-            self._start()
-            while self.running:
-                over = self.engine.ended()
-                for name in list(self._elsewhere):
-                    # left to a batch system by an earlier sweep: wait for it, do not double it
-                    status = read_status(self.ledger.home(self.running[name]))
-                    if self.stops or not status or not status.elsewhere:
-                        self._elsewhere.remove(name)
-                        over[name] = Ended("the machine it ran on sends no heartbeat", lost=True)
-                for name, how in over.items():
-                    self._settle(self.running.pop(name), how)
-                if self.stops > obeyed:
-                    obeyed = self.stops
-                    for name in self.running.keys() - self._elsewhere:
-                        self.engine.cancel(name, now=obeyed > 1)
-                bar.update(len(self.settled) - bar.n)
-                time.sleep(TICK)
+            try:
                 self._start()
+                while self.running:
+                    stops = self.stops
+                    for status, job in list(self.running.values()):
+                        if ended := job.ended() if job else self._elsewhere(status):
+                            self._end(status, ended)
+                        elif job and stops > obeyed:
+                            job.cancel(now=stops > 1)
+                    obeyed = stops
+                    bar.update(self.over - bar.n)
+                    time.sleep(TICK)
+                    self._start()
+            finally:
+                for job in [job for _, job in self.running.values() if job]:
+                    job.cancel(now=True)
         return self.stops > 0
 
     def _start(self) -> None:
-        while not self.stops and len(self.running) < self.engine.slots:
+        chosen: list[Status] = []
+        while not self.stops and len(self.running) + len(chosen) < self.engine.slots:
             proposed = self.search.next() if self.search and not self.waiting else None
             if not self.waiting and proposed is None:
-                return
+                break
             status = proposed or self.waiting.popleft()
             if status.elsewhere:
-                self._elsewhere.add(status.run)
+                self.running[status.run] = status, None
             else:
-                status = self.ledger.restart(status, **self._settings)
-                self.engine.start(self.ledger.home(status), status)
-            self.running[status.run] = status
+                chosen.append(self.ledger.restart(status, **self._settings))
+        if chosen:
+            jobs = self.engine.start([(self.ledger.home(status), status) for status in chosen])
+            self.running |= {s.run: (s, job) for s, job in zip(chosen, jobs, strict=True)}
 
-    def _settle(self, started: Status, how: Ended) -> None:
+    # A run that an earlier sweep left to another machine is waited for, not doubled.
+    def _elsewhere(self, started: Status) -> Ended | None:
+        status = read_status(self.ledger.home(started))
+        if status and status.elsewhere and not self.stops:
+            return None
+        return Ended("" if self.stops else "the machine it ran on sends no heartbeat", lost=True)
+
+    def _end(self, started: Status, ended: Ended) -> None:
+        del self.running[started.run]
         home = self.ledger.home(started)
         status = read_status(home) or started
-        if status.state in {State.WAITING, State.RUNNING}:
-            status.end(State.KILLED, how.cause)
+        if status.state in {State.WAITING, State.RUNNING} and ended.cause:
+            status.end(State.KILLED, ended.cause)
             status.write(home)
-        self._lost[status.run] += how.lost
-        if status.state.bad and how.lost and not self.stops and self._lost[status.run] <= MOVES:
+        self._losses[status.run] += ended.lost
+        moved = ended.lost and status.state.bad and self._losses[status.run] <= MOVES
+        if moved and not self.stops:
             self.waiting.append(status)
             return
         if self.search:
             self.search.settle(status)
-        self.settled.append(status)
+        self.over += 1
         if self.say:
             line = f"{status.state}  {status.run}  {status.brief}".rstrip()
-            self.say(f"[{len(self.settled)}/{self.total}] {line}")
+            self.say(f"[{self.over}/{self.total}] {line}")
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -255,18 +265,21 @@ def _settings(plan: Plan, threads: int) -> dict[str, Any]:
     copy = home / f"{notebook.stem}_{plan.identities.code[:12]}.ipynb"
     if not copy.exists():
         shutil.copyfile(notebook, copy)
-    found: dict[str, Any] = {"trfnb": trfnb.__version__, "python": platform.python_version()}
-    found |= {package: version(package) for package in PACKAGES}
+    environment: dict[str, Any] = {
+        "trfnb": trfnb.__version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
     git = ["git", "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=+"]
     with suppress(OSError):  # no git here
         done = subprocess.run(git, cwd=notebook.parent, capture_output=True, text=True, check=False)
-        found["commit"] = done.stdout.strip() or None
+        environment["commit"] = done.stdout.strip() or None
     return {
         "source": str(copy),
-        "cwd": os.getcwd(),
+        "cwd": str(Path.cwd()),
         "timeout": plan.sweep.timeout,
         "threads": threads,
-        "environment": found,
+        "environment": environment,
     }
 
 

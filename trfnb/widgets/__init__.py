@@ -1,10 +1,14 @@
 """Widgets that show and select; they never compute. They need ipywidgets."""
 
-from trfnb import notebook_side
+from trfnb import on_first_use
 
-with notebook_side():
-    from trfnb.widgets.explore import AlignmentExplorer, Neighbours, SpanStepper
-    from trfnb.widgets.grad_factor import GradFactorTuner
-    from trfnb.widgets.sweep_form import SweepForm
+_HOME = {
+    "AlignmentExplorer": "trfnb.widgets.explore",
+    "GradFactorTuner": "trfnb.widgets.grad_factor",
+    "Neighbours": "trfnb.widgets.explore",
+    "SpanStepper": "trfnb.widgets.explore",
+}
 
-__all__ = ["AlignmentExplorer", "GradFactorTuner", "Neighbours", "SpanStepper", "SweepForm"]
+__all__ = [*_HOME]
+
+__getattr__ = on_first_use(__name__, _HOME)

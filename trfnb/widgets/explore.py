@@ -87,7 +87,7 @@ class SpanStepper(View):
         read_until = span.start_char + int(pieces.offsets.max(initial=0))
         words = []
         for token in doc[max(span.start - CONTEXT, 0) : span.end + CONTEXT]:
-            readings = sum(one.start <= token.i < one.end for one in self._spans)
+            readings = sum(other.start <= token.i < other.end for other in self._spans)
             colour = CUT if token.idx >= read_until else AGAIN if readings > 1 else ALONE
             words.append(
                 _mark(token.text_with_ws, colour)

@@ -9,7 +9,7 @@ from functools import partial
 from html import escape
 from math import log
 from pathlib import Path
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import Any
 
 import pandas as pd
@@ -26,6 +26,7 @@ from trfnb.experiments.training import HasExamples, Trained
 from trfnb.experiments.tuner import BALANCE, Move, Tuner, presets
 from trfnb.widgets.explore import View
 
+DRAW_EVERY = 3.0  # seconds at least: drawing takes the training's time
 FACTORS = (0.0, *(float(f"{10 ** (place / 20):.3g}") for place in range(-40, 41)))
 HINTS = {
     "ready": "Press Start. A dial moved before that acts from the first update on.",
@@ -84,7 +85,7 @@ class Dial(HBox):
             value: The number.
             set_by: The schedule or policy that chooses it; empty for a person.
         """
-        near = min(FACTORS[1:], key=lambda one: abs(log(one / value))) if value > 0 else 0.0
+        near = min(FACTORS[1:], key=lambda factor: abs(log(factor / value))) if value > 0 else 0.0
         # Grey where a schedule or policy chooses, so that refreshing overwrites no typed text.
         self._shown = (near, "" if set_by else f"{value:.6g}")
         self.box.placeholder = f"{value:.3g}"
@@ -195,27 +196,25 @@ class GradFactorTuner(View):
         lines = [" · ".join(parts), HINTS[state], escape(self._message)]
         if tuner.error is not None:
             text = escape("".join(traceback.format_exception(tuner.error)))
-            said = escape(f"{type(tuner.error).__name__}: {tuner.error}")
+            message = escape(f"{type(tuner.error).__name__}: {tuner.error}")
             lines.append(
-                f"<b style='color:#b42318'>{said}</b><details><summary>Traceback</summary>"
+                f"<b style='color:#b42318'>{message}</b><details><summary>Traceback</summary>"
                 f"<pre style='overflow:auto;max-height:300px'>{text}</pre></details>"
             )
         return f"<div style='line-height:1.5'>{'<br>'.join(lines)}</div>"
 
     def _draw(self, state: str) -> None:
-        """Draw once a second at most, and for a fifth of the time: it takes the training's time."""
-        now, over = perf_counter(), state in ("ended", "failed")
         drawn = (len(self.tuner.log.steps), state)
-        if drawn in (self._drawn, (0, state)) or (now < self._draw_at and not over):
+        soon = perf_counter() < self._draw_at and state not in ("ended", "failed")
+        if soon or drawn in (self._drawn, (0, state)):
             return
-        begun = thread_time()  # other programs' load does not count
         picture = print_figure(self.figure(), base64=True)
         self.shown.value = f"<img style='max-width:100%' src='data:image/png;base64,{picture}'>"
         self._drawn = drawn
-        self._draw_at = perf_counter() + max(1.0, 4 * (thread_time() - begun))
+        self._draw_at = perf_counter() + DRAW_EVERY
 
+    # Do what a person asked for; show what came of it, or why it was refused.
     def _act(self, action: Callable[[], str | None], _: Any = None) -> None:
-        """Do what a person asked for; show what came of it, or why it was refused."""
         try:
             self._message = action() or ""
         except Exception as error:  # a policy may lack its library; the view says so
@@ -229,8 +228,8 @@ class GradFactorTuner(View):
             with suppress(RuntimeError):  # no loop runs: whoever holds the view refreshes it
                 self._refreshing = asyncio.get_running_loop().create_task(self._follow())
 
+    # Refresh on the kernel's loop, which answers in between.
     async def _follow(self) -> None:
-        """Refresh on the kernel's loop, which answers in between."""
         while self.tuner.busy:
             self.refresh()
             await asyncio.sleep(0.2)

@@ -93,7 +93,7 @@ import spacy, trfnb
 from trfnb.cli import main
 doc = spacy.load(pipeline)("Paris meets April in the bank .")
 said = {}
-for name in ("corpora.load", "experiments.compare", "vectors.convert", "widgets.Neighbours"):
+for name in ("corpora.load", "experiments.compare", "vectors.convert", "widgets.SweepForm"):
     part, _, value = name.partition(".")
     try:
         getattr(getattr(trfnb, part), value)

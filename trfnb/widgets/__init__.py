@@ -7,6 +7,7 @@ _HOME = {
     "GradFactorTuner": "trfnb.widgets.grad_factor",
     "Neighbours": "trfnb.widgets.explore",
     "SpanStepper": "trfnb.widgets.explore",
+    "SweepForm": "trfnb.widgets.sweep_form",
 }
 
 __all__ = [*_HOME]

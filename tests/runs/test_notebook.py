@@ -41,12 +41,13 @@ raw = b"x"
 decay = None"""
 
 
-def test_reads_names_types_defaults_and_choices(make_notebook) -> None:
+def test_reads_names_types_defaults_choices_and_help(make_notebook) -> None:
     found = read_parameters(make_notebook(parameters=CELL))
     assert list(found) == [
         "seed", "rate", "mode", "layers", "limit", "name", "where", "width", "smoke",
         "a", "b", "low", "high", "keep", "shape", "table", "raw", "decay",
     ]  # fmt: skip
+    assert found["seed"].help == "of everything"
     assert found["mode"].kind == "Literal['shared', 'independent']"
     assert found["where"].default is REQUIRED
     assert found["width"].default is UNKNOWN

@@ -7,9 +7,11 @@ annotations such as ``Literal["a", "b"]``, hence this one.
 import ast
 import contextlib
 import hashlib
+import io
 import json
 import math
 import re
+import tokenize
 import typing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -45,11 +47,13 @@ class Parameter:
         name: the variable's name.
         kind: its annotation as written, or the type of its default; empty when neither says.
         default: its literal value, ``REQUIRED`` or ``UNKNOWN``.
+        help: the comment at the end of its line.
     """
 
     name: str
     kind: str = ""
     default: Any = UNKNOWN
+    help: str = ""
 
     def checked(self, value: Any) -> Any:
         """Return the value as the annotation holds it: 1 as 1.0 for a ``float``.
@@ -251,17 +255,23 @@ def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
             f"The `parameters` cell of {notebook} is no valid Python, line {error.lineno}: "
             f"{error.msg}."
         ) from None
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(code).readline)
+        if token.type == tokenize.COMMENT
+    }
     declared = {}
     for node in statements:
+        note = comments.get(node.end_lineno or 0, "")
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             default = REQUIRED if node.value is None else _literal(node.value)
             name, kind = node.target.id, ast.unparse(node.annotation)
-            declared[name] = Parameter(name, kind, default)
+            declared[name] = Parameter(name, kind, default, note)
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 for name, default in _assignments(target, node.value):
-                    kind = type(default).__name__
-                    declared[name] = Parameter(name, kind if kind in _TYPES else "", default)
+                    kind = type(default).__name__ if type(default).__name__ in _TYPES else ""
+                    declared[name] = Parameter(name, kind, default, note)
     return declared
 
 

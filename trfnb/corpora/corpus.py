@@ -138,7 +138,8 @@ class Corpus:
     def tasks(self) -> tuple[str, ...]:
         """Components that train and dev have the annotation for, in pipeline order.
 
-        ``textcat`` where every text has exactly one category, else ``textcat_multilabel``;
+        ``textcat`` where every text has exactly one category, else ``textcat_multilabel``, which
+        alone skips texts without any;
         ``senter`` where texts hold several sentences.
         """
         found = [
@@ -149,7 +150,7 @@ class Corpus:
                 for split in (self.train, self.dev)
             )
         ]
-        values = [s.cats for s in (*self.train, *self.dev, *self.test) if s.cats is not None]
+        values = [s.cats or {} for s in (*self.train, *self.dev, *self.test)]
         names = {name for cats in values for name in cats}
         one_yes = [0.0] * (len(names) - 1) + [1.0]
         if len(names) < 2 or any(sorted(cats.values()) != one_yes for cats in values):

@@ -4,15 +4,20 @@ spaCy loads this module through an entry point whenever a pipeline is made, so i
 neither transformers nor a notebook library.
 """
 
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 from spacy.language import Language
 from spacy.pipeline import Pipe
 from spacy.pipeline.tok2vec import DEFAULT_TOK2VEC_MODEL
 from spacy.tokens import Doc
+from spacy.training import Example
 from thinc.api import Config, Model
 from thinc.types import Floats2d
 
+from . import notebook_side
 from .experiments.weights import EncoderAdam  # noqa: F401
 from .flow.grad_factor import Policy
 from .pipe import curated, legacy
@@ -99,6 +104,24 @@ def make_curated(
     pipe = Transformer(nlp.vocab, model, name=name)
     pipe.pipeline = PipelineRef(nlp)
     return pipe
+
+
+@registry.readers("trfnb.JoinedCorpus.v1")
+def joined_reader(
+    sources: dict[str, str],
+    split: str = "train",
+    tasks: dict[str, list[str]] | None = None,
+    exponent: float = 1.0,
+    seed: int = 0,
+) -> Callable[[Language], list[Example]]:
+    """Read a split of joined corpora for ``spacy train``; see `trfnb.corpora.join`."""
+    with notebook_side():
+        from .corpora import join
+    return partial(_examples_of, join(sources, tasks=tasks, exponent=exponent, seed=seed), split)
+
+
+def _examples_of(corpus: Any, split: str, nlp: Language) -> list[Example]:
+    return list(corpus.examples(split, nlp.vocab))
 
 
 _names = ["trfnb_transformer"]

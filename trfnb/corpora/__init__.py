@@ -2,6 +2,7 @@
 
 from trfnb import on_first_use
 
-__all__ = ["Corpus", "CorpusError", "Sentence", "fetch", "load"]
+__all__ = ["Corpus", "CorpusError", "Sentence", "fetch", "join", "load"]
 
-__getattr__ = on_first_use(__name__, dict.fromkeys(__all__, "trfnb.corpora.loading"))
+_HOME = dict.fromkeys(__all__, "trfnb.corpora.loading") | {"join": "trfnb.corpora.joined"}
+__getattr__ = on_first_use(__name__, _HOME)

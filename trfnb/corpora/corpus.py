@@ -138,10 +138,11 @@ class Corpus:
     def tasks(self) -> tuple[str, ...]:
         """Components that train and dev have the annotation for, in pipeline order.
 
-        ``textcat`` where every text has exactly one category, else ``textcat_multilabel``;
+        ``textcat`` where every text has exactly one category, else ``textcat_multilabel``, which
+        alone skips texts without any;
         ``senter`` where texts hold several sentences.
         """
-        values = [s.cats for s in (*self.train, *self.dev, *self.test) if s.cats is not None]
+        values = [s.cats or {} for s in (*self.train, *self.dev, *self.test)]
         names = {name for cats in values for name in cats}
         one_yes = [0.0] * (len(names) - 1) + [1.0]
         exclusive = len(names) > 1 and all(sorted(cats.values()) == one_yes for cats in values)

@@ -104,9 +104,9 @@ def make_curated(
 _names = ["trfnb_transformer"]
 if find_spec("spacy_transformers") is None:
     _names.append("transformer")
-    legacy.register()
+    legacy.register(legacy.ARCHITECTURES, legacy.NAMES)
 if find_spec("spacy_curated_transformers") is None:
-    curated.register()
+    legacy.register(curated.ARCHITECTURES)
     Language.factory(curated.FACTORY, assigns=["doc._.trf_data"], func=make_curated)
 for _name in _names:
     Language.factory(

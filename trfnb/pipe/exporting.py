@@ -84,7 +84,7 @@ def export(
     hf_model: Any = shim.loaded().cpu()
     if shim.lora is not None:
         hf_model = hf_model.merge_and_unload()
-    engine = replace(shim.begin(False).padded, hf_model=hf_model, attentions=False)
+    engine = replace(shim.begin(False).padded, hf_model=hf_model)
     example = tuple(one[:2, :12].long() for one in engine.trial())
     alone = shim.tokenizer.pad_token is None or engine.padding_counts
     with atomic_folder(target) as folder:

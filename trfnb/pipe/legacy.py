@@ -52,11 +52,9 @@ def transformer_v3(
         mixed_precision: Run matrix products in half precision.
         grad_scaler_config: Not needed: bf16 has the range of fp32.
     """
+    shim = EncoderShim(name, tokenizer_config, transformer_config)
     model = transformer_model(
-        EncoderShim(name, tokenizer_config, transformer_config),
-        get_spans,
-        Runtime("bf16" if mixed_precision else "fp32"),
-        keep_end=False,
+        shim, get_spans, Runtime("bf16" if mixed_precision else "fp32"), keep_end=False
     )
     model.attrs.update(
         {"replace_listener": _independent_copy, "replace_listener_cfg": _independent_config}

@@ -194,7 +194,9 @@ def _write_safetensors(folder: Path, module: LayersOf, example: Any) -> Run:
     hf_model: Any = module.hf_model
     hf_model.save_pretrained(folder, max_shard_size="1000GB")
     again = replace(module.padded, hf_model=type(hf_model).from_pretrained(folder).eval())
-    return lambda *read: again.output(*map(torch.from_numpy, read)).last_hidden_state.numpy()
+    return lambda ids, mask: again.output(
+        torch.from_numpy(ids), torch.from_numpy(mask)
+    ).last_hidden_state.numpy()
 
 
 # The packages that a format needs, what writes it, and how another program runs it.

@@ -4,7 +4,7 @@ Each builder makes the nodes that were saved there. Loaded, they hold the pieces
 `tokenizer_of` makes a tokenizer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import srsly
@@ -157,7 +157,7 @@ def _numbered(pieces: Any, numbers: Sequence[int]) -> list[tuple[str, float]]:
     return [found.get(i, (f"<unused{i}>", low)) for i in range(max(numbers) + 1)]
 
 
-_READERS = {
+_READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "wordpiece_processor": _wordpieces,
     "byte_bpe_processor": _byte_bpe,
     "sentencepiece_processor": _sentencepieces,

@@ -61,11 +61,16 @@ def test_what_was_too_short_is_told_also_below_the_floor() -> None:
 def test_a_card_holds_the_answer_and_how_to_load(tmp_path) -> None:
     folder = tmp_path / "pipe"
     folder.mkdir()
+    (folder / "meta.json").write_text('{"lang": "en", "name": "news", "version": "0.0.0"}')
     answer = made()
     answer.write_card(folder, "Trained on a corpus.")
     card = (folder / "README.md").read_text()
     assert "A spaCy pipeline: independent. Trained on a corpus." in card
     assert 'spacy.load("path/to/pipe")' in card
+    assert 'spacy.load("en_news")' in card
+    meta = json.loads((folder / "meta.json").read_text())
+    assert meta["version"] == "0.0.0"
+    assert card == f"# pipe\n\n{meta['notes']}"
     assert all(f"- {sentence}\n" in card for sentence in answer.sentences())
     assert "| MB on disk | 90.00 ± 0.00 | 270.0 ± 0.0 | 90.00 ± 0.00 |" in card
     assert len(pd.read_csv(folder / "runs.csv")) == 9

@@ -16,6 +16,7 @@ from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from small_pipelines import transformer_pipeline
 from spacy.cli import package
+from test_answer import made
 
 import trfnb
 
@@ -128,9 +129,10 @@ def test_a_pipeline_runs_on_the_core_alone(wheel, tiny, tmp_path):
     assert "Can't find model 'absent'" in done.stderr
 
 
-def test_a_packaged_pipeline_asks_for_trfnb(wheel, tiny, tmp_path, monkeypatch):
+def test_a_packaged_pipeline_asks_for_trfnb_and_shows_its_card(wheel, tiny, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(wheel))
     transformer_pipeline(tiny).to_disk(tmp_path / "saved")
+    made().write_card(tmp_path / "saved", "Trained on a corpus.")
     (tmp_path / "out").mkdir()
     package(
         tmp_path / "saved", tmp_path / "out", name="few", create_wheel=False, create_sdist=False
@@ -144,4 +146,14 @@ def test_a_packaged_pipeline_asks_for_trfnb(wheel, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     runpy.run_path(str(project / "setup.py"), run_name="__main__")
     assert any(one.startswith("trfnb>=") for one in asked["install_requires"])
-    assert spacy.load(next(project.glob("en_few/en_few-*")))("the bank")[0].tag_
+    card = (tmp_path / "saved/README.md").read_text(encoding="utf8")
+    for part in ("Trained on a corpus.", "| 0.901 ± 0.002 |", "| MB on disk |", '"en_pipeline")'):
+        assert part in card
+    assert asked["long_description"] == card
+    nlp = spacy.load(next(project.glob("en_few/en_few-*")))
+    assert nlp("the bank")[0].tag_
+    nlp.to_disk(tmp_path / "again")  # spaCy copies no README.md: it makes one, with the notes
+    package(tmp_path / "again", tmp_path / "out", name="again", create_sdist=False)
+    page = (tmp_path / "out/en_again-0.0.0/README.md").read_text(encoding="utf8")
+    assert "View label scheme" in page
+    assert card.partition("\n\n")[2].strip() in page

@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from trfnb import statistics
+from trfnb.files import atomic_write
 
 
 class Question(BaseModel):
@@ -138,6 +139,9 @@ class Answer:
     def write_card(self, folder: Path, setup: str) -> None:
         """Write the card of a saved pipeline, ``README.md``, and ``runs.csv`` beside it.
 
+        ``spacy package`` takes the card for the package's. It goes into ``meta.json`` too, as
+        notes, which stay where the pipeline is loaded and saved again.
+
         Args:
             folder: the pipeline's.
             setup: what was trained on what, and which split the scores are of, in words.
@@ -145,8 +149,13 @@ class Answer:
         from jinja2 import Template
 
         self.runs.to_csv(folder / "runs.csv", index=False)
-        card = Template(CARD, trim_blocks=True).render(answer=self, name=folder.name, setup=setup)
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf8"))
+        told = {"name": folder.name, "package": f"{meta['lang']}_{meta['name']}", "setup": setup}
+        card = Template(CARD, trim_blocks=True).render(answer=self, **told)
         (folder / "README.md").write_text(card, encoding="utf8")
+        meta["notes"] = card.partition("\n\n")[2]  # spaCy's page has no title
+        with atomic_write(folder / "meta.json") as file:
+            json.dump(meta, file, indent=2)
 
     def _means(self, columns: list[str]) -> pd.DataFrame:
         return self.runs[[self.asked.by, *columns]].groupby(self.asked.by, sort=False).mean()
@@ -183,6 +192,7 @@ import spacy
 nlp = spacy.load("path/to/{{ name }}")
 ```
 
-Make an installable package of it with `python -m spacy package path/to/{{ name }} packages`.
+Make an installable package of it with `python -m spacy package path/to/{{ name }} packages`; where
+that is installed, `spacy.load("{{ package }}")` opens it, unless `--name` gave another name.
 `config.cfg` trains it again; `runs.csv` has one row per run.
 """

@@ -57,7 +57,7 @@ def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
         yield partial
         for file in partial.rglob("*") if sync else ():
             if file.is_file():
-                with file.open("rb") as handle:
+                with file.open("r+b" if os.name == "nt" else "rb") as handle:  # Windows asks for it
                     os.fsync(handle.fileno())
         # A folder that is not empty cannot be replaced in one step.
         if path.exists():

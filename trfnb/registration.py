@@ -127,9 +127,9 @@ def _examples_of(corpus: Any, split: str, nlp: Language) -> list[Example]:
 _names = ["trfnb_transformer"]
 if find_spec("spacy_transformers") is None:
     _names.append("transformer")
-    legacy.register()
+    legacy.register(legacy.ARCHITECTURES, legacy.NAMES)
 if find_spec("spacy_curated_transformers") is None:
-    curated.register()
+    legacy.register(curated.ARCHITECTURES)
     Language.factory(curated.FACTORY, assigns=["doc._.trf_data"], func=make_curated)
 for _name in _names:
     Language.factory(

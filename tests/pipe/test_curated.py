@@ -10,12 +10,16 @@ import torch
 from small_pipelines import SENTENCES, examples, initialized
 from spacy.tokens import Doc
 from thinc.api import Model, PyTorchWrapper
-from transformers import AutoTokenizer, BertModel
+from transformers import AlbertConfig, AlbertModel, AutoTokenizer, BertModel
+from transformers.convert_slow_tokenizer import import_protobuf
 
 import trfnb
+from trfnb import registry
 from trfnb.cli import main
 from trfnb.flow.alignment import align
 from trfnb.flow.spans import TokenWindows
+from trfnb.pipe import curated
+from trfnb.pipe.pieces import tokenizer_of
 
 pytestmark = pytest.mark.skipif(
     bool(find_spec("spacy_curated_transformers")), reason="its own package has the names"
@@ -45,25 +49,40 @@ def test_tokens_are_cut_by_themselves_in_windows_over_the_doc(tiny):
     assert weighted.dataXd.tolist() == [1, 2, 3, 4, 5, 6, 6, 9]
 
 
-def their_names(state):
-    """Name a BERT's tensors as curated-transformers' modules do, with one tensor for Q, K, V."""
+BERT_NAMES = (
+    ("embeddings.LayerNorm", "embeddings.layer_norm"),
+    ("encoder.layer.", "layers."),
+    ("attention.self.query", "mha.input"),
+    ("attention.output.dense", "mha.output"),
+    ("attention.output.LayerNorm", "attn_output_layernorm"),
+    ("intermediate.dense", "ffn.intermediate"),
+    ("output.dense", "ffn.output"),
+    ("output.LayerNorm", "ffn_output_layernorm"),
+)
+ALBERT_NAMES = (
+    ("embeddings.LayerNorm", "embeddings.layer_norm"),
+    ("encoder.embedding_hidden_mapping_in", "embeddings.projection"),
+    ("encoder.albert_layer_groups", "groups"),
+    ("albert_layers", "group_layers"),
+    ("attention.query", "mha.input"),
+    ("attention.dense", "mha.output"),
+    ("attention.LayerNorm", "attn_output_layernorm"),
+    ("ffn.", "ffn.intermediate."),
+    ("ffn_output.", "ffn.output."),
+    ("full_layer_layer_norm", "ffn_output_layernorm"),
+)
+
+
+def their_names(state, names=BERT_NAMES):
+    """Name a model's tensors as curated-transformers does, with one tensor for Q, K, V."""
     named = {}
     for name, tensor in state.items():
-        if "pooler" in name or ".self.key." in name or ".self.value." in name:
+        if "pooler" in name or name.split(".")[-2] in ("key", "value"):
             continue
-        if ".self.query." in name:
+        if ".query." in name:
             parts = [state[name.replace("query", part)] for part in ("query", "key", "value")]
             tensor = torch.cat(parts)
-        for here, there in (
-            ("embeddings.LayerNorm", "embeddings.layer_norm"),
-            ("encoder.layer.", "layers."),
-            ("attention.self.query", "mha.input"),
-            ("attention.output.dense", "mha.output"),
-            ("attention.output.LayerNorm", "attn_output_layernorm"),
-            ("intermediate.dense", "ffn.intermediate"),
-            ("output.dense", "ffn.output"),
-            ("output.LayerNorm", "ffn_output_layernorm"),
-        ):
+        for here, there in names:
             name = name.replace(here, there)
         named[f"curated_encoder.{name}"] = tensor
     return named
@@ -170,15 +189,82 @@ def test_what_was_saved_there_is_opened_and_rewritten(tiny, tmp_path):
     assert (tmp_path / "here/transformer/encoder/model.safetensors").exists()
 
 
-def test_what_cannot_be_read_is_refused():
-    nlp = spacy.blank("en")
-    with pytest.raises(ValueError, match="XlmrSentencepieceEncoder"):
-        nlp.add_pipe(
-            "curated_transformer",
-            config={
-                "model": {
-                    "@architectures": f"{THERE}.XlmrTransformer.v1",
-                    "piece_encoder": {"@architectures": f"{THERE}.XlmrSentencepieceEncoder.v1"},
-                }
-            },
-        )
+def test_alberts_tensors_get_their_names_back():
+    sizes = {"embedding_size": 8, "hidden_size": 16, "intermediate_size": 24, "vocab_size": 20}
+    layers = {"num_attention_heads": 4, "num_hidden_layers": 4, "num_hidden_groups": 2}
+    state = AlbertModel(AlbertConfig(**sizes, **layers)).state_dict()
+    found = curated._renamed_tensors(their_names(state, ALBERT_NAMES), curated._ALBERT_LAYERS)
+    assert found.keys() == {name for name in state if "pooler" not in name}
+    assert all(found[name].equal(state[name]) for name in found)
+
+
+NORMAL, UNKNOWN, CONTROL, OWN = 1, 2, 3, 4
+PIECES = [
+    *(("▁the", -1.0, NORMAL), ("▁", -2.0, NORMAL), ("bank", -3.0, NORMAL), ("b", -4.0, NORMAL)),
+    *(("a", -4.0, NORMAL), ("(", 0.0, OWN), ("(a", -6.0, NORMAL)),
+]
+FAIRSEQ = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL), *PIECES]
+ALBERT = [("<pad>", 0.0, CONTROL), ("<unk>", 0.0, UNKNOWN), ("[CLS]", 0.0, CONTROL),
+          ("[SEP]", 0.0, CONTROL), *PIECES]  # fmt: skip
+
+
+def loaded_pieces(name, pieces, **trainer):
+    """Return one of their piece encoders with the pieces of a small SentencePiece model."""
+    pytest.importorskip("google.protobuf")
+    proto = import_protobuf().ModelProto()
+    for piece, score, kind in pieces:
+        proto.pieces.add(piece=piece, score=score, type=kind)
+    for setting, value in {"model_type": 1, **trainer}.items():
+        setattr(proto.trainer_spec, setting, value)
+    piece_encoder = registry.architectures.get(f"{THERE}.{name}.v1")()
+    saved = piece_encoder.to_dict()
+    place = max(i for i, node in enumerate(saved["nodes"]) if node["name"] == "piece_encoder")
+    saved["attrs"][place] = {"sentencepiece_processor": proto.SerializeToString()}
+    return piece_encoder.from_dict(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces", "special", "numbers"),
+    [
+        ("XlmrSentencepieceEncoder", FAIRSEQ, {}, [0, 4, 5, 6, 5, 3, 5, 9, 7, 3, 2]),
+        ("CamembertSentencepieceEncoder", FAIRSEQ, {}, [5, 7, 8, 9, 8, 3, 8, 12, 10, 3, 6]),
+        (
+            "SentencepieceEncoder",
+            ALBERT,
+            {"unk_id": 1, "bos_piece": "[CLS]", "eos_piece": "[SEP]"},
+            [2, 4, 5, 6, 5, 1, 5, 9, 7, 1, 3],
+        ),
+    ],
+)
+def test_sentencepieces_have_the_encoders_numbers(name, pieces, special, numbers):
+    piece_encoder = loaded_pieces(name, pieces, **special)
+    tokenizer = tokenizer_of(piece_encoder, 0 if special else 1, 512)
+    words = ["the", "bank", "北京", "(b?"]  # runs of unknown characters are one piece
+    doc = Doc(spacy.blank("en").vocab, words, spaces=[True, True, False, False])
+    _, found = TokenWindows(32, 24).tokenise([doc], tokenizer)
+    first, last = special.get("bos_piece", "<s>"), special.get("eos_piece", "</s>")
+    unknown = ["▁", "<unk>"]
+    assert found.strings == [[first, "▁the", "▁", "bank", *unknown, "▁", "(", "b", "<unk>", last]]
+    assert found.ids.tolist() == numbers
+    assert tokenizer.pad_token == "<pad>"
+    # A user's own piece counts as likelier than any other: "(" and not "(a".
+    again = tokenizer.convert_ids_to_tokens(tokenizer("(a")["input_ids"])
+    assert again == [first, "▁", "(", "a", last]
+
+
+def test_other_kinds_of_sentencepieces_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="UNIGRAM, which XLM-R, CamemBERT and ALBERT have, got B"):
+        tokenizer_of(loaded_pieces("SentencepieceEncoder", FAIRSEQ, model_type=2), 0, 512)
+    piece_encoder = loaded_pieces("SentencepieceEncoder", FAIRSEQ)
+    monkeypatch.setattr("transformers.convert_slow_tokenizer.is_protobuf_available", lambda: False)
+    monkeypatch.setattr(
+        "transformers.convert_slow_tokenizer.is_sentencepiece_available", lambda: False
+    )
+    with pytest.raises(ImportError, match=r"trfnb\[curated\]"):
+        tokenizer_of(piece_encoder, 0, 512)
+
+
+@pytest.mark.parametrize("name", ["CharEncoder", "WordpieceEncoder", "TransformerLayersListener"])
+def test_what_cannot_be_read_is_refused(name):
+    with pytest.raises(ValueError, match="Such a pipeline still needs spacy-curated-transformers"):
+        registry.architectures.get(f"{THERE}.{name}.v1")()

@@ -156,7 +156,9 @@ def answering(folder: Path, seeds: int) -> Path:
             runs.append(made_run(100 * place + seed, row, metrics=metrics))
     made_sweep(folder, ["sharing", "seed"], runs, metrics=["f1"], answer=ASKED)
     for status in runs:
-        (folder / "runs" / status.run / "pipeline").mkdir()
+        pipeline = folder / "runs" / status.run / "pipeline"
+        pipeline.mkdir()
+        (pipeline / "meta.json").write_text('{"lang": "en", "name": "pipeline"}')
     return folder
 
 

@@ -300,7 +300,7 @@ class OpenVino:
         except ImportError:
             raise EngineError(_MISSING) from None
         ids, mask = self.padded.trial()
-        module, streams = _LayersOf(self.padded, layers), min(threads, _STREAMS)
+        module, streams = LayersOf(self.padded, layers), min(threads, _STREAMS)
         settings = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": threads,
@@ -330,12 +330,19 @@ class OpenVino:
         return CompiledEngine(self.padded, compiled, streams)
 
 
-# A model that takes (ids, mask) and returns the states of some layers.
-class _LayersOf(torch.nn.Module):
+class LayersOf(torch.nn.Module):
+    """A model that takes ids and mask, (texts, wordpieces), and returns the states of some layers.
+
+    Args:
+        padded: Runs the model itself.
+        layers: Their numbers.
+    """
+
     def __init__(self, padded: PaddedEngine, layers: Sequence[int]) -> None:
         super().__init__()
         self.hf_model, self.padded, self.layers = padded.hf_model, padded, layers
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return one tensor for each layer, (texts, wordpieces, width)."""
         output = self.padded.output(ids, mask, self.layers)
         return tuple(self.padded.layer(output, layer, ids) for layer in self.layers)

@@ -126,7 +126,7 @@ def encoder_to_bytes(tokenizer: Any, hf_model: Any, has_adapter: bool) -> dict[s
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         save_encoder(Path(name), tokenizer, hf_model, has_adapter)
         paths = sorted(path for path in Path(name).rglob("*") if path.is_file())
-        return {"files": {str(path.relative_to(name)): path.read_bytes() for path in paths}}
+        return {"files": {p.relative_to(name).as_posix(): p.read_bytes() for p in paths}}
 
 
 def encoder_from_bytes(

@@ -13,7 +13,7 @@ from typing import Any, cast
 import srsly
 import torch
 from spacy.tokens import Doc
-from thinc.api import Model, Shim, deserialize_attr
+from thinc.api import Model, Shim
 from thinc.types import Floats2d, Ragged
 
 from ..flow.encoder import EncoderShim
@@ -21,7 +21,7 @@ from ..flow.listener import TransformerListener
 from ..flow.runtime import Runtime
 from ..flow.saving import encoder_to_bytes
 from ..flow.spans import TokenWindows
-from .architectures import registry
+from . import pieces
 from .data import FullTransformerBatch
 from .legacy import placeholder
 from .model import transformer_model
@@ -32,6 +32,7 @@ FAMILIES = (
     *("AlbertTransformer", "BertTransformer", "CamembertTransformer", "RobertaTransformer"),
     "XlmrTransformer",
 )
+_REFUSED = ("CharEncoder", "TransformerLayersListener", "WordpieceEncoder")
 # Parts of tensors' names there -> the same under HuggingFace's; QKV stands for three tensors.
 _EMBEDDINGS = {
     "curated_encoder.": "",
@@ -58,15 +59,6 @@ _ALBERT_LAYERS = {
     ".ffn.output.": ".ffn_output.",
     ".ffn_output_layernorm.": ".full_layer_layer_norm.",
 }
-
-
-class SavedBytes:
-    """Stands for an attribute that is to be loaded as the bytes that were saved."""
-
-
-@deserialize_attr.register(SavedBytes)
-def _saved_bytes(_: Any, value: bytes, name: str, model: Model) -> bytes:
-    return value
 
 
 class SavedTensors(Shim):
@@ -176,8 +168,9 @@ def transformer_v1(
     model = transformer_model(shim, with_spans, Runtime())
     take = partial(_take_encoder, shim, settings, piece_encoder, model_max_length)
     spans = placeholder("with_strided_spans", [placeholder("pytorch", shims=[SavedTensors(take)])])
-    inner = [piece_encoder, spans, placeholder("remove_bos_eos")]
-    model.layers[0].layers.append(placeholder("chain", inner))
+    model.layers[0].layers.append(
+        placeholder("chain", [piece_encoder, spans, placeholder("remove_bos_eos")])
+    )
     return model
 
 
@@ -197,12 +190,15 @@ def listener_v1(
         grad_factor: What the gradient into the transformer is multiplied by.
         weighting: From ``ScalarWeight``, for a mix.
     """
-    inner = placeholder("with_ragged_last_layer", [pooling])
     mixed = [] if weighting is None else [weighting]
     layer = TransformerListener(
-        upstream, grad_factor, pooling, "mix" if mixed else -1, [*mixed, inner]
+        upstream,
+        grad_factor,
+        pooling,
+        "mix" if mixed else -1,
+        [*mixed, placeholder("with_ragged_last_layer", [pooling])],
     )
-    layer.attrs["_state"] = SavedBytes()
+    layer.attrs["_state"] = pieces.SavedBytes()
     for node in mixed:
         node.shims.append(SavedTensors(partial(_take_mix, layer)))
     return cast(Any, layer)
@@ -226,54 +222,25 @@ def _take_encoder(
     has = "".join(state)
     kind = "albert" if "groups." in has else "roberta" if "embeddings.inner." in has else "bert"
     hf_model = AutoModel.from_config(AutoConfig.for_model(kind, **settings))
-    layers, weights = _ALBERT_LAYERS if kind == "albert" else _LAYERS, {}
+    weights = _renamed_tensors(state, _ALBERT_LAYERS if kind == "albert" else _LAYERS)
+    weights |= {k: v for k, v in hf_model.state_dict().items() if "pooler" in k}
+    hf_model.load_state_dict(weights)
+    tokenizer = pieces.tokenizer_of(piece_encoder, settings["pad_token_id"], limit)
+    shim.from_bytes(srsly.msgpack_dumps(encoder_to_bytes(tokenizer, hf_model, False)))
+
+
+# Name saved tensors as HuggingFace does, with three of them for the one of query, key and value.
+def _renamed_tensors(
+    state: Mapping[str, torch.Tensor], layers: Mapping[str, str]
+) -> dict[str, torch.Tensor]:
+    weights = {}
     for name, tensor in state.items():
         for old, new in {**_EMBEDDINGS, **layers}.items():
             name = name.replace(old, new)
         parts = ("query", "key", "value") if "QKV" in name else ("",)
         for part, one in zip(parts, tensor.chunk(len(parts)), strict=True):
             weights[name.replace("QKV", part)] = one
-    weights |= {k: v for k, v in hf_model.state_dict().items() if "pooler" in k}
-    hf_model.load_state_dict(weights)
-    tokenizer = _tokenizer(piece_encoder, settings["pad_token_id"], limit)
-    shim.from_bytes(srsly.msgpack_dumps(encoder_to_bytes(tokenizer, hf_model, False)))
-
-
-# Make HuggingFace's tokenizer of a piece encoder's saved attributes.
-def _tokenizer(piece_encoder: Model[Any, Any], padding: int, limit: int) -> Any:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    saved = {name: value for node in piece_encoder.walk() for name, value in node.attrs.items()}
-    first, last, unknown = (saved[f"{one}_piece"] for one in ("bos", "eos", "unk"))
-    if isinstance(saved["wordpiece_processor"], bytes):
-        pieces = saved["wordpiece_processor"].decode("utf8").split("\n")
-        ids = {piece: i for i, piece in enumerate(pieces)}
-        core = Tokenizer(models.WordPiece(ids, unk_token=unknown, max_input_chars_per_word=10**6))
-        accents = [normalizers.NFD(), normalizers.StripAccents()] if saved["strip_accents"] else []
-        lower = [normalizers.Lowercase()] if saved["lowercase"] else []
-        core.normalizer = normalizers.Sequence(lower + accents)
-        core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    else:
-        bpe = srsly.msgpack_loads(saved["byte_bpe_processor"])
-        core = Tokenizer(models.BPE(bpe["vocab"], [tuple(pair) for pair in bpe["merges"]]))
-        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    ends = [(one, core.token_to_id(one)) for one in (first, last)]
-    core.post_processor = processors.TemplateProcessing(f"{first} $A {last}", None, ends)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        **dict.fromkeys(("bos_token", "cls_token"), first),
-        **dict.fromkeys(("eos_token", "sep_token"), last),
-        unk_token=unknown,
-        pad_token=core.id_to_token(padding),
-        model_max_length=limit,
-    )
-
-
-def piece_encoder_v1() -> Model[Any, Any]:
-    """Build a piece encoder: what is loaded into it becomes a tokenizer."""
-    names = ("wordpiece_processor", "byte_bpe_processor")
-    return placeholder("piece_encoder", attrs={name: SavedBytes() for name in names})
+    return weights
 
 
 def scalar_weight_v1(
@@ -304,19 +271,22 @@ def with_strided_spans_v1(stride: int = 96, window: int = 128, batch_size: int =
     return TokenWindows(window, stride)
 
 
-def register() -> None:
-    """Register spacy-curated-transformers' names."""
-    architectures: dict[str, Any] = {
+ARCHITECTURES = {
+    f"{PREFIX}.{name}.v1": function
+    for name, function in {
         **dict.fromkeys(FAMILIES, transformer_v1),
-        "BertWordpieceEncoder": piece_encoder_v1,
-        "ByteBpeEncoder": piece_encoder_v1,
+        "BertWordpieceEncoder": pieces.piece_encoder_v1,
+        "ByteBpeEncoder": pieces.piece_encoder_v1,
+        "SentencepieceEncoder": pieces.piece_encoder_v1,
+        "CamembertSentencepieceEncoder": pieces.camembert_encoder_v1,
+        "XlmrSentencepieceEncoder": pieces.xlmr_encoder_v1,
         "LastTransformerLayerListener": listener_v1,
         "ScalarWeightingListener": listener_v1,
         "ScalarWeight": scalar_weight_v1,
         "WithStridedSpans": with_strided_spans_v1,
-    }
-    for name, function in architectures.items():
-        registry.architectures.register(f"{PREFIX}.{name}.v1", func=function)
+        **dict.fromkeys(_REFUSED, pieces.refused_v1),
+    }.items()
+}
 
 
 def renamed(block: Any) -> Any:

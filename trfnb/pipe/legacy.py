@@ -3,7 +3,7 @@
 Each model has the same tree of nodes as there, because Thinc loads saved weights node by node.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from spacy.tokens import Doc
@@ -27,9 +27,11 @@ PREFIX = "spacy-transformers"
 _SPANS, _SETTER = ("doc_spans.v1", "sent_spans.v1", "strided_spans.v1"), "null_annotation_setter.v1"
 # What a config names -> the same in trfnb. The guide's first edition names span getters without
 # the prefix.
-_NAMES = {name: f"trfnb.{name}" for name in _SPANS}
-_NAMES |= {f"{PREFIX}.{name}": f"trfnb.{name}" for name in (*_SPANS, _SETTER)}
-_NAMES["transformer"] = "trfnb_transformer"
+NAMES = {
+    **{name: f"trfnb.{name}" for name in _SPANS},
+    **{f"{PREFIX}.{name}": f"trfnb.{name}" for name in (*_SPANS, _SETTER)},
+    "transformer": "trfnb_transformer",
+}
 
 
 def transformer_v3(
@@ -51,8 +53,9 @@ def transformer_v3(
         grad_scaler_config: Not needed: bf16 has the range of fp32.
     """
     shim = EncoderShim(name, tokenizer_config, transformer_config)
-    runtime = Runtime("bf16" if mixed_precision else "fp32")
-    model = transformer_model(shim, get_spans, runtime, keep_end=False)
+    model = transformer_model(
+        shim, get_spans, Runtime("bf16" if mixed_precision else "fp32"), keep_end=False
+    )
     model.attrs.update(
         {"replace_listener": _independent_copy, "replace_listener_cfg": _independent_config}
     )
@@ -102,8 +105,10 @@ def independent_v3(
     transformer = transformer_v3(
         name, get_spans, tokenizer_config, transformer_config, mixed_precision
     )
-    inner = placeholder("transformer>>split_trf_batch", [transformer, placeholder("split")])
-    layers = [inner, placeholder("trfs2arrays", [pooling])]
+    layers = [
+        placeholder("transformer>>split_trf_batch", [transformer, placeholder("split")]),
+        placeholder("trfs2arrays", [pooling]),
+    ]
     return token_vector_model(transformer, pooling, grad_factor, layers=layers)
 
 
@@ -166,22 +171,29 @@ def _independent_config(
     }
 
 
-def register() -> None:
-    """Register spacy-transformers' names."""
-    architectures = {
-        # Later versions only took more settings, which have defaults.
-        "TransformerModel.v1": transformer_v3,
-        "TransformerModel.v2": transformer_v3,
-        "TransformerModel.v3": transformer_v3,
-        "TransformerListener.v1": listener_v1,
-        "Tok2VecListener.v1": listener_v1,
-        "Tok2VecTransformer.v1": independent_v2,
-        "Tok2VecTransformer.v2": independent_v2,
-        "Tok2VecTransformer.v3": independent_v3,
-    }
+# Later versions only took more settings, which have defaults.
+ARCHITECTURES = {
+    f"{PREFIX}.TransformerModel.v1": transformer_v3,
+    f"{PREFIX}.TransformerModel.v2": transformer_v3,
+    f"{PREFIX}.TransformerModel.v3": transformer_v3,
+    f"{PREFIX}.TransformerListener.v1": listener_v1,
+    f"{PREFIX}.Tok2VecListener.v1": listener_v1,
+    f"{PREFIX}.Tok2VecTransformer.v1": independent_v2,
+    f"{PREFIX}.Tok2VecTransformer.v2": independent_v2,
+    f"{PREFIX}.Tok2VecTransformer.v3": independent_v3,
+}
+
+
+def register(architectures: Mapping[str, Any], names: Mapping[str, str] = {}) -> None:
+    """Register another library's names.
+
+    Args:
+        architectures: What each architecture's name stands for.
+        names: What span getters and annotation setters are called in trfnb, by their names there.
+    """
     for name, function in architectures.items():
-        registry.architectures.register(f"{PREFIX}.{name}", func=function)
-    for name, ours in _NAMES.items():
+        registry.architectures.register(name, func=function)
+    for name, ours in names.items():
         for functions in (registry.span_getters, registry.annotation_setters):
             if ours in functions:
                 functions.register(name, func=functions.get(ours))
@@ -195,7 +207,7 @@ def renamed(block: Any) -> Any:
         return block
     new = {key: renamed(value) for key, value in block.items()}
     for key in {"@span_getters", "@annotation_setters", "factory"} & {*new}:
-        new[key] = _NAMES.get(new[key], new[key])
+        new[key] = NAMES.get(new[key], new[key])
     prefix, _, name = str(new.get("@architectures")).partition(".")
     if prefix != PREFIX:
         return new

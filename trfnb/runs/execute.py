@@ -34,7 +34,10 @@ TICK = 0.1
 HEARTBEAT = 2.0
 
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "RAYON")
-_FROM_OUTSIDE = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
+# By name, because Windows has not all of them.
+_FROM_OUTSIDE = {
+    -one for one in signal.Signals if one.name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
+}
 
 
 def launch(folder: Path, status: Status) -> "subprocess.Popen[bytes]":

@@ -141,7 +141,7 @@ def keep_best(folder: Path, answer: "Answer") -> Path | None:
     best = answer.best_run
     kept, winner = folder / RUNS / best["run"] / str(best.get("pipeline", "-")), folder / "winner"
     winner.unlink(missing_ok=True)
-    if not kept.exists():
+    if not (kept / "meta.json").exists():
         return None
     for _, run in answer.runs.drop(index=best.name).dropna(subset="pipeline").iterrows():
         home = (folder / RUNS / run["run"]).resolve()

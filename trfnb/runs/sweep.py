@@ -122,7 +122,13 @@ def run_sweep(
     Raises:
         SpecificationError: before any kernel starts, with all errors of all runs.
         BlockingIOError: another sweep is at work in the folder.
+        OSError: this is Windows.
     """
+    if os.name == "nt":
+        raise OSError(
+            "A sweep expected Linux or macOS, got Windows, which lacks the pipes and sockets that "
+            "hold its runs together. Start it in WSL; results can be read anywhere."
+        )
     plan = Plan(sweep, out=out, smoke=smoke)
     engine, ledger = make_engine(sweep), plan.ledger
     if sweep.search and sweep.jobs:

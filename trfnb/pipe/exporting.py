@@ -1,0 +1,265 @@
+"""A pipeline's encoder as files for other programs: ONNX, OpenVINO, or a HuggingFace folder."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import spacy
+import torch
+import transformers
+from numpy.typing import NDArray
+from thinc.api import Model, to_numpy
+
+from ..files import atomic_folder
+from ..flow.encoder import EncoderShim, encoders
+from ..flow.engines import LayersOf
+from ..flow.saving import quiet
+from ..flow.wordpieces import encode, max_wordpieces
+
+# Ids and mask, (texts, wordpieces) -> the last layer's states, (texts, wordpieces, width).
+Run = Callable[[Any, Any], NDArray[np.float32]]
+
+# What an export is compared with the pipeline on; the last is as long as the encoder reads.
+_TEXTS = [
+    "A cat.",
+    "The river bank plans to meet in April, at 9:30!",
+    "Naïve café, 北京, Москва 🙂",
+    " ".join(map(str, range(400))),
+]
+_INPUTS, _OUTPUT = ["input_ids", "attention_mask"], "last_hidden_state"
+# A file of ONNX holds less than this many bytes; more go into a file beside it.
+_ONNX_BYTES = 2**31 - 2**20
+
+
+def export(
+    source: str | Path,
+    target: str | Path,
+    to: str,
+    component: str | None = None,
+    tolerance: float = 1e-4,
+) -> tuple[float, int]:
+    """Write a pipeline's encoder and its tokenizer as files that another program runs.
+
+    The files are read back and compared with the pipeline before the folder gets its name. Updates
+    by LoRA are merged into the weights.
+
+    Args:
+        source: The pipeline's directory, or the name of an installed pipeline.
+        target: A directory that does not exist yet.
+        to: ``"onnx"`` (``model.onnx``), ``"openvino"`` (``openvino_model.xml``), or
+            ``"safetensors"`` (a folder for ``AutoModel.from_pretrained``).
+        component: Whose encoder, where several have one.
+        tolerance: The largest difference of a hidden state to accept, in fp32.
+
+    Returns:
+        The largest difference of a hidden state from the pipeline's, and on how many wordpieces.
+
+    Raises:
+        OSError: there is no pipeline at `source`.
+        ImportError: the packages that write or run a format are not installed.
+        ValueError: there is no such format, `target` exists, there is no encoder or more than
+            one, it cannot be converted, or the files compute something else; nothing is left.
+    """
+    if to not in _FORMATS or Path(target).exists():
+        raise ValueError(
+            f"export expected a format of {', '.join(_FORMATS)} and a directory that does not "
+            f"exist yet, got {to!r} and {str(target)!r}. Name another or remove it."
+        )
+    packages, write, use = _FORMATS[to]
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise ImportError(
+            f"export --to {to} needs {', '.join(missing)}: run `pip install 'trfnb[export]'`."
+        )
+    node = _encoder_of(source, component)
+    node.attrs["runtime"] = replace(node.attrs["runtime"], precision="fp32", engine="torch")
+    shim = cast(EncoderShim, node.shims[0])
+    limit = max_wordpieces(shim.tokenizer, shim.config)
+    states = node.predict((encode(shim.tokenizer, _TEXTS, limit), [-1]))[0]
+    hf_model: Any = shim.loaded().cpu()
+    if shim.lora is not None:
+        hf_model = hf_model.merge_and_unload()
+    engine = replace(shim.begin(False).padded, hf_model=hf_model)
+    example = tuple(one[:2, :12].long() for one in engine.trial())
+    alone = shim.tokenizer.pad_token is None or engine.padding_counts
+    with atomic_folder(target) as folder:
+        shim.tokenizer.save_pretrained(folder)
+        hf_model.config.save_pretrained(folder)
+        with _converting(to):
+            run = write(folder, LayersOf(engine, [shim.n_layers]), example)
+            found = _states(folder, run, shim, limit, alone)
+        expected = to_numpy(states[shim.n_layers])
+        same = found.shape == expected.shape  # else the tokenizers differ
+        apart = float(np.abs(found - expected).max()) if same else float("inf")
+        if not apart <= tolerance:
+            raise ValueError(
+                f"export --to {to} expected hidden states within {tolerance:g} of the pipeline's, "
+                f"got a difference of {apart:.2g}: what was written computes something else. Use "
+                "another format, or accept the difference with --tolerance."
+            )
+        checked = f"{apart:.1e} on {len(found)} wordpieces"
+        (folder / "README.md").write_text(
+            _readme(to, use, checked, hf_model, limit, alone), encoding="utf8"
+        )
+    return apart, len(found)
+
+
+# Keep converters quiet, and say of whatever they fail at what it means.
+@contextmanager
+def _converting(to: str) -> Iterator[None]:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with quiet(), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        cause = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"export --to {to} expected an encoder that can be converted and run, but that failed "
+            f"({type(error).__name__}: {cause}). Use another format: safetensors takes any."
+        ) from error
+
+
+# Find the layer that runs an encoder, in the only component that has one or in the one named.
+def _encoder_of(source: str | Path, component: str | None) -> Model:
+    components = dict(spacy.load(source).components)
+    found = [
+        (name, node)
+        for name, pipe in components.items()
+        if component in (None, name) and isinstance(getattr(pipe, "model", None), Model)
+        for node in encoders(pipe.model)
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"export expected one transformer in {component or 'all components'} of "
+            f"{str(source)!r} ({', '.join(components)}), got {len(found)}: "
+            f"{', '.join(name for name, _ in found) or 'none'}. Choose a component that has one "
+            "with --component; spaCy's own tok2vec runs in spaCy alone."
+        )
+    return found[0][1]
+
+
+# Return the states of the texts' wordpieces as another program computes them.
+def _states(folder: Path, run: Run, shim: EncoderShim, limit: int | None, alone: bool) -> Any:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        folder, trust_remote_code=shim.trust_remote_code
+    )
+    cut = {} if limit is None else {"truncation": True, "max_length": limit}
+    found = []
+    for texts in [[text] for text in _TEXTS] if alone else [_TEXTS]:
+        read = tokenizer(texts, padding=not alone, return_tensors="np", **cut)
+        ids, mask = (read[name].astype("int64") for name in _INPUTS)
+        found.append(run(ids, mask)[mask.astype(bool)])
+    return np.concatenate(found)
+
+
+def _write_onnx(folder: Path, module: LayersOf, example: Any) -> Run:
+    import onnxruntime
+
+    path, free = folder / "model.onnx", {0: "texts", 1: "wordpieces"}
+    torch.onnx.export(
+        module,
+        example,
+        path,
+        input_names=_INPUTS,
+        output_names=[_OUTPUT],
+        dynamic_shapes=(free, free),
+        external_data=sum(one.nbytes for one in module.parameters()) > _ONNX_BYTES,
+        dynamo=True,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda *read: session.run([_OUTPUT], dict(zip(_INPUTS, read, strict=True)))[0]
+
+
+def _write_openvino(folder: Path, module: LayersOf, example: Any) -> Run:
+    import openvino
+
+    graph = openvino.convert_model(module, example_input=example)
+    for port, name in zip([*graph.inputs, *graph.outputs], [*_INPUTS, _OUTPUT], strict=True):
+        port.get_tensor().set_names({name})
+    openvino.save_model(graph, folder / "openvino_model.xml", compress_to_fp16=False)
+    # On Windows a file that is mapped cannot be moved.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_MMAP": False}
+    compiled = openvino.Core().compile_model(folder / "openvino_model.xml", "CPU", settings)
+    return lambda *read: compiled(dict(zip(_INPUTS, read, strict=True)))[_OUTPUT]
+
+
+def _write_safetensors(folder: Path, module: LayersOf, example: Any) -> Run:
+    hf_model: Any = module.hf_model
+    hf_model.save_pretrained(folder, max_shard_size="1000GB")
+    again = replace(module.padded, hf_model=type(hf_model).from_pretrained(folder).eval())
+    return lambda ids, mask: again.output(
+        torch.from_numpy(ids), torch.from_numpy(mask)
+    ).last_hidden_state.numpy()
+
+
+# The packages that a format needs, what writes it, and how another program runs it.
+_FORMATS: dict[str, tuple[list[str], Callable[[Path, LayersOf, Any], Run], str]] = {
+    "onnx": (
+        ["onnx", "onnxscript", "onnxruntime"],
+        _write_onnx,
+        """import onnxruntime
+
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
+states = session.run(["last_hidden_state"], dict(read))[0]""",
+    ),
+    "openvino": (
+        ["openvino"],
+        _write_openvino,
+        """import openvino
+
+# As exact as the pipeline; without this setting some processors compute in bf16.
+exact = {"INFERENCE_PRECISION_HINT": "f32"}
+model = openvino.Core().compile_model(f"{folder}/openvino_model.xml", "CPU", exact)
+states = model(dict(read))["last_hidden_state"]""",
+    ),
+    "safetensors": (
+        [],
+        _write_safetensors,
+        """import torch
+from transformers import LOADER
+
+model = LOADER.from_pretrained(folder)
+with torch.no_grad():
+    states = model(**read.convert_to_tensors("pt")).last_hidden_state""",
+    ),
+}
+
+
+def _readme(to: str, use: str, checked: str, hf_model: Any, limit: int | None, alone: bool) -> str:
+    config, name = hf_model.config, type(hf_model).__name__
+    use = use.replace("LOADER", name if hasattr(transformers, name) else "AutoModel")
+    texts = '["A text."]' if alone else '["A text.", "Another one."], padding=True'
+    cut = "" if limit is None else f", truncation=True, max_length={limit}"
+    return f"""# The encoder of a spaCy pipeline, for {to}
+
+An encoder of the kind {config.model_type}, {config.num_hidden_layers} layers, from a pipeline of
+spaCy and trfnb; its tokenizer's files are beside it.
+
+| | name | type | shape |
+| --- | --- | --- | --- |
+| in | `input_ids` | int64 | texts, wordpieces |
+| in | `attention_mask` | int64 | texts, wordpieces; 0 where `input_ids` is padding |
+| out | `last_hidden_state` | float32 | texts, wordpieces, {config.hidden_size} |
+
+Largest difference from the pipeline's own states, in fp32 on a CPU: {checked}.
+The pipeline takes the mean of a token's wordpieces for its vector, and a task in it may read a
+lower layer. {"Read one text at a time: padding changes the states." * alone}
+
+```python
+from transformers import AutoTokenizer
+
+folder = "."  # where this file is
+tokenizer = AutoTokenizer.from_pretrained(folder)
+options = dict(return_tensors="np", return_token_type_ids=False)
+read = tokenizer({texts}{cut}, **options)
+
+{use}
+```
+"""

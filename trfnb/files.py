@@ -99,7 +99,6 @@ def locked(folder: Path, work: str) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 

@@ -289,7 +289,9 @@ def _layers(
         raise _bad('as "answer" accept, reject or ignore', answer)
     layers: dict[str, Any] = {}
     # Prodigy leaves "spans" out where a text was looked through and has none.
-    none = [] if record.get("_view_id") in ("ner_manual", "spans_manual") else None
+    none: list[Any] | None = (
+        [] if record.get("_view_id") in ("ner_manual", "spans_manual") else None
+    )
     spans = record.get("spans", record.get("entities", none))
     value = _pick(record, LABELS, reading.column)
     if _are_offsets(value) or (offsets and value == []):

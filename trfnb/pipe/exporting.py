@@ -127,7 +127,7 @@ def _converting(to: str) -> Iterator[None]:
 
 # Find the layer that runs an encoder, in the only component that has one or in the one named.
 def _encoder_of(source: str | Path, component: str | None) -> Model:
-    components = dict(spacy.load(source).components)
+    components: dict[str, Any] = dict(spacy.load(source).components)
     found = [
         (name, node)
         for name, pipe in components.items()

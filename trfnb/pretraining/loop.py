@@ -8,6 +8,7 @@ was not.
 import csv
 import errno
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterable, Iterator

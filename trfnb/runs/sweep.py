@@ -1,5 +1,6 @@
 """A sweep from its specification to its table: plan, run what is missing, gather."""
 
+import os
 import platform
 import shutil
 import signal

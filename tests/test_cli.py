@@ -52,6 +52,7 @@ trfnb.record("f1", score)
 trfnb.record("dev_score", score)
 folder = run_folder() / "pipeline"
 folder.mkdir()
+(folder / "meta.json").write_text('{"lang": "en", "name": "asks"}')
 trfnb.record("pipeline", folder.name)"""
 ASKS = """notebook: asks.ipynb
 grid: {sharing: [shared, independent]}

@@ -76,7 +76,7 @@ def locked(folder: Path, work: str) -> Iterator[None]:
     """Hold a folder for this process; the lock ends with the process, however that ends.
 
     Args:
-        folder: it is made where it is not there.
+        folder: it is made where it is not there, and goes again if it is left empty.
         work: what it is held for, to name in the error of the next that asks.
 
     Raises:
@@ -92,14 +92,17 @@ def locked(folder: Path, work: str) -> Iterator[None]:
         who = holder.read_text() if holder.exists() else "an unknown process"
         raise BlockingIOError(
             f"Another {work} is at work in {folder}: {who}. "
-            "Wait for it, stop it, or give another folder."
+            "Wait for it, stop it, or give another folder (a sweep's with --out)."
         ) from None
     try:
         holder.write_text(f"process {os.getpid()} on {os.uname().nodename}, since {time.ctime()}")
         yield
     finally:
         holder.unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+        if not any(folder.iterdir()):  # what was refused leaves nothing behind
+            folder.rmdir()
 
 
 def sha256(path: str | Path) -> str:

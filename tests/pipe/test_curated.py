@@ -1,5 +1,6 @@
 """Pipelines of spacy-curated-transformers; `benchmarks/parity/curated.py` compares real ones."""
 
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -256,10 +257,10 @@ def test_other_kinds_of_sentencepieces_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="UNIGRAM, which XLM-R, CamemBERT and ALBERT have, got B"):
         tokenizer_of(loaded_pieces("SentencepieceEncoder", FAIRSEQ, model_type=2), 0, 512)
     piece_encoder = loaded_pieces("SentencepieceEncoder", FAIRSEQ)
-    monkeypatch.setattr("transformers.convert_slow_tokenizer.is_protobuf_available", lambda: False)
-    monkeypatch.setattr(
-        "transformers.convert_slow_tokenizer.is_sentencepiece_available", lambda: False
-    )
+    # transformers gives its module's name to a function, too.
+    module = import_module("transformers.convert_slow_tokenizer")
+    for package in ("protobuf", "sentencepiece"):
+        monkeypatch.setattr(module, f"is_{package}_available", lambda: False)
     with pytest.raises(ImportError, match=r"trfnb\[curated\]"):
         tokenizer_of(piece_encoder, 0, 512)
 

@@ -75,14 +75,15 @@ def train(
     on_step: Callable[[dict[str, Any]], None] | None = None,
     before_step: Callable[[Language, int], bool] | None = None,
 ) -> Trained:
-    """Train until the config's limits, its patience or a budget end; keep the best weights.
+    """Train until the config's limits and patience, or a budget, end; keep the best weights.
 
     Without a budget the pipeline is evaluated on dev every ``eval_frequency`` updates and at the
-    end. With one, the budget replaces ``max_steps``, ``max_epochs`` and the learn rate's schedule:
-    the rate rises linearly during the first tenth to the config's highest rate and falls to 0 at
-    the end, and there are ten evaluations, or down to four where they would read more than half
-    of the words that are trained on. The pipeline's config then holds the same recipe in updates,
-    for ``spacy train``.
+    end. With one, the budget replaces ``max_steps``, ``max_epochs``, ``patience`` and the learn
+    rate's schedule: the rate rises linearly during the first tenth to the config's highest rate
+    and falls to 0 at the end. Much is gained while it falls, also after evaluations that did not
+    rise, so nothing ends a budget early. There are ten evaluations, or down to four where they
+    would read more than half of the words that are trained on. The pipeline's config then holds
+    the same recipe in updates, for ``spacy train``.
 
     Args:
         config: a complete config; it is not changed.
@@ -148,7 +149,7 @@ def train(
         if due:
             best.evaluate(row)
             bar.set_postfix(score=f"{row['score']:.3f}", best=f"{best.score:.3f}")
-            ended |= 0 < settings["patience"] <= row["step"] - best.step
+            ended |= not course and 0 < settings["patience"] <= row["step"] - best.step
         bar.update()
         if on_step is not None:
             on_step(row)
@@ -323,7 +324,7 @@ class _Best:
 def _write_recipe(nlp: Language, made: int, peak: float, evaluations: int) -> None:
     """Put into the pipeline's config what a budget came to, in updates."""
     training = nlp.config["training"]
-    training["max_steps"], training["max_epochs"] = made, 0
+    training["max_steps"], training["max_epochs"], training["patience"] = made, 0, 0
     training["eval_frequency"] = max(1, made // evaluations)
     training["optimizer"]["learn_rate"] = {
         "@schedules": "warmup_linear.v1",

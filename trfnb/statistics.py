@@ -70,7 +70,9 @@ def verdict(
         sentence = f"{metric}: cannot tell from {n} seed(s): at least {more} more."
     elif answer == "cannot tell":
         more = _more_seeds(mean, spread, n, margin, level)
-        sentence = f"{metric}: cannot tell, about {more} more seeds needed: {told}."
+        sentence = (
+            f"{metric}: cannot tell, about {more} more seed{'s' * (more > 1)} needed: {told}."
+        )
     elif answer == "no difference":
         sentence = f"{metric}: no difference worth {margin:g}: {told}."
     row = (metric, answer, mean, mean - half, mean + half, n, more, sentence)

@@ -125,11 +125,8 @@ class PaddedEngine:
                 for layer in layers:
                     states = self.layer(output, layer, ids)
                     found[layer] = (states.flatten(0, 1) if mask is None else states[mask]).float()
-            attentions = (
-                _attentions(output, batch, self.hf_model.config.model_type)
-                if self.attentions
-                else {}
-            )
+            kind = self.hf_model.config.model_type
+            attentions = _attentions(output, batch, kind) if self.attentions else {}
             yield Part(torch.from_numpy(batch.rows).to(device), found, attentions)
 
     @property

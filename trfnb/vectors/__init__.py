@@ -1,9 +1,6 @@
 """Static vectors: convert, prune, inspect, embed, distil."""
 
-from importlib import import_module
-from typing import Any
-
-from trfnb import notebook_side
+from trfnb import on_first_use
 
 _HOME = {
     "ConversionReport": "trfnb.vectors.blocks",
@@ -19,9 +16,4 @@ _HOME = {
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        with notebook_side():
-            return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'trfnb.vectors' has no attribute {name!r}")
+__getattr__ = on_first_use(__name__, _HOME)

@@ -77,6 +77,24 @@ def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden
     )
 
 
+def layer_number(layer: int, n_layers: int) -> int:
+    """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0.
+
+    Args:
+        layer: A layer.
+        n_layers: How many the encoder has.
+
+    Raises:
+        ValueError: the encoder has no such layer.
+    """
+    if not -n_layers - 1 <= layer <= n_layers:
+        raise ValueError(
+            f"layer expected a number from {-n_layers - 1} to {n_layers} (0 is the embeddings' "
+            f"output, -1 the last layer), got {layer}."
+        )
+    return layer if layer >= 0 else n_layers + 1 + layer
+
+
 def encoders(model: Model) -> list[Model[EncoderInput, HiddenStates]]:
     """Return the layers of a model that run an encoder."""
     return [node for node in model.walk() if "runtime" in node.attrs]
@@ -282,24 +300,10 @@ class EncoderShim(PyTorchShim):
         """Transformer layers above the embeddings."""
         return int(self.config.num_hidden_layers)
 
-    def layer_index(self, layer: int) -> int:
-        """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0.
-
-        Raises:
-            ValueError: the model has no such layer.
-        """
-        index = layer if layer >= 0 else self.n_layers + 1 + layer
-        if not 0 <= index <= self.n_layers:
-            raise ValueError(
-                f"layer expected a number from {-self.n_layers - 1} to {self.n_layers} for "
-                f"{self.name!r} (0 is the embeddings' output, -1 the last layer), got {layer}."
-            )
-        return index
-
     def wanted_layers(self, layers: Sequence[Layer]) -> list[int]:
         """Return the numbers of the layers asked for, all of them for a mix."""
         asked = range(self.n_layers + 1) if "mix" in layers else cast(Sequence[int], layers)
-        return sorted({self.layer_index(layer) for layer in asked})
+        return sorted({layer_number(layer, self.n_layers) for layer in asked})
 
     def load(self, source: str | Path | None = None) -> None:
         """Load weights and tokenizer from a hub or a directory.
@@ -430,12 +434,9 @@ class Trainable(Schedule):
         """Let the chosen layers take a gradient, and no others."""
         wanted = None if self.now is None else int(self.now)
         everything = wanted is None or wanted > n_layers
-        for parameter in hf_model.parameters():
-            parameter.requires_grad_(everything)
+        hf_model.requires_grad_(everything)
         if not everything and wanted:
-            for layer in _layer_stack(hf_model, n_layers)[n_layers - wanted :]:
-                for parameter in layer.parameters():
-                    parameter.requires_grad_(True)
+            _layer_stack(hf_model, n_layers)[n_layers - wanted :].requires_grad_(True)
 
 
 # Find the encoder's layers.

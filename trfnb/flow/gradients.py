@@ -13,8 +13,8 @@ from spacy.tokens import Doc
 from thinc.api import Optimizer, get_array_module
 from thinc.types import Floats2d
 
-from .alignment import content
-from .grad_factor import AUTO, GradFactor, chosen_factors
+from .alignment import tokens_of
+from .grad_factor import AUTO, chosen_factors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,8 @@ class Batch:
     def encode(self, docs: Sequence[Doc], is_train: bool) -> Junction:
         """Compute docs for the listeners."""
         outputs, backprop = self.shared.encode_for_update(docs, is_train)
-        self.junctions.append(Junction([content(doc) for doc in docs], outputs, backprop))
+        contents = [tokens_of(doc).tobytes() for doc in docs]
+        self.junctions.append(Junction(contents, outputs, backprop))
         return self.junctions[-1]
 
     def lost_per_word(self) -> dict[str, float]:
@@ -166,7 +167,8 @@ class SharedGradients:
         """
         self.send_back()
         name, listeners = shared.name, shared.named_listeners()
-        auto = ", ".join(one for one, listener in listeners.items() if _factor(listener).auto)
+        factors = {one: listener.attrs["factor"] for one, listener in listeners.items()}
+        auto = ", ".join(one for one, factor in factors.items() if factor.auto)
         if auto and shared.balance is None:
             raise ValueError(
                 f"grad_factor is {AUTO!r} for {auto}, but the component {name!r} expected a policy "
@@ -176,10 +178,10 @@ class SharedGradients:
         # A component adds its loss after its gradient came: what is known is the batch before's.
         losses_per_word = self.batch.lost_per_word() if self.batch else {}
         losses.setdefault(name, 0.0)
-        factors = {one: _factor(listener).now for one, listener in listeners.items()}
+        now = {one: factor.now for one, factor in factors.items()}
         words = max(1, sum(map(len, docs)))
-        self.batch = Batch(shared, listeners, factors, words, losses, dict(losses), losses_per_word)
-        self.batch.encode(docs, any(factors.values()))
+        self.batch = Batch(shared, listeners, now, words, losses, dict(losses), losses_per_word)
+        self.batch.encode(docs, any(now.values()))
 
     def read(
         self, listener: Any, docs: Sequence[Doc]
@@ -200,7 +202,7 @@ class SharedGradients:
         name = next((name for name, layer in known if layer is listener), None)
         if batch is None or junction is None or name is None:
             return None
-        contents, factor = [content(doc) for doc in docs], batch.factors[name]
+        contents, factor = [tokens_of(doc).tobytes() for doc in docs], batch.factors[name]
         same = contents == junction.contents
         in_batch = all(any(one in whole for whole in junction.contents) for one in contents)
         if self.state == "stepped":
@@ -247,17 +249,13 @@ class SharedGradients:
         junction.contributions[listener] = _sum(junction.contributions.get(listener, {}), gradients)
         if batch.optimizer and batch.complete:
             self._send(batch)
-            self._step(batch, batch.optimizer)
 
     def finish(self, optimizer: Optimizer) -> None:
         """Step the shared layer's weights, as soon as this batch's gradients are there."""
-        if self.batch is None:
-            return
-        self.batch.optimizer = optimizer
-        if self.state != "waiting" or self.batch.owed:
-            self._send(self.batch)
-            self._step(self.batch, optimizer)
-            self.batch.junctions.clear()
+        if self.batch is not None:
+            self.batch.optimizer = optimizer
+            if self.state != "waiting" or self.batch.owed:
+                self.send_back()
 
     def send_back(self) -> None:
         """Send back the gradients that wait, and take the step that waits for them.
@@ -266,8 +264,6 @@ class SharedGradients:
         """
         if self.batch is not None:
             self._send(self.batch)
-            if self.batch.optimizer:
-                self._step(self.batch, self.batch.optimizer)
             self.batch.junctions.clear()
 
     def take_overdue_step(self) -> bool:
@@ -283,26 +279,26 @@ class SharedGradients:
             self.send_back()
         return overdue
 
+    # Send back what waits, and take the step that waits for it.
     def _send(self, batch: Batch) -> None:
         for junction in batch.junctions:
             if not junction.sent:
                 self._backward(batch, junction)
-
-    def _step(self, batch: Batch, optimizer: Optimizer) -> None:
-        batch.optimizer = None
-        if self._has_gradient:
-            batch.shared.model.finish_update(optimizer)
-            self._has_gradient = False
-        if self.log.close():
-            for listener in batch.listeners.values():
-                _factor(listener).step()
+        optimizer, batch.optimizer = batch.optimizer, None
+        if optimizer is not None:
+            if self._has_gradient:
+                batch.shared.model.finish_update(optimizer)
+                self._has_gradient = False
+            if self.log.close():
+                for listener in batch.listeners.values():
+                    listener.attrs["factor"].step()
 
     def _backward(self, batch: Batch, junction: Junction) -> None:
         came, junction.contributions = junction.contributions, {}
         backprop, junction.backprop = junction.backprop, None
         junction.sent = True
         names, factors, products = list(came), dict(batch.factors), gram(list(came.values()))
-        auto = [name for name in names if _factor(batch.listeners[name]).auto]
+        auto = [name for name in names if batch.listeners[name].attrs["factor"].auto]
         if auto:
             places = np.ix_(*[[names.index(name) for name in auto]] * 2)
             factors |= chosen_factors(
@@ -317,10 +313,6 @@ class SharedGradients:
         squares = np.square([factors[name] for name in names])
         batch.losses[batch.shared.name] += float(products.diagonal() @ squares)
         self.log.add(factors, names, products)
-
-
-def _factor(listener: Any) -> GradFactor:
-    return listener.attrs.get("factor") or GradFactor(1.0)  # spaCy's own listeners have none
 
 
 def _sum(total: LayerGradients, other: LayerGradients, factor: float = 1.0) -> LayerGradients:

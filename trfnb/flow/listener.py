@@ -10,7 +10,7 @@ from thinc.backends import get_array_ops
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from .alignment import Pooling, pool, scalar_mix
-from .encoder import Layer
+from .encoder import Layer, layer_number
 from .grad_factor import GradFactor
 from .gradients import LayerGradients
 
@@ -145,11 +145,6 @@ class TransformerListener(SharedListener):
         layer: Layer = -1,
         layers: Sequence[Model] | None = None,
     ) -> None:
-        if layer != "mix" and (isinstance(layer, bool) or not isinstance(layer, int)):
-            raise ValueError(
-                f"A listener's layer expected a whole number or 'mix', got {layer!r} "
-                f"({type(layer).__name__}). Only grad_factor and trainable_layers take schedules."
-            )
         Model.__init__(
             self,
             name=self.name,
@@ -172,11 +167,8 @@ class TransformerListener(SharedListener):
                 wants a layer that is not there.
         """
         layer = self.attrs["layer"]
-        if n_layers and layer != "mix" and not -n_layers - 1 <= layer <= n_layers:
-            raise ValueError(
-                f"A listener's layer expected a number from {-n_layers - 1} to {n_layers} (0 is "
-                f"the embeddings' output, -1 the last layer) or 'mix', got {layer}."
-            )
+        if n_layers and layer != "mix":
+            layer_number(layer, n_layers)
         if self.has_dim("nO") and self.get_dim("nO") != width:
             raise ValueError(
                 f"A listener to {self.upstream_name!r} expected vectors of width "
@@ -214,7 +206,7 @@ class TransformerListener(SharedListener):
             numbers = range(len(self.get_param("mix")))
             rows, parts = scalar_mix(self, {i: self._rows(outputs, i) for i in numbers})
         else:
-            index = outputs[0][0].layer_index(layer)
+            index = layer_number(layer, outputs[0][0].n_layers)
             rows, parts = self._rows(outputs, layer), lambda d_rows: {index: d_rows}
         vectors, backprop_pool = pool(self.pooling, rows, self._alignment(outputs), is_train)
         return vectors, lambda d_vectors: parts(backprop_pool(d_vectors))

@@ -6,7 +6,7 @@ nothing above the highest layer asked for.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Self, cast
 
@@ -17,18 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .batching import Group, Pack, Part, Request, grouped, packs
 from .runtime import keep_freed_memory
+from .wordpieces import first_position
 
-# Position of a text's first wordpiece: RoBERTa's family counts from the padding id on.
-_FIRST_POSITION: dict[str, Callable[[Any], int]] = {
-    "BertModel": lambda config: 0,
-    "RobertaModel": lambda config: int(config.pad_token_id) + 1,
-    "XLMRobertaModel": lambda config: int(config.pad_token_id) + 1,
-    "CamembertModel": lambda config: int(config.pad_token_id) + 1,
-}
+_KINDS = {"BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel"}
 _SAME = 1e-4
-# Query, key, value, mixing, inner and outer module of a HuggingFace layer.
-_LINEAR = [f"attention.self.{name}" for name in ("query", "key", "value")]
-_LINEAR += ["attention.output.dense", "intermediate.dense", "output.dense"]
 # Rows of scores of this many numbers: torch's softmax of bf16 is faster in fp32 and back.
 _IN_FP32 = range(16, 48)
 # Dropout decides by sixteen random bits for each number.
@@ -40,7 +32,7 @@ class PackedBert:
 
     def __init__(self, hf_model: torch.nn.Module) -> None:
         whole = cast(Any, hf_model)
-        self.first_position = _FIRST_POSITION[type(hf_model).__name__](whole.config)
+        self.first_position = first_position(whole.config)
         self.embeddings = whole.embeddings
         self.layers = list(whole.encoder.layer)
         self.heads = int(whole.config.num_attention_heads)
@@ -49,14 +41,7 @@ class PackedBert:
     @classmethod
     def of(cls, hf_model: torch.nn.Module) -> Self | None:
         """Wrap a model, or return None where it is of another kind or computes otherwise."""
-        config = getattr(hf_model, "config", None)
-        plain = (
-            type(hf_model).__name__ in _FIRST_POSITION
-            and not getattr(config, "is_decoder", False)
-            and getattr(config, "position_embedding_type", None) in (None, "absolute")
-            and not getattr(config, "chunk_size_feed_forward", 0)
-        )
-        if not plain:
+        if type(hf_model).__name__ not in _KINDS:
             return None
         packed = cls(hf_model)
         return packed if packed._agrees(hf_model) else None
@@ -150,25 +135,18 @@ class PackedBert:
     def _agrees(self, hf_model: torch.nn.Module) -> bool:
         config: Any = hf_model.config
         low = int(getattr(config, "pad_token_id", 0) or 0) + 1
-        ids = np.arange(low, low + 5) % config.vocab_size
-        texts = [ids, ids[:2], ids[2:4]]
-        positions = np.array([0, 1, 2, 3, 4, 0, 1, 0, 1])
-        pack = Pack(np.concatenate(texts), positions, np.arange(9), [(1, 5), (2, 2)])
+        ids, positions = np.arange(low, low + 10).reshape(2, 5) % config.vocab_size, np.arange(5)
+        real = positions < np.array([[5], [2]])  # texts of five wordpieces and of two
+        where = np.broadcast_to(positions, real.shape)[real]
+        pack = Pack(ids[real], where, np.arange(7), [(1, 5), (1, 2)])
         top, was = len(self.layers), hf_model.training
         hf_model.eval()
         try:
-            modules = [layer.get_submodule(path) for layer in self.layers for path in _LINEAR]
-            if not all(type(module) is torch.nn.Linear for module in modules):
-                return False
             with torch.no_grad():
                 ours = self.states(pack, [top])[top]
-                theirs = [
-                    hf_model(
-                        input_ids=torch.from_numpy(one).to(ours.device)[None]
-                    ).last_hidden_state[0]
-                    for one in texts
-                ]
-            return bool(torch.allclose(ours, torch.cat(theirs), atol=_SAME, rtol=_SAME))
+                padded, mask = (torch.from_numpy(one).to(ours.device) for one in (ids, real))
+                theirs = hf_model(input_ids=padded, attention_mask=mask.long()).last_hidden_state
+            return bool(torch.allclose(ours, theirs[mask], atol=_SAME, rtol=_SAME))
         except (AttributeError, TypeError, KeyError):
             return False  # another version of the model names its parts otherwise
         finally:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,6 @@ from .data import (
     AnnotationSetter,
     FullTransformerBatch,
     Storage,
-    checked_storage,
     null_annotation_setter,
     store,
 )
@@ -87,7 +87,7 @@ class Transformer(SharedComponent):
         super().__init__(vocab, model, name)
         self.annotation_setter = set_extra_annotations or annotation_setter
         self.max_batch_items = max_batch_items
-        self.storage: Storage = checked_storage(storage)
+        self.storage: Storage = storage
         self.truncated = 0, 0
         if not Doc.has_extension("trf_data"):
             Doc.set_extension("trf_data", default=None)
@@ -150,18 +150,15 @@ class Transformer(SharedComponent):
                     continue
                 yield from docs
 
-    # Cut a batch in parts, and yield each with what returns its wordpieces.
+    # Cut a batch in parts, and return each with what returns its wordpieces.
     def _tokenised(
         self, batch: list[Doc]
-    ) -> Iterator[tuple[list[Doc], Callable[[], Tokenised | None]]]:
-        parts = [batch]
-        if self._is_ours and torch.get_num_threads() > 1:
-            n_tokens = max(_TOKENS_A_PART, sum(map(len, batch)) // 2)
-            parts = list(_cut(batch, len(batch), n_tokens))
-        if len(parts) == 1:
-            yield batch, lambda: None
-        else:
-            yield from prefetch(partial(tokenise, self.model), parts)
+    ) -> Iterable[tuple[list[Doc], Callable[[], Tokenised | None]]]:
+        n_tokens = max(_TOKENS_A_PART, sum(map(len, batch)) // 2)
+        parts = list(_cut(batch, len(batch), n_tokens))
+        if len(parts) > 1 and self._is_ours and torch.get_num_threads() > 1:
+            return prefetch(partial(tokenise, self.model), parts)
+        return [(batch, lambda: None)]
 
     def predict(
         self, docs: Iterable[Doc], tokenised: Tokenised | None = None
@@ -201,8 +198,7 @@ class Transformer(SharedComponent):
         """Store each doc's share on `doc._.trf_data` and call the annotation setter."""
         docs = list(docs)
         self.annotation_setter(docs, predictions)
-        storage, readers = checked_storage(self.storage), len(self.listeners)
-        store(docs, predictions.doc_data, storage, readers, self.name)
+        store(docs, predictions.doc_data, self.storage, len(self.listeners), self.name)
         self._report_truncation(predictions)
 
     # Count what was cut, and warn the first time.
@@ -289,6 +285,7 @@ class Transformer(SharedComponent):
 
     def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
         """Save the component; each encoder becomes a directory that HuggingFace opens too."""
+        self.send_back()
         shims = [shim for shim in self._encoders() if shim.tokenizer is not None]
         for i, shim in enumerate(shims if "model" not in exclude else ()):
             shim.save(Path(path) / f"encoder{i or ''}")
@@ -322,7 +319,7 @@ class Transformer(SharedComponent):
 def prefetch(
     work: Callable[[Item], Result], parts: Sequence[Item]
 ) -> Iterator[tuple[Item, Callable[[], Result]]]:
-    """Yield each part with what returns its result; the next one's is made meanwhile.
+    """Yield each part with what returns its result; those of the parts after it are made meanwhile.
 
     The work runs in another thread, in the same context: Thinc keeps its ops in a context variable.
 
@@ -331,16 +328,11 @@ def prefetch(
         parts: What to do it on.
     """
     with ThreadPoolExecutor(1, "trfnb-prefetch") as thread:
-        waiting: list[tuple[Item, Callable[[], Result]]] = []
-        for part in parts:
-            try:
-                result = thread.submit(copy_context().run, work, part).result
-            except RuntimeError:  # Python starts no thread any more while it ends
-                result = partial(work, part)
-            waiting.append((part, result))
-            if len(waiting) == 2:
-                yield waiting.pop(0)
-        yield from waiting
+        run, results = copy_context().run, [partial(work, part) for part in parts]
+        # While Python ends, it starts no thread any more.
+        with suppress(RuntimeError):
+            results = [thread.submit(run, work, part).result for part in parts]
+        yield from zip(parts, results, strict=True)
 
 
 # Cut a stream of docs into batches; one that reaches either limit is complete.

@@ -12,6 +12,7 @@ from thinc.api import get_array_module, reduce_mean, to_numpy
 from thinc.types import Floats2d, Floats3d, FloatsXd, Ragged
 
 from ..flow.alignment import Tokens, pool, realigned
+from ..flow.encoder import layer_number
 from ..flow.wordpieces import Wordpieces, written
 
 Storage = Literal["keep", "cpu", "last", "none"]
@@ -51,17 +52,13 @@ class _Output:
     n_layers: int
     attentions: list[Floats3d] | None = None
 
-    def layer_index(self, layer: int) -> int:
-        """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0."""
-        return layer if layer >= 0 else self.n_layers + 1 + layer
-
     def layer(self, layer: int = -1) -> Floats2d:
         """Return the hidden states of a layer, (wordpieces, width).
 
         Raises:
-            ValueError: the layer was not kept.
+            ValueError: the layer was not kept, or there is no such layer.
         """
-        index = self.layer_index(layer)
+        index = layer_number(layer, self.n_layers)
         if index not in self.rows:
             raise ValueError(
                 f"Layer {layer} of {self.n_layers} was not kept; kept: {sorted(self.rows)}. Ask "
@@ -99,15 +96,11 @@ class _Output:
         """The last layer; all layers and attentions, if kept."""
         every, attentions = len(self.rows) == self.n_layers + 1, None
         if self.attentions:
-            xp, (n_layers, heads, *_) = (
-                get_array_module(self.attentions[0]),
-                self.attentions[0].shape,
-            )
-            count, longest = self.wordpieces.attention_mask.shape
-            padded = xp.zeros((n_layers, count, heads, longest, longest), dtype="float32")
-            for i, one in enumerate(self.attentions):
-                padded[:, i, :, : one.shape[-1], : one.shape[-1]] = one
-            attentions = tuple(padded)
+            xp, longest = get_array_module(self.attentions[0]), self.wordpieces.lengths.max()
+            gaps = [(0, int(longest) - one.shape[-1]) for one in self.attentions]
+            pairs = zip(self.attentions, gaps, strict=True)
+            padded = [xp.pad(one, ((0, 0), (0, 0), gap, gap)) for one, gap in pairs]
+            attentions = tuple(xp.stack(padded, axis=1))
         return ModelOutput(
             self.last_hidden_state, tuple(self.tensors) if every else None, attentions
         )
@@ -273,22 +266,6 @@ class FullTransformerBatch(_Output):
 AnnotationSetter = Callable[[Sequence[Doc], FullTransformerBatch], None]
 
 
-def checked_storage(storage: str) -> Storage:
-    """Return a storage policy.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    if storage not in get_args(Storage):
-        raise ValueError(
-            f"storage expected one of {', '.join(get_args(Storage))}, got {storage!r}: 'keep' "
-            "leaves trf_data on its device, where one kept doc holds its whole batch, 'cpu' copies "
-            "it to main memory, 'last' copies the last layer alone, 'none' drops it once the "
-            "listeners have read it."
-        )
-    return cast(Storage, storage)
-
-
 def store(
     docs: Iterable[Doc],
     data: Iterable[TransformerData],
@@ -306,7 +283,17 @@ def store(
             have read it.
         readers: How many listeners will read it.
         source: The component's name; what others of the pipeline left stays in ``.others``.
+
+    Raises:
+        ValueError: there is no such storage policy.
     """
+    if storage not in get_args(Storage):
+        raise ValueError(
+            f"storage expected one of {', '.join(get_args(Storage))}, got {storage!r}: 'keep' "
+            "leaves trf_data on its device, where one kept doc holds its whole batch, 'cpu' copies "
+            "it to main memory, 'last' copies the last layer alone, 'none' drops it once the "
+            "listeners have read it."
+        )
     for doc, one in zip(docs, data, strict=True):
         before, others = doc._.trf_data, {}
         if isinstance(before, TransformerData):  # spacy-transformers leaves one of its own there

@@ -11,7 +11,7 @@ from thinc.api import Config, Model
 from ..files import atomic_folder
 from ..flow.listener import TransformerListener
 from . import curated, legacy
-from .model import TokenVectors, token_vector_model
+from .model import TokenVectors
 
 
 def import_pipeline(source: str | Path, target: str | Path) -> Language:
@@ -67,9 +67,7 @@ def _own_layers(model: Model) -> Model:
             node.layers.clear()
         if isinstance(node, TokenVectors) and node.layers[-1] is not node.pooling:
             old = node
-            new: Model = token_vector_model(
-                node.transformer, node.pooling, node.attrs["factor"].now
-            )
+            new: Model = TokenVectors(node.transformer, node.pooling, node.attrs["factor"].now)
         elif isinstance(old, TransformerListener) and (old is not node or "_state" in old.attrs):
             layer, factor = old.attrs["layer"], old.attrs["factor"].now
             new = TransformerListener(old.upstream_name, factor, old.pooling, layer)

@@ -192,7 +192,6 @@ def _backward(shim: "EncoderShim", graph: Sequence[Part], d_rows: Mapping[int, F
     if pairs:
         ends, gradients = zip(*pairs, strict=True)
         torch.autograd.backward(ends, gradients)
-        shim.has_gradient = True
 
 
 # Return each text's attentions; a text without wordpieces has none.
@@ -223,7 +222,6 @@ class EncoderShim(PyTorchShim):
         saved_apart: Whether the weights restored from bytes are in a directory of their own,
             which must still be read.
         saved_files: Digests of the files in that directory, by path.
-        has_gradient: Whether a gradient waits for a step.
         engines: What has run the model; None before anything has.
 
     Raises:
@@ -257,7 +255,7 @@ class EncoderShim(PyTorchShim):
         self.trainable = Trainable(trainable_layers)
         self.lora = None if lora is None else dict(lora)
         self.tokenizer: Any = None
-        self.has_gradient = self.saved_apart = False
+        self.saved_apart = False
         self.saved_files: dict[str, str] = {}
         self.engines: Engines | None = None
 
@@ -326,8 +324,9 @@ class EncoderShim(PyTorchShim):
         Raises:
             OSError: files are missing, damaged or another save's.
         """
-        trust, files = self.trust_remote_code, self.saved_files
-        self._install(*load_encoder(directory, {}, {}, trust, self.lora, files))
+        self._install(
+            *load_encoder(directory, {}, {}, self.trust_remote_code, self.lora, self.saved_files)
+        )
         self.saved_apart = False
 
     def save(self, directory: Path) -> None:
@@ -380,10 +379,7 @@ class EncoderShim(PyTorchShim):
     def finish_update(self, optimizer: Optimizer) -> None:
         """Step each parameter that got a gradient; without one, nothing moves."""
         self.trainable.step()
-        if not self.has_gradient:
-            return
         step(optimizer, self.id, self.loaded().named_parameters())
-        self.has_gradient = False
 
     def copy(self) -> "EncoderShim":
         """Return a deep copy that an optimizer can tell from this one."""

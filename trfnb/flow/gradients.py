@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations, combinations_with_replacement
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from spacy.tokens import Doc
@@ -24,22 +24,6 @@ _SEVERAL_CALLS = (
     "Where a component calls its model more than once, train with sgd=False and call "
     "finish_update for each component after."
 )
-
-
-class Shared(Protocol):
-    """What gradients need of the component that they meet at."""
-
-    name: str
-    model: Any
-    balance: Any
-
-    def named_listeners(self) -> dict[str, Any]:
-        """Return every listener layer by the name of its component."""
-
-    def encode_for_update(
-        self, docs: Sequence[Doc], is_train: bool
-    ) -> tuple[Any, Callable[[LayerGradients], Any] | None]:
-        """Return outputs for the listeners, and a callback for the gradient of these outputs."""
 
 
 @dataclass
@@ -66,7 +50,7 @@ class Batch:
     """A batch of docs on its way, from `SharedGradients.begin` until its gradients went back.
 
     Attributes:
-        shared: The component.
+        shared: The component, a `pipe.tok2vec.SharedComponent`.
         listeners: Its listeners, by the names of their components.
         factors: Each listener's factor; a policy's are chosen on the way back.
         words: How many words it has, at least 1.
@@ -78,7 +62,7 @@ class Batch:
         optimizer: Steps the weights once all gradients are there; None where nobody asked yet.
     """
 
-    shared: Shared
+    shared: Any
     listeners: dict[str, Any]
     factors: dict[str, float]
     words: int
@@ -153,7 +137,7 @@ class SharedGradients:
             return "stepped"
         return "waiting" if self.batch.optimizer else "open"
 
-    def begin(self, docs: Sequence[Doc], shared: Shared, losses: dict[str, float]) -> None:
+    def begin(self, docs: Sequence[Doc], shared: Any, losses: dict[str, float]) -> None:
         """Compute a batch for the listeners, after sending back what waited.
 
         Args:
@@ -296,23 +280,22 @@ class SharedGradients:
     def _backward(self, batch: Batch, junction: Junction) -> None:
         came, junction.contributions = junction.contributions, {}
         backprop, junction.backprop = junction.backprop, None
-        junction.sent = True
-        names, factors, products = list(came), dict(batch.factors), gram(list(came.values()))
-        auto = [name for name in names if batch.listeners[name].attrs["factor"].auto]
+        junction.sent, factors = True, dict(batch.factors)
+        products = gram([came.get(name, {}) for name in factors])
+        auto = [name for name in came if batch.listeners[name].attrs["factor"].auto]
         if auto:
-            places = np.ix_(*[[names.index(name) for name in auto]] * 2)
-            factors |= chosen_factors(
-                batch.shared.balance, auto, products[places], batch.losses_per_word
-            )
+            places = [list(factors).index(name) for name in auto]
+            theirs = products[np.ix_(places, places)]
+            factors |= chosen_factors(batch.shared.balance, auto, theirs, batch.losses_per_word)
         if came and backprop is not None:
             total: LayerGradients = {}
             for name, gradients in came.items():
                 total = _sum(total, gradients, factors[name])
             backprop(total)
             self._has_gradient = True
-        squares = np.square([factors[name] for name in names])
-        batch.losses[batch.shared.name] += float(products.diagonal() @ squares)
-        self.log.add(factors, names, products)
+        squares = products.diagonal() * np.square(list(factors.values()))
+        batch.losses[batch.shared.name] += float(np.nansum(squares))
+        self.log.add(factors, products)
 
 
 def _sum(total: LayerGradients, other: LayerGradients, factor: float = 1.0) -> LayerGradients:
@@ -327,7 +310,8 @@ def gram(gradients: Sequence[LayerGradients]) -> np.ndarray:
     """Return all inner products of the listeners' gradients before factors, (k, k), on the host.
 
     Norms are the roots of the diagonal, a cosine is an entry over two norms. Two listeners to
-    different layers have no output in common: their entry is NaN.
+    different layers have no output in common, and one that sent nothing has none with any: their
+    entries are NaN.
     """
     found = np.full((len(gradients), len(gradients)), np.nan)
     for (i, first), (j, second) in combinations_with_replacement(enumerate(gradients), 2):
@@ -367,19 +351,14 @@ class GradientLog:
         self.steps: list[Step] = []
         self._parts: list[Step] = []
 
-    def add(self, factors: Mapping[str, float], came: Sequence[str], products: np.ndarray) -> None:
+    def add(self, factors: Mapping[str, float], products: np.ndarray) -> None:
         """Take one batch: a whole step, or a part of one.
 
         Args:
             factors: Each listener's effective factor.
-            came: Whose gradient arrived.
-            products: The `gram` of those.
+            products: The `gram` of their gradients.
         """
-        listeners = tuple(factors)
-        whole = np.full((len(listeners), len(listeners)), np.nan)
-        places = [listeners.index(name) for name in came]
-        whole[np.ix_(places, places)] = products
-        self._parts.append(Step(listeners, tuple(factors.values()), whole))
+        self._parts.append(Step(tuple(factors), tuple(factors.values()), products))
 
     def close(self) -> bool:
         """End the step; return whether there was one.

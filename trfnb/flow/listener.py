@@ -6,10 +6,9 @@ from weakref import ref
 
 from spacy.tokens import Doc
 from thinc.api import Model
-from thinc.backends import get_array_ops
-from thinc.types import Floats2d, Ints1d, Ragged
+from thinc.types import Floats2d, Ragged
 
-from .alignment import Pooling, pool, scalar_mix
+from .alignment import Pooling, pool, realigned, scalar_mix
 from .encoder import Layer, layer_number
 from .grad_factor import GradFactor
 from .gradients import LayerGradients
@@ -83,7 +82,7 @@ def forward(
     model: SharedListener, docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Backprop]:
     """Hand on the shared vectors of a batch: of the step under way, or what lies on the docs."""
-    lengths = [len(doc) for doc in docs]
+    lengths: Any = [len(doc) for doc in docs]
     if (docs is model.sample and model.has_dim("nO")) or not any(lengths):
         width = model.get_dim("nO")
         return [model.ops.alloc2f(length, width) for length in lengths], lambda d_vectors: []
@@ -99,7 +98,7 @@ def forward(
             add(parts)
         return []
 
-    return split(vectors, lengths), backprop
+    return model.ops.unflatten(vectors, lengths), backprop
 
 
 def _outputs(model: SharedListener, docs: Sequence[Doc], is_train: bool) -> list[Any]:
@@ -188,7 +187,7 @@ class TransformerListener(SharedListener):
         kept: Any = doc._.get("trf_data") if doc._.has("trf_data") else None
         # spacy-transformers, where it is installed too, leaves a record of its own there.
         data: Any = kept.of(self.upstream_name) if hasattr(kept, "of") else None
-        alignment = None if data is None else data.align_for(doc)
+        alignment = data and realigned(data.row_align, data.computed_for, doc)
         if alignment is None:
             return None
         if data.readers is not None and not is_train:
@@ -222,8 +221,3 @@ class TransformerListener(SharedListener):
             lengths.append(self.ops.asarray(alignment.lengths))
             n_rows += int(output.wordpieces.lengths.sum())
         return Ragged(self.ops.xp.concatenate(indices), self.ops.xp.concatenate(lengths))
-
-
-def split(vectors: Floats2d, lengths: Iterable[int]) -> list[Floats2d]:
-    """Cut a batch's vectors into views, one a doc."""
-    return get_array_ops(vectors).unflatten(vectors, cast(Ints1d, lengths))

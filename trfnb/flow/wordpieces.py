@@ -145,10 +145,11 @@ def encode(
             )
         for place, i in enumerate(which):
             ids[i] = encoded["input_ids"][place]
-            if tokenizer.is_fast:
-                offsets[i] = encoded["offset_mapping"][place]
-            else:
-                offsets[i] = character_offsets(tokenizer, texts[i], ids[i])
+            offsets[i] = (
+                encoded["offset_mapping"][place]
+                if tokenizer.is_fast
+                else character_offsets(tokenizer, texts[i], ids[i])
+            )
 
     read(full, truncation=False)
     too_long = [i for i in full if max_length is not None and len(ids[i]) > max_length]

@@ -70,7 +70,6 @@ class Transformer(SharedComponent):
         truncated: Docs that were cut because the model reads no more, and their lost wordpieces.
     """
 
-    listener_type: Any = TransformerListener
     listeners: Any = SharedComponent.listeners
 
     def __init__(
@@ -248,6 +247,13 @@ class Transformer(SharedComponent):
         self.model.initialize()
         self._tell_width()
 
+    def find_listeners(self, component: Any) -> None:
+        """Connect every listener in a component's model that names this one, or any."""
+        model = getattr(component, "model", None)
+        for node in model.walk() if isinstance(model, Model) else ():
+            if isinstance(node, TransformerListener) and node.upstream_name in ("*", self.name):
+                self.add_listener(node, component.name)
+
     def add_listener(self, listener: Any, component_name: str) -> None:
         """Connect a listener, and keep the layer that it wants."""
         super().add_listener(listener, component_name)
@@ -255,7 +261,10 @@ class Transformer(SharedComponent):
             node.attrs["layers"] = sorted({*node.attrs["layers"], listener.attrs["layer"]}, key=str)
         self._tell_width()
 
+    # Take the width from the weights, once they are there, and tell it to the listeners.
     def _tell_width(self) -> None:
+        if self._is_ours and self._encoders()[0].tokenizer is not None:
+            set_width(self.model)
         if self.model.has_dim("nO"):
             n_layers = max((shim.n_layers for shim in self._encoders()), default=0)
             for listener in self.listeners:
@@ -299,21 +308,14 @@ class Transformer(SharedComponent):
             directory = Path(path) / f"encoder{i or ''}"
             if directory.exists() or shim.saved_apart:
                 shim.restore(directory)
-        self._restored()
+        self._tell_width()
         return self
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Sequence[str] = ()) -> "Transformer":
         """Load what `to_bytes` returned."""
         super().from_bytes(bytes_data, exclude=exclude)
-        self._restored()
+        self._tell_width()
         return self
-
-    # Take the width from restored weights.
-    def _restored(self) -> None:
-        if any(shim.tokenizer is not None for shim in self._encoders()):
-            if encoders(self.model)[0] in self.model.layers:
-                set_width(self.model)
-            self._tell_width()
 
 
 def prefetch(

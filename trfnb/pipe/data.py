@@ -140,13 +140,6 @@ class TransformerData(_Output):
     others: "dict[str, TransformerData]" = field(default_factory=dict)
     computed_for: Tokens | None = None
 
-    def align_for(self, doc: Doc) -> Ragged | None:
-        """Return the rows of each token that a doc has now; None where they cannot be told.
-
-        Tokens that were merged since have the rows of all their parts.
-        """
-        return realigned(self.row_align, self.computed_for, doc)
-
     def of(self, component: str) -> "TransformerData | None":
         """Return what a component computed; ``"*"`` stands for the last that did."""
         is_own = component in ("*", self.source) or not self.source
@@ -365,7 +358,7 @@ def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
             "none. Process it with a pipeline that has a transformer component whose storage is "
             "not 'none'."
         )
-    alignment = data.align_for(doc)
+    alignment = realigned(data.row_align, data.computed_for, doc)
     if alignment is None:
         raise ValueError(
             f"token_vectors expected the {len(data.row_align.lengths)} tokens that the transformer "
@@ -396,11 +389,11 @@ def _cosine(one: Doc | Span | Token, other: Any) -> float:
 @srsly.msgpack_encoders("trfnb_transformer_data")
 def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
     if isinstance(obj, TransformerData):
-        saved, pieces = dict(vars(obj.on_cpu())), obj.wordpieces
-        strings = [text for one in pieces.strings for text in one]
-        saved["wordpieces"] = {**vars(pieces), "write": strings}
-        saved["row_align"] = [saved["row_align"].dataXd, saved["row_align"].lengths]
-        return {_KEY: saved}
+        own = obj.on_cpu()
+        strings = [text for one in own.wordpieces.strings for text in one]
+        pieces = {**vars(own.wordpieces), "write": strings}
+        align = [own.row_align.dataXd, own.row_align.lengths]
+        return {_KEY: {**vars(own), "wordpieces": pieces, "row_align": align}}
     return obj if chain is None else chain(obj)
 
 

@@ -13,7 +13,7 @@ from thinc.types import Floats2d, Ints1d, Ragged
 from ..flow.alignment import Pooling, align, pool
 from ..flow.encoder import EncoderShim, Layer, encoder, layer_number
 from ..flow.grad_factor import GradFactor
-from ..flow.listener import TransformerListener, split
+from ..flow.listener import TransformerListener
 from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, TokenWindows, WordpieceSpans, checked_spans
 from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
@@ -230,7 +230,8 @@ def _forward_vectors(
         factor.step()
         return []
 
-    return split(vectors, [len(doc) for doc in docs]), backprop
+    lengths: Any = [len(doc) for doc in docs]
+    return model.ops.unflatten(vectors, lengths), backprop
 
 
 def independent_copy(

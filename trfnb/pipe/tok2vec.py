@@ -21,7 +21,7 @@ from thinc.types import Floats2d
 from ..files import sha256
 from ..flow.grad_factor import GradFactor, Policy
 from ..flow.gradients import GradientLog, Junction, LayerGradients, SharedGradients
-from ..flow.listener import Backprop, SharedListener, Upstream, forward, remember_sample, split
+from ..flow.listener import Backprop, SharedListener, Upstream, forward, remember_sample
 
 
 class PipelineRef(Upstream):
@@ -63,7 +63,6 @@ class SharedComponent(spacys.Tok2Vec):
         pipeline: The pipeline, where it is known.
     """
 
-    listener_type: Any
     balance: Policy | None = None
     pipeline: PipelineRef = PipelineRef()
     _saved = ""  # digest of the weights, since they were saved here
@@ -71,13 +70,6 @@ class SharedComponent(spacys.Tok2Vec):
     def __init__(self, vocab: Vocab, model: Model, name: str = "tok2vec") -> None:
         super().__init__(vocab, model, name)
         self.gradients = SharedGradients()
-
-    def find_listeners(self, component: Any) -> None:
-        """Connect every listener in a component's model that names this one, or any."""
-        model = getattr(component, "model", None)
-        for node in model.walk() if isinstance(model, Model) else ():
-            if isinstance(node, self.listener_type) and node.upstream_name in ("*", self.name):
-                self.add_listener(node, component.name)
 
     def add_listener(self, listener: Any, component_name: str) -> None:
         """Connect a listener layer of a component; another that it listened to lets go of it."""
@@ -223,8 +215,6 @@ class Tok2Vec(SharedComponent):
         name: The component's name.
     """
 
-    listener_type = spacys.Tok2VecListener
-
     def find_listeners(self, component: Any) -> None:
         """Connect listeners, after spaCy's own have given way to trfnb's."""
         model = getattr(component, "model", None)
@@ -244,10 +234,10 @@ class Tok2Vec(SharedComponent):
     ) -> tuple[Floats2d, Callable[[LayerGradients], Any] | None]:
         """Return the vectors of all docs, and a callback that takes their summed gradient."""
         vectors, backprop = self.model(list(docs), is_train)
-        lengths = [len(doc) for doc in docs]
+        lengths: Any = [len(doc) for doc in docs]
 
         def backprop_flat(gradients: LayerGradients) -> None:
-            backprop(split(gradients[0], lengths))
+            backprop(self.model.ops.unflatten(gradients[0], lengths))
 
         return self.model.ops.flatten(vectors), backprop_flat if is_train else None
 

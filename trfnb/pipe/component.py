@@ -330,10 +330,9 @@ def prefetch(
         parts: What to do it on.
     """
     with ThreadPoolExecutor(1, "trfnb-prefetch") as thread:
-        run, results = copy_context().run, [partial(work, part) for part in parts]
-        # While Python ends, it starts no thread any more.
-        with suppress(RuntimeError):
-            results = [thread.submit(run, work, part).result for part in parts]
+        results: list[Callable[[], Result]] = [partial(work, part) for part in parts]
+        with suppress(RuntimeError):  # Python starts no thread any more while it ends
+            results = [thread.submit(copy_context().run, work, part).result for part in parts]
         yield from zip(parts, results, strict=True)
 
 

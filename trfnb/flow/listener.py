@@ -144,6 +144,11 @@ class TransformerListener(SharedListener):
         layer: Layer = -1,
         layers: Sequence[Model] | None = None,
     ) -> None:
+        if layer != "mix" and (isinstance(layer, bool) or not isinstance(layer, int)):
+            raise ValueError(
+                f"A listener's layer expected a whole number or 'mix', got {layer!r} "
+                f"({type(layer).__name__}). Only grad_factor and trainable_layers take schedules."
+            )
         Model.__init__(
             self,
             name=self.name,

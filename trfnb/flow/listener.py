@@ -50,7 +50,7 @@ class SharedListener(Model):
     """
 
     upstream_name: str
-    upstream: Upstream
+    upstream: Upstream = Upstream()
     sample: Sequence[Doc] | None = None
 
     def take_stored(self, doc: Doc, is_train: bool) -> Any:
@@ -161,7 +161,6 @@ class TransformerListener(SharedListener):
         )
         self.pooling = pooling
         self.upstream_name = upstream
-        self.upstream = Upstream()
 
     def listen_to(self, width: int, n_layers: int) -> None:
         """Learn the upstream's width and number of layers.

@@ -265,7 +265,6 @@ class Tok2VecListener(SharedListener, spacys.Tok2VecListener):
         self._func = _forward
         self.init = remember_sample
         self.attrs["factor"] = GradFactor(grad_factor)
-        self.upstream = Upstream()
 
     def take_stored(self, doc: Doc, is_train: bool) -> Floats2d | None:
         """Return a doc's tensor; one of another shape is another component's."""

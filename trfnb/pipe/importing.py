@@ -74,7 +74,8 @@ def _own_layers(model: Model) -> Model:
                 return own
             if node is not own:
                 replace_model_node(model, node, own)
-    for name in model.ref_names:
-        if not model.has_ref(name) or model.get_ref(name) not in model.walk():
-            model.set_ref(name, None)
+    for node in model.walk():
+        for name in node.ref_names:
+            if node.has_ref(name) and node.get_ref(name) not in node.walk():
+                node.set_ref(name, None)
     return model

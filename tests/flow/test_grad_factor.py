@@ -63,7 +63,7 @@ def test_frozen_then_warming_up():
     assert list(islice(frozen_then_warmup(2, 3), 7)) == [0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     assert list(islice(frozen_then_warmup(0, 0, -0.5), 2)) == [-0.5, -0.5]
     with pytest.raises(ValueError, match="frozen\n  Input should be greater than or equal to 0"):
-        frozen_then_warmup(-1, 2)
+        frozen_then_warmup(frozen=-1)
 
 
 def test_piecewise_constant():

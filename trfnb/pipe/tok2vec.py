@@ -217,7 +217,7 @@ class Tok2Vec(SharedComponent):
 
     def find_listeners(self, component: Any) -> None:
         """Connect listeners, after spaCy's own have given way to trfnb's."""
-        model = getattr(component, "model", None)
+        model: Any = getattr(component, "model", None)
         for node in list(model.walk()) if isinstance(model, Model) else ():
             if type(node) is spacys.Tok2VecListener and node.upstream_name in ("*", self.name):
                 ours = Tok2VecListener(node.upstream_name, node.get_dim("nO"))

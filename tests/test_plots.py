@@ -132,8 +132,8 @@ def test_gradients_over_the_steps():
     for step in range(30):
         gradients = [{0: noise.normal(size=(5, 4))} for _ in range(3)]
         factors = {"tagger": 1.0, "parser": 0.5, "ner": 0.0 if step < 2 else 1.0}
-        came = [name for name, factor in factors.items() if factor]
-        log.add(factors, came, gram(gradients[: len(came)]))
+        sent = zip(gradients, factors.values(), strict=True)
+        log.add(factors, gram([gradient if factor else {} for gradient, factor in sent]))
         log.close()
     for figure in (plots.norms(log.table(), column="raw_norm"), plots.factors(log.table())):
         assert texts(drawn(figure).axes[0].get_legend().get_texts()) == ["tagger", "parser", "ner"]

@@ -5,9 +5,7 @@ neither transformers nor a notebook library.
 """
 
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
-from typing import Any
 
 from spacy.language import Language
 from spacy.pipeline import Pipe
@@ -23,7 +21,12 @@ from .flow.grad_factor import Policy
 from .pipe import curated, legacy
 from .pipe.architectures import registry as registry
 from .pipe.component import Transformer
-from .pipe.data import AnnotationSetter, FullTransformerBatch, Storage
+from .pipe.data import (
+    AnnotationSetter,
+    FullTransformerBatch,
+    Storage,
+    null_annotation_setter,
+)
 from .pipe.tok2vec import PipelineRef, Tok2Vec
 from .pretraining import masking, objectives, text, weights  # noqa: F401
 from .vectors import embed, store  # noqa: F401
@@ -61,9 +64,9 @@ def make_transformer(
     nlp: Language,
     name: str,
     model: Model[list[Doc], FullTransformerBatch],
-    annotation_setter: AnnotationSetter,
-    max_batch_items: int,
-    storage: Storage,
+    annotation_setter: AnnotationSetter = null_annotation_setter,
+    max_batch_items: int = 4096,
+    storage: Storage = "keep",
     set_extra_annotations: AnnotationSetter | None = None,
     balance: Policy | None = None,
 ) -> Pipe:
@@ -101,9 +104,7 @@ def make_curated(
     all_layer_outputs: bool = False,
 ) -> Pipe:
     """Make a `Transformer` component of what spacy-curated-transformers saved."""
-    pipe = Transformer(nlp.vocab, model, name=name)
-    pipe.pipeline = PipelineRef(nlp)
-    return pipe
+    return make_transformer(nlp, name, model)
 
 
 @registry.readers("trfnb.JoinedCorpus.v1")
@@ -117,11 +118,8 @@ def joined_reader(
     """Read a split of joined corpora for ``spacy train``; see `trfnb.corpora.join`."""
     with notebook_side():
         from .corpora import join
-    return partial(_examples_of, join(sources, tasks=tasks, exponent=exponent, seed=seed), split)
-
-
-def _examples_of(corpus: Any, split: str, nlp: Language) -> list[Example]:
-    return list(corpus.examples(split, nlp.vocab))
+    corpus = join(sources, tasks=tasks, exponent=exponent, seed=seed)
+    return lambda nlp: list(corpus.examples(split, nlp.vocab))
 
 
 _names = ["trfnb_transformer"]

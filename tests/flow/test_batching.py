@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,11 +51,6 @@ def test_sorting_leaves_little_padding():
     in_order = sum(part.size * part.max() for part in np.split(lengths, 20))
     assert 1 - lengths.sum() / in_order > 0.6
     assert 1 - lengths.sum() / sorted_positions < 0.1
-
-
-def test_no_budget():
-    with pytest.raises(ValueError, match="at least 1 wordpiece, got 0"):
-        length_sorted(np.asarray([1]), 0)
 
 
 def test_packs_hold_each_wordpiece_once_under_the_budget():

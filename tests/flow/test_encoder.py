@@ -116,7 +116,7 @@ def test_errors_say_what_to_do(tiny, shim):
     with pytest.raises(ValueError, match=r"call nlp\.initialize"):
         EncoderShim(tiny).loaded()
     with pytest.raises(ValueError, match="from -4 to 3"):
-        shim.layer_index(4)
+        shim.wanted_layers([4])
 
 
 def test_nothing_to_load(tmp_path):
@@ -158,7 +158,6 @@ def test_a_step_changes_the_weights_where_they_lie_and_holds_on_to_nothing(tiny)
     }
     for parameter in shim.loaded().parameters():
         parameter.grad = torch.ones_like(parameter)
-    shim.has_gradient = True
     seen = []
 
     def step(key, array, gradient):

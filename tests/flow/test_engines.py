@@ -35,11 +35,15 @@ def test_auto_is_native_or_exact():
     assert Runtime("auto").precision_on(CPU) == ("bf16" if native_bf16(CPU) else "fp32")
     assert Runtime("fp16").precision_on(CPU) == "fp16"
     assert isinstance(keep_freed_memory(), bool)
-    with pytest.raises(ValueError, match="precision expected one of fp32, bf16, fp16, auto, got"):
+    with pytest.raises(
+        ValueError, match=r"precision\n  Input should be 'fp32', .* input_value='int4'"
+    ):
         Runtime(precision="int4")
-    with pytest.raises(ValueError, match="engine expected one of torch, openvino, auto, got"):
+    with pytest.raises(
+        ValueError, match=r"engine\n  Input should be 'torch', .* input_value='onnx'"
+    ):
         Runtime(engine="onnx")
-    with pytest.raises(ValueError, match="at least 1 wordpiece"):
+    with pytest.raises(ValueError, match="max_batch_items\n  Input should be greater than 0"):
         Runtime(max_batch_items=0)
 
 
@@ -139,20 +143,20 @@ def bert(tiny):
     return AutoModel.from_pretrained(tiny).eval(), flat
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_openvino_computes_what_torch_does(minilm, precision):
+def test_openvino_computes_what_torch_does(minilm):
     pytest.importorskip("openvino")
     flat = encode(AutoTokenizer.from_pretrained(minilm), TEXTS, 48)
     hf_model = AutoModel.from_pretrained(minilm).eval()
     own = Engines(hf_model, 0, attentions=False)
     torch_states = states_of(own.packed, flat, [0, 3, 6], 384)
-    compiled = own.openvino.compiled((0, 3, 6), precision)
-    found = states_of(compiled, flat, [0, 3, 6], 384, Runtime(precision))
-    for layer, expected in torch_states.items():
-        if precision == "fp32":
-            torch.testing.assert_close(found[layer], expected, atol=3e-5, rtol=1e-4)
-        cosine = torch.nn.functional.cosine_similarity(found[layer], expected, dim=-1)
-        assert cosine.min() > 0.998
+    for precision in ("fp32", "bf16"):
+        compiled = own.openvino.compiled((0, 3, 6), precision)
+        found = states_of(compiled, flat, [0, 3, 6], 384, Runtime(precision))
+        for layer, expected in torch_states.items():
+            if precision == "fp32":
+                torch.testing.assert_close(found[layer], expected, atol=3e-5, rtol=1e-4)
+            cosine = torch.nn.functional.cosine_similarity(found[layer], expected, dim=-1)
+            assert cosine.min() > 0.998
 
 
 WIDTH, LONGEST = 32, 24
@@ -193,18 +197,11 @@ def test_any_encoder_computes_the_same_through_openvino(kind):
     flat, by_torch = pieces([LONGEST, 3, 7, 21, 1]), own.packed or own.padded
     runtime = Runtime(engine="openvino")
 
-    def check():
-        engine = own.choose(asked(flat, [1, 2], runtime))
-        assert own.report == 'OpenVINO in fp32 (engine = "openvino")'
-        found, expected = (states_of(one, flat, [1, 2], WIDTH) for one in (engine, by_torch))
-        for layer in (1, 2):
-            torch.testing.assert_close(found[layer], expected[layer], atol=1e-4, rtol=1e-4)
-        return found[2]
-
-    before = check()
-    weight = next(p for name, p in hf_model.named_parameters() if p.shape == (WIDTH, WIDTH))
-    weight.data[3, 5] += 5.0
-    assert (check() - before).abs().max() > 0.01
+    engine = own.choose(asked(flat, [1, 2], runtime))
+    assert own.report == 'OpenVINO in fp32 (engine = "openvino")'
+    found, expected = (states_of(one, flat, [1, 2], WIDTH) for one in (engine, by_torch))
+    for layer in (1, 2):
+        torch.testing.assert_close(found[layer], expected[layer], atol=1e-4, rtol=1e-4)
 
 
 def test_a_changed_weight_is_compiled_again(bert):

@@ -121,15 +121,19 @@ def test_dropout_drops(hf_model):
 def test_other_kinds_are_left_to_their_own_code():
     config = DistilBertConfig(vocab_size=60, dim=16, n_layers=2, n_heads=4, hidden_dim=32)
     assert PackedBert.of(DistilBertModel(config)) is None
-    hf_model = BertModel(BertConfig(**SIZES))
-    hf_model.encoder.layer[0].output.dense = torch.nn.Sequential(
-        hf_model.encoder.layer[0].output.dense
-    )
-    assert PackedBert.of(hf_model) is None
+    assert PackedBert.of(BertModel(BertConfig(**SIZES, is_decoder=True))) is None
     hf_model = BertModel(BertConfig(**SIZES))
     last = hf_model.encoder.layer[2]
     last.register_forward_hook(lambda module, args, output: output * 2)
     assert PackedBert.of(hf_model) is None
+
+
+def test_parts_that_were_exchanged_run_as_they_are(hf_model):
+    dense = hf_model.encoder.layer[0].output.dense
+    hf_model.encoder.layer[0].output.dense = torch.nn.Sequential(dense, torch.nn.Tanh())
+    with torch.no_grad():
+        found = ours(PackedBert.of(hf_model), flat(), [3])[3]
+    torch.testing.assert_close(found, expected(hf_model, flat())[3], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("padding", [None, 0])

@@ -235,23 +235,6 @@ def test_a_schedule_steps_once_a_training_step(tiny):
     assert seen == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_saved_and_loaded(tiny, tmp_path):
-    nlp = transformer_pipeline(tiny, ner={"layer": 2})
-    nlp.update(examples(nlp), sgd=Adam(0.01))
-    expected = [(doc.to_json(), trfnb.token_vectors(doc)) for doc in nlp.pipe(TEXTS)]
-    nlp.to_disk(tmp_path / "saved")
-    from transformers import AutoModel, AutoTokenizer
-
-    AutoModel.from_pretrained(tmp_path / "saved/transformer/encoder")
-    AutoTokenizer.from_pretrained(tmp_path / "saved/transformer/encoder")
-    from_bytes = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
-    for loaded in (spacy.load(tmp_path / "saved"), from_bytes):
-        for (json, vectors), doc in zip(expected, loaded.pipe(TEXTS), strict=True):
-            assert doc.to_json() == json
-            np.testing.assert_array_equal(trfnb.token_vectors(doc), vectors)
-        loaded.update(examples(loaded), sgd=Adam(0.01))
-
-
 def test_independent_equals_a_listener_alone(tiny):
     """One task on its own transformer learns as the same task does on a shared one."""
     shared = transformer_pipeline(tiny, ner={"grad_factor": 0.0})
@@ -384,7 +367,9 @@ def test_the_engine_of_a_loaded_pipeline(tiny, tmp_path):
     for doc, expected in zip(nlp.pipe(texts), by_torch, strict=True):
         np.testing.assert_allclose(trfnb.token_vectors(doc), expected, atol=1e-4)
     assert transformer.engine_report == 'OpenVINO in fp32 (engine = "openvino")'
-    with pytest.raises(ValueError, match="engine expected one of torch, openvino, auto, got"):
+    with pytest.raises(
+        ValueError, match=r"engine\n  Input should be 'torch', .* input_value='onnx'"
+    ):
         transformer.engine = "onnx"
     # It holds for this process; a saved pipeline starts with what its config says.
     nlp.to_disk(tmp_path / "as configured")

@@ -76,7 +76,7 @@ def test_nothing_is_left_where_something_else_is_computed(tiny, tmp_path, monkey
     transformer_pipeline(tiny).to_disk(tmp_path / "saved")
     monkeypatch.setitem(exporting._FORMATS, "broken", ([], lambda *_: lambda *_: 1 / 0, ""))
     for to, tolerance, said in (
-        ("broken", 1e-4, r"ZeroDivisionError: .* safetensors takes any"),
+        ("broken", 1e-4, r"safetensors takes any. \(ZeroDivisionError"),
         ("safetensors", -1.0, r"a difference of .* --tolerance"),
         ("pickle", 1e-4, "a format of onnx, openvino, safetensors"),
     ):

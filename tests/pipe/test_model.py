@@ -1,7 +1,5 @@
 """The model from docs to hidden states, its arguments, and the names that people use on it."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import spacy
@@ -30,16 +28,6 @@ def test_layers_are_an_argument(tiny):
     assert sorted(some.rows) == [1, 3]
     np.testing.assert_array_equal(some.layer(-1), every.layer(-1))
     assert sorted(model.predict(docs).rows) == [0, 3]
-
-
-def test_threads_lose_no_layers(tiny):
-    nlp = transformer_pipeline(tiny, tagger={"layer": 1}, ner={"layer": 1})
-    layers = list(nlp.get_pipe("transformer").model.layers[0].attrs["layers"])
-    with ThreadPoolExecutor(4) as pool:
-        docs = list(pool.map(nlp, TEXTS * 4))
-    assert nlp.get_pipe("transformer").model.layers[0].attrs["layers"] == layers == [-1, 1]
-    for doc, text in zip(docs, TEXTS * 4, strict=True):
-        assert [t.tag_ for t in doc] == [t.tag_ for t in nlp(text)]
 
 
 def test_names_of_spacy_transformers(tiny):

@@ -56,11 +56,6 @@ def tokens_of(doc: Doc) -> Tokens:
     return cast(Tokens, doc.to_array([ORTH, SPACY]).reshape(-1, 2))
 
 
-def content(doc: Doc) -> bytes:
-    """Return the same in a form that can be compared at once and looked up."""
-    return tokens_of(doc).tobytes()
-
-
 def realigned(alignment: Ragged, computed_for: Tokens | None, doc: Doc) -> Ragged | None:
     """Return the rows of each of a doc's tokens, merged where tokens were merged since.
 

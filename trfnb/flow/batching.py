@@ -5,6 +5,7 @@ encoder of BERT's family reads packs: texts laid end to end, where only attentio
 text ends (`Group`). Every other encoder reads padded blocks of texts of about one length.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -128,7 +129,9 @@ class Group:
         return flat if self.places is None else flat.index_select(0, self.places)
 
 
-def length_sorted(lengths: Ints, max_items: int, max_padding: int | None = None) -> list[Ints]:
+def length_sorted(
+    lengths: Ints, max_items: int, max_padding: int | None = None, *, padded: bool = True
+) -> list[Ints]:
     """Group texts by length so that padding stays small.
 
     Args:
@@ -136,26 +139,22 @@ def length_sorted(lengths: Ints, max_items: int, max_padding: int | None = None)
         max_items: The most positions of a group, padding included; a longer text stands alone.
         max_padding: The most padded positions of a group: what one more forward pass costs,
             counted in positions. None sets no limit, 0 makes groups of one length.
+        padded: Whether a group is padded at all.
 
     Returns:
         Groups of indices into `lengths`, the longest texts first; empty texts are in none.
-
-    Raises:
-        ValueError: `max_items` is not positive.
     """
-    if max_items < 1:
-        raise ValueError(f"max_batch_items expected at least 1 wordpiece, got {max_items}.")
-    order = _longest_first(lengths)
-    groups = []
-    start = 0
-    while start < len(order):
-        longest = int(lengths[order[start]])
-        end = start + max(max_items // longest, 1)
+    order = np.argsort(-lengths, kind="stable")
+    order, groups = order[lengths[order] > 0], []
+    while len(order):
+        sizes = lengths[order[:max_items]]
+        filled, padding = np.cumsum(sizes), np.cumsum(sizes[0] - sizes)
+        fits = filled + padding * padded <= max_items
         if max_padding is not None:
-            wasted = np.cumsum(longest - lengths[order[start:end]])
-            end = start + int(np.searchsorted(wasted, max_padding, side="right"))
-        groups.append(order[start:end])
-        start = end
+            fits &= padding <= max_padding
+        end = max(int(fits.sum()), 1)
+        groups.append(order[:end])
+        order = order[end:]
     return groups
 
 
@@ -188,17 +187,13 @@ def packs(wordpieces: Wordpieces, max_items: int, texts: Ints) -> list[Pack]:
         max_items: The most wordpieces of a pack.
         texts: The numbers of the texts to lay out; empty ones are left out.
     """
-    order = texts[_longest_first(wordpieces.lengths[texts])]
-    ends = np.cumsum(wordpieces.lengths[order])
-    found, first, before = [], 0, 0
-    while first < len(order):
-        last = max(int(np.searchsorted(ends, before + max_items, side="right")), first + 1)
-        own = order[first:last]
+    found = []
+    for places in length_sorted(wordpieces.lengths[texts], max_items, padded=False):
+        own = texts[places]
         rows, positions = text_rows(wordpieces, own)
         negative, counts = np.unique(-wordpieces.lengths[own], return_counts=True)
         runs = list(zip(counts.tolist(), (-negative).tolist(), strict=True))
         found.append(Pack(wordpieces.ids[rows], positions, rows, runs))
-        first, before = last, int(ends[last - 1])
     return found
 
 
@@ -235,12 +230,12 @@ def grouped(runs: Runs, waste: int = _WASTE) -> list[Group]:
             nothing.
     """
     joined: list[list[tuple[int, int]]] = []
+    longest = math.inf
     for count, length in runs:
-        longest = joined[-1][0][1] if joined else 0
-        if joined and count * (longest**2 - length**2) <= waste:
-            joined[-1].append((count, length))
-        else:
-            joined.append([(count, length)])
+        if count * (longest**2 - length**2) > waste:
+            joined.append([])
+            longest = length
+        joined[-1].append((count, length))
     groups, first = [], 0
     for group in joined:
         groups.append(_group(group, first))
@@ -260,8 +255,3 @@ def _group(runs: Runs, first: int) -> Group:
     arrays = (np.flatnonzero(real), (starts + np.where(real, columns, 0)).ravel(), real)
     places, sources, mask = (torch.from_numpy(one) for one in arrays)
     return Group(size, rows, places, sources, mask[:, None, None])
-
-
-def _longest_first(lengths: Ints) -> Ints:
-    order = np.argsort(-lengths, kind="stable")
-    return order[lengths[order] > 0]

@@ -77,6 +77,24 @@ def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden
     )
 
 
+def layer_number(layer: int, n_layers: int) -> int:
+    """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0.
+
+    Args:
+        layer: A layer.
+        n_layers: How many the encoder has.
+
+    Raises:
+        ValueError: the encoder has no such layer.
+    """
+    if not -n_layers - 1 <= layer <= n_layers:
+        raise ValueError(
+            f"layer expected a number from {-n_layers - 1} to {n_layers} (0 is the embeddings' "
+            f"output, -1 the last layer), got {layer}."
+        )
+    return layer if layer >= 0 else n_layers + 1 + layer
+
+
 def encoders(model: Model) -> list[Model[EncoderInput, HiddenStates]]:
     """Return the layers of a model that run an encoder."""
     return [node for node in model.walk() if "runtime" in node.attrs]
@@ -174,7 +192,6 @@ def _backward(shim: "EncoderShim", graph: Sequence[Part], d_rows: Mapping[int, F
     if pairs:
         ends, gradients = zip(*pairs, strict=True)
         torch.autograd.backward(ends, gradients)
-        shim.has_gradient = True
 
 
 # Return each text's attentions; a text without wordpieces has none.
@@ -205,7 +222,6 @@ class EncoderShim(PyTorchShim):
         saved_apart: Whether the weights restored from bytes are in a directory of their own,
             which must still be read.
         saved_files: Digests of the files in that directory, by path.
-        has_gradient: Whether a gradient waits for a step.
         engines: What has run the model; None before anything has.
 
     Raises:
@@ -239,7 +255,7 @@ class EncoderShim(PyTorchShim):
         self.trainable = Trainable(trainable_layers)
         self.lora = None if lora is None else dict(lora)
         self.tokenizer: Any = None
-        self.has_gradient = self.saved_apart = False
+        self.saved_apart = False
         self.saved_files: dict[str, str] = {}
         self.engines: Engines | None = None
 
@@ -282,24 +298,10 @@ class EncoderShim(PyTorchShim):
         """Transformer layers above the embeddings."""
         return int(self.config.num_hidden_layers)
 
-    def layer_index(self, layer: int) -> int:
-        """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0.
-
-        Raises:
-            ValueError: the model has no such layer.
-        """
-        index = layer if layer >= 0 else self.n_layers + 1 + layer
-        if not 0 <= index <= self.n_layers:
-            raise ValueError(
-                f"layer expected a number from {-self.n_layers - 1} to {self.n_layers} for "
-                f"{self.name!r} (0 is the embeddings' output, -1 the last layer), got {layer}."
-            )
-        return index
-
     def wanted_layers(self, layers: Sequence[Layer]) -> list[int]:
         """Return the numbers of the layers asked for, all of them for a mix."""
         asked = range(self.n_layers + 1) if "mix" in layers else cast(Sequence[int], layers)
-        return sorted({self.layer_index(layer) for layer in asked})
+        return sorted({layer_number(layer, self.n_layers) for layer in asked})
 
     def load(self, source: str | Path | None = None) -> None:
         """Load weights and tokenizer from a hub or a directory.
@@ -322,8 +324,9 @@ class EncoderShim(PyTorchShim):
         Raises:
             OSError: files are missing, damaged or another save's.
         """
-        trust, files = self.trust_remote_code, self.saved_files
-        self._install(*load_encoder(directory, {}, {}, trust, self.lora, files))
+        self._install(
+            *load_encoder(directory, {}, {}, self.trust_remote_code, self.lora, self.saved_files)
+        )
         self.saved_apart = False
 
     def save(self, directory: Path) -> None:
@@ -376,10 +379,7 @@ class EncoderShim(PyTorchShim):
     def finish_update(self, optimizer: Optimizer) -> None:
         """Step each parameter that got a gradient; without one, nothing moves."""
         self.trainable.step()
-        if not self.has_gradient:
-            return
         step(optimizer, self.id, self.loaded().named_parameters())
-        self.has_gradient = False
 
     def copy(self) -> "EncoderShim":
         """Return a deep copy that an optimizer can tell from this one."""
@@ -430,12 +430,9 @@ class Trainable(Schedule):
         """Let the chosen layers take a gradient, and no others."""
         wanted = None if self.now is None else int(self.now)
         everything = wanted is None or wanted > n_layers
-        for parameter in hf_model.parameters():
-            parameter.requires_grad_(everything)
+        hf_model.requires_grad_(everything)
         if not everything and wanted:
-            for layer in _layer_stack(hf_model, n_layers)[n_layers - wanted :]:
-                for parameter in layer.parameters():
-                    parameter.requires_grad_(True)
+            _layer_stack(hf_model, n_layers)[n_layers - wanted :].requires_grad_(True)
 
 
 # Find the encoder's layers.

@@ -7,6 +7,7 @@ over padded blocks (inference on a CPU, where it is installed).
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -36,7 +37,7 @@ _MISSING = "OpenVINO is not installed: pip install 'trfnb[fast]'"
 _STREAMS = 2
 
 
-class EngineError(RuntimeError):
+class EngineError(ValueError):
     """An engine that was asked for cannot run this model here."""
 
 
@@ -305,26 +306,38 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,  # a busy core must not hold up the others
         }
         self.padded.hf_model.eval()
-        try:
-            with quiet(), warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")  # the tracer warns of every branch in Python
-                expected = module(ids, mask.long())
-                # Of another shape than the trial: what a trace takes for constant must not pass.
-                example = ids[:2, :12], mask[:2, :12].long()
-                graph = openvino.convert_model(module, example_input=example)
+        with converting("OpenVINO cannot convert this model"):
+            expected = module(ids, mask.long())
+            # Of another shape than the trial: what a trace takes for constant must not pass.
+            example = ids[:2, :12], mask[:2, :12].long()
+            graph = openvino.convert_model(module, example_input=example)
             compiled = openvino.Core().compile_model(graph, "CPU", settings)
             found = compiled([ids.numpy(), mask.long().numpy()])
-        except Exception as error:  # torch runs what a converter fails at, in whatever way
-            cause = str(error).strip().partition("\n")[0]
-            raise EngineError(
-                f"OpenVINO cannot convert this model ({type(error).__name__}: {cause})"
-            ) from error
         for place, states in enumerate(expected):
             ours = torch.from_numpy(found[place])[mask]
             cosine = float(functional.cosine_similarity(ours, states[mask], dim=-1).min())
             if not cosine >= _LEAST_COSINE[precision]:
                 raise EngineError(f"OpenVINO computes something else here (cosine {cosine:.4f})")
         return CompiledEngine(self.padded, compiled, streams)
+
+
+@contextmanager
+def converting(failed: str) -> Iterator[None]:
+    """Keep converters quiet, and say of whatever they fail at, in whatever way, what it means.
+
+    Args:
+        failed: The message, which the cause is added to.
+
+    Raises:
+        EngineError: something failed.
+    """
+    try:
+        with quiet(), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the tracer warns of every branch in Python
+            yield
+    except Exception as error:
+        cause = str(error).strip().partition("\n")[0]
+        raise EngineError(f"{failed} ({type(error).__name__}: {cause})") from error
 
 
 class LayersOf(torch.nn.Module):

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise, repeat, tee
 from numbers import Real
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import catalogue
 import numpy as np
 import torch
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, validate_call
 from spacy.util import registry as _registry
 
 registry: Any = _registry
@@ -100,13 +101,11 @@ class GradFactor(Schedule):
         return GradFactor, (AUTO if self.auto else self.now,)
 
 
-def as_factor(value: "float | str | Iterable[float] | GradFactor") -> GradFactor:
-    """Keep a factor as it is, with what is left of its schedule, or make one."""
-    return value if isinstance(value, GradFactor) else GradFactor(value)
-
-
 @registry.schedules("trfnb.frozen_then_warmup.v1")
-def frozen_then_warmup(frozen: int, warmup: int = 0, factor: float = 1.0) -> Iterator[float]:
+@validate_call
+def frozen_then_warmup(
+    frozen: NonNegativeInt, warmup: NonNegativeInt = 0, factor: float = 1.0
+) -> Iterator[float]:
     """Yield 0 for a while, then rise in a line to a factor and stay there.
 
     Lower layers that wait until the heads are no longer random: Howard and Ruder, "Universal
@@ -120,11 +119,6 @@ def frozen_then_warmup(frozen: int, warmup: int = 0, factor: float = 1.0) -> Ite
     Raises:
         ValueError: a number of steps is negative.
     """
-    if frozen < 0 or warmup < 0:
-        raise ValueError(
-            "frozen_then_warmup expected numbers of steps of 0 or more, got "
-            f"frozen={frozen}, warmup={warmup}."
-        )
     rising = (factor * step / (warmup + 1) for step in range(1, warmup + 1))
     return chain(repeat(0.0, frozen), rising, repeat(factor))
 
@@ -203,9 +197,8 @@ class EqualNorms:
         smoothing: How much of the norm known so far a new batch leaves as it is, from 0 to 1.
     """
 
-    def __init__(self, smoothing: float = 0.9) -> None:
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"equal_norms expected smoothing in [0, 1), got {smoothing}.")
+    @validate_call
+    def __init__(self, smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.9) -> None:
         self.smoothing = smoothing
         self.norms: dict[str, float] = {}
 
@@ -258,12 +251,8 @@ class LossRatio:
         window: Batches that are averaged before their ratio is taken.
     """
 
-    def __init__(self, temperature: float = 2.0, window: int = 50) -> None:
-        if temperature <= 0 or window < 1:
-            raise ValueError(
-                "loss_ratio expected a temperature above 0 and a window of at least 1 batch, got "
-                f"{temperature} and {window}."
-            )
+    @validate_call
+    def __init__(self, temperature: PositiveFloat = 2.0, window: PositiveInt = 50) -> None:
         self.temperature, self.window = temperature, window
         self.seen: dict[str, deque[float]] = {}
 
@@ -335,21 +324,14 @@ class Weighting:
         return weights
 
 
-@registry.balancers("trfnb.pcgrad.v1")
-def _pcgrad() -> Policy:
-    return Weighting("PCGradWeighting", mean=False)
-
-
-@registry.balancers("trfnb.mgda.v1")
-def _mgda() -> Policy:
-    return Weighting("MGDAWeighting")
-
-
 @registry.balancers("trfnb.cagrad.v1")
 def _cagrad(c: float = 0.5) -> Policy:
     return Weighting("CAGradWeighting", c=c)
 
 
-@registry.balancers("trfnb.upgrad.v1")
-def _upgrad() -> Policy:
-    return Weighting("UPGradWeighting")
+for _name, _policy in {
+    "trfnb.pcgrad.v1": lambda: Weighting("PCGradWeighting", mean=False),
+    "trfnb.mgda.v1": lambda: Weighting("MGDAWeighting"),
+    "trfnb.upgrad.v1": lambda: Weighting("UPGradWeighting"),
+}.items():
+    registry.balancers.register(_name, func=_policy)

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations, combinations_with_replacement
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from spacy.tokens import Doc
 from thinc.api import Optimizer, get_array_module
 from thinc.types import Floats2d
 
-from .alignment import content
-from .grad_factor import AUTO, GradFactor, chosen_factors
+from .alignment import tokens_of
+from .grad_factor import AUTO, chosen_factors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,22 +24,6 @@ _SEVERAL_CALLS = (
     "Where a component calls its model more than once, train with sgd=False and call "
     "finish_update for each component after."
 )
-
-
-class Shared(Protocol):
-    """What gradients need of the component that they meet at."""
-
-    name: str
-    model: Any
-    balance: Any
-
-    def named_listeners(self) -> dict[str, Any]:
-        """Return every listener layer by the name of its component."""
-
-    def encode_for_update(
-        self, docs: Sequence[Doc], is_train: bool
-    ) -> tuple[Any, Callable[[LayerGradients], Any] | None]:
-        """Return outputs for the listeners, and a callback for the gradient of these outputs."""
 
 
 @dataclass
@@ -66,7 +50,7 @@ class Batch:
     """A batch of docs on its way, from `SharedGradients.begin` until its gradients went back.
 
     Attributes:
-        shared: The component.
+        shared: The component, a `pipe.tok2vec.SharedComponent`.
         listeners: Its listeners, by the names of their components.
         factors: Each listener's factor; a policy's are chosen on the way back.
         words: How many words it has, at least 1.
@@ -78,7 +62,7 @@ class Batch:
         optimizer: Steps the weights once all gradients are there; None where nobody asked yet.
     """
 
-    shared: Shared
+    shared: Any
     listeners: dict[str, Any]
     factors: dict[str, float]
     words: int
@@ -92,7 +76,8 @@ class Batch:
     def encode(self, docs: Sequence[Doc], is_train: bool) -> Junction:
         """Compute docs for the listeners."""
         outputs, backprop = self.shared.encode_for_update(docs, is_train)
-        self.junctions.append(Junction([content(doc) for doc in docs], outputs, backprop))
+        contents = [tokens_of(doc).tobytes() for doc in docs]
+        self.junctions.append(Junction(contents, outputs, backprop))
         return self.junctions[-1]
 
     def lost_per_word(self) -> dict[str, float]:
@@ -152,7 +137,7 @@ class SharedGradients:
             return "stepped"
         return "waiting" if self.batch.optimizer else "open"
 
-    def begin(self, docs: Sequence[Doc], shared: Shared, losses: dict[str, float]) -> None:
+    def begin(self, docs: Sequence[Doc], shared: Any, losses: dict[str, float]) -> None:
         """Compute a batch for the listeners, after sending back what waited.
 
         Args:
@@ -166,7 +151,8 @@ class SharedGradients:
         """
         self.send_back()
         name, listeners = shared.name, shared.named_listeners()
-        auto = ", ".join(one for one, listener in listeners.items() if _factor(listener).auto)
+        factors = {one: listener.attrs["factor"] for one, listener in listeners.items()}
+        auto = ", ".join(one for one, factor in factors.items() if factor.auto)
         if auto and shared.balance is None:
             raise ValueError(
                 f"grad_factor is {AUTO!r} for {auto}, but the component {name!r} expected a policy "
@@ -176,10 +162,10 @@ class SharedGradients:
         # A component adds its loss after its gradient came: what is known is the batch before's.
         losses_per_word = self.batch.lost_per_word() if self.batch else {}
         losses.setdefault(name, 0.0)
-        factors = {one: _factor(listener).now for one, listener in listeners.items()}
+        now = {one: factor.now for one, factor in factors.items()}
         words = max(1, sum(map(len, docs)))
-        self.batch = Batch(shared, listeners, factors, words, losses, dict(losses), losses_per_word)
-        self.batch.encode(docs, any(factors.values()))
+        self.batch = Batch(shared, listeners, now, words, losses, dict(losses), losses_per_word)
+        self.batch.encode(docs, any(now.values()))
 
     def read(
         self, listener: Any, docs: Sequence[Doc]
@@ -200,7 +186,7 @@ class SharedGradients:
         name = next((name for name, layer in known if layer is listener), None)
         if batch is None or junction is None or name is None:
             return None
-        contents, factor = [content(doc) for doc in docs], batch.factors[name]
+        contents, factor = [tokens_of(doc).tobytes() for doc in docs], batch.factors[name]
         same = contents == junction.contents
         in_batch = all(any(one in whole for whole in junction.contents) for one in contents)
         if self.state == "stepped":
@@ -247,17 +233,13 @@ class SharedGradients:
         junction.contributions[listener] = _sum(junction.contributions.get(listener, {}), gradients)
         if batch.optimizer and batch.complete:
             self._send(batch)
-            self._step(batch, batch.optimizer)
 
     def finish(self, optimizer: Optimizer) -> None:
         """Step the shared layer's weights, as soon as this batch's gradients are there."""
-        if self.batch is None:
-            return
-        self.batch.optimizer = optimizer
-        if self.state != "waiting" or self.batch.owed:
-            self._send(self.batch)
-            self._step(self.batch, optimizer)
-            self.batch.junctions.clear()
+        if self.batch is not None:
+            self.batch.optimizer = optimizer
+            if self.state != "waiting" or self.batch.owed:
+                self.send_back()
 
     def send_back(self) -> None:
         """Send back the gradients that wait, and take the step that waits for them.
@@ -266,8 +248,6 @@ class SharedGradients:
         """
         if self.batch is not None:
             self._send(self.batch)
-            if self.batch.optimizer:
-                self._step(self.batch, self.batch.optimizer)
             self.batch.junctions.clear()
 
     def take_overdue_step(self) -> bool:
@@ -283,44 +263,39 @@ class SharedGradients:
             self.send_back()
         return overdue
 
+    # Send back what waits, and take the step that waits for it.
     def _send(self, batch: Batch) -> None:
         for junction in batch.junctions:
             if not junction.sent:
                 self._backward(batch, junction)
-
-    def _step(self, batch: Batch, optimizer: Optimizer) -> None:
-        batch.optimizer = None
-        if self._has_gradient:
-            batch.shared.model.finish_update(optimizer)
-            self._has_gradient = False
-        if self.log.close():
-            for listener in batch.listeners.values():
-                _factor(listener).step()
+        optimizer, batch.optimizer = batch.optimizer, None
+        if optimizer is not None:
+            if self._has_gradient:
+                batch.shared.model.finish_update(optimizer)
+                self._has_gradient = False
+            if self.log.close():
+                for listener in batch.listeners.values():
+                    listener.attrs["factor"].step()
 
     def _backward(self, batch: Batch, junction: Junction) -> None:
         came, junction.contributions = junction.contributions, {}
         backprop, junction.backprop = junction.backprop, None
-        junction.sent = True
-        names, factors, products = list(came), dict(batch.factors), gram(list(came.values()))
-        auto = [name for name in names if _factor(batch.listeners[name]).auto]
+        junction.sent, factors = True, dict(batch.factors)
+        products = gram([came.get(name, {}) for name in factors])
+        auto = [name for name in came if batch.listeners[name].attrs["factor"].auto]
         if auto:
-            places = np.ix_(*[[names.index(name) for name in auto]] * 2)
-            factors |= chosen_factors(
-                batch.shared.balance, auto, products[places], batch.losses_per_word
-            )
+            places = [list(factors).index(name) for name in auto]
+            theirs = products[np.ix_(places, places)]
+            factors |= chosen_factors(batch.shared.balance, auto, theirs, batch.losses_per_word)
         if came and backprop is not None:
             total: LayerGradients = {}
             for name, gradients in came.items():
                 total = _sum(total, gradients, factors[name])
             backprop(total)
             self._has_gradient = True
-        squares = np.square([factors[name] for name in names])
-        batch.losses[batch.shared.name] += float(products.diagonal() @ squares)
-        self.log.add(factors, names, products)
-
-
-def _factor(listener: Any) -> GradFactor:
-    return listener.attrs.get("factor") or GradFactor(1.0)  # spaCy's own listeners have none
+        squares = products.diagonal() * np.square(list(factors.values()))
+        batch.losses[batch.shared.name] += float(np.nansum(squares))
+        self.log.add(factors, products)
 
 
 def _sum(total: LayerGradients, other: LayerGradients, factor: float = 1.0) -> LayerGradients:
@@ -335,7 +310,8 @@ def gram(gradients: Sequence[LayerGradients]) -> np.ndarray:
     """Return all inner products of the listeners' gradients before factors, (k, k), on the host.
 
     Norms are the roots of the diagonal, a cosine is an entry over two norms. Two listeners to
-    different layers have no output in common: their entry is NaN.
+    different layers have no output in common, and one that sent nothing has none with any: their
+    entries are NaN.
     """
     found = np.full((len(gradients), len(gradients)), np.nan)
     for (i, first), (j, second) in combinations_with_replacement(enumerate(gradients), 2):
@@ -375,19 +351,14 @@ class GradientLog:
         self.steps: list[Step] = []
         self._parts: list[Step] = []
 
-    def add(self, factors: Mapping[str, float], came: Sequence[str], products: np.ndarray) -> None:
+    def add(self, factors: Mapping[str, float], products: np.ndarray) -> None:
         """Take one batch: a whole step, or a part of one.
 
         Args:
             factors: Each listener's effective factor.
-            came: Whose gradient arrived.
-            products: The `gram` of those.
+            products: The `gram` of their gradients.
         """
-        listeners = tuple(factors)
-        whole = np.full((len(listeners), len(listeners)), np.nan)
-        places = [listeners.index(name) for name in came]
-        whole[np.ix_(places, places)] = products
-        self._parts.append(Step(listeners, tuple(factors.values()), whole))
+        self._parts.append(Step(tuple(factors), tuple(factors.values()), products))
 
     def close(self) -> bool:
         """End the step; return whether there was one.

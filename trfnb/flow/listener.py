@@ -6,11 +6,10 @@ from weakref import ref
 
 from spacy.tokens import Doc
 from thinc.api import Model
-from thinc.backends import get_array_ops
-from thinc.types import Floats2d, Ints1d, Ragged
+from thinc.types import Floats2d, Ragged
 
-from .alignment import Pooling, pool, scalar_mix
-from .encoder import Layer
+from .alignment import Pooling, pool, realigned, scalar_mix
+from .encoder import Layer, layer_number
 from .grad_factor import GradFactor
 from .gradients import LayerGradients
 
@@ -51,7 +50,7 @@ class SharedListener(Model):
     """
 
     upstream_name: str
-    upstream: Upstream
+    upstream: Upstream = Upstream()
     sample: Sequence[Doc] | None = None
 
     def take_stored(self, doc: Doc, is_train: bool) -> Any:
@@ -83,7 +82,7 @@ def forward(
     model: SharedListener, docs: Sequence[Doc], is_train: bool
 ) -> tuple[list[Floats2d], Backprop]:
     """Hand on the shared vectors of a batch: of the step under way, or what lies on the docs."""
-    lengths = [len(doc) for doc in docs]
+    lengths: Any = [len(doc) for doc in docs]
     if (docs is model.sample and model.has_dim("nO")) or not any(lengths):
         width = model.get_dim("nO")
         return [model.ops.alloc2f(length, width) for length in lengths], lambda d_vectors: []
@@ -99,7 +98,7 @@ def forward(
             add(parts)
         return []
 
-    return split(vectors, lengths), backprop
+    return model.ops.unflatten(vectors, lengths), backprop
 
 
 def _outputs(model: SharedListener, docs: Sequence[Doc], is_train: bool) -> list[Any]:
@@ -162,7 +161,6 @@ class TransformerListener(SharedListener):
         )
         self.pooling = pooling
         self.upstream_name = upstream
-        self.upstream = Upstream()
 
     def listen_to(self, width: int, n_layers: int) -> None:
         """Learn the upstream's width and number of layers.
@@ -172,11 +170,8 @@ class TransformerListener(SharedListener):
                 wants a layer that is not there.
         """
         layer = self.attrs["layer"]
-        if n_layers and layer != "mix" and not -n_layers - 1 <= layer <= n_layers:
-            raise ValueError(
-                f"A listener's layer expected a number from {-n_layers - 1} to {n_layers} (0 is "
-                f"the embeddings' output, -1 the last layer) or 'mix', got {layer}."
-            )
+        if n_layers and layer != "mix":
+            layer_number(layer, n_layers)
         if self.has_dim("nO") and self.get_dim("nO") != width:
             raise ValueError(
                 f"A listener to {self.upstream_name!r} expected vectors of width "
@@ -196,7 +191,7 @@ class TransformerListener(SharedListener):
         kept: Any = doc._.get("trf_data") if doc._.has("trf_data") else None
         # spacy-transformers, where it is installed too, leaves a record of its own there.
         data: Any = kept.of(self.upstream_name) if hasattr(kept, "of") else None
-        alignment = None if data is None else data.align_for(doc)
+        alignment = data and realigned(data.row_align, data.computed_for, doc)
         if alignment is None:
             return None
         if data.readers is not None and not is_train:
@@ -214,7 +209,7 @@ class TransformerListener(SharedListener):
             numbers = range(len(self.get_param("mix")))
             rows, parts = scalar_mix(self, {i: self._rows(outputs, i) for i in numbers})
         else:
-            index = outputs[0][0].layer_index(layer)
+            index = layer_number(layer, outputs[0][0].n_layers)
             rows, parts = self._rows(outputs, layer), lambda d_rows: {index: d_rows}
         vectors, backprop_pool = pool(self.pooling, rows, self._alignment(outputs), is_train)
         return vectors, lambda d_vectors: parts(backprop_pool(d_vectors))
@@ -230,8 +225,3 @@ class TransformerListener(SharedListener):
             lengths.append(self.ops.asarray(alignment.lengths))
             n_rows += int(output.wordpieces.lengths.sum())
         return Ragged(self.ops.xp.concatenate(indices), self.ops.xp.concatenate(lengths))
-
-
-def split(vectors: Floats2d, lengths: Iterable[int]) -> list[Floats2d]:
-    """Cut a batch's vectors into views, one a doc."""
-    return get_array_ops(vectors).unflatten(vectors, cast(Ints1d, lengths))

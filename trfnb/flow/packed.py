@@ -6,7 +6,7 @@ nothing above the highest layer asked for.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, Self, cast
 
@@ -17,18 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .batching import Group, Pack, Part, Request, grouped, packs
 from .runtime import keep_freed_memory
+from .wordpieces import first_position
 
-# Position of a text's first wordpiece: RoBERTa's family counts from the padding id on.
-_FIRST_POSITION: dict[str, Callable[[Any], int]] = {
-    "BertModel": lambda config: 0,
-    "RobertaModel": lambda config: int(config.pad_token_id) + 1,
-    "XLMRobertaModel": lambda config: int(config.pad_token_id) + 1,
-    "CamembertModel": lambda config: int(config.pad_token_id) + 1,
-}
+_KINDS = {"BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel"}
 _SAME = 1e-4
-# Query, key, value, mixing, inner and outer module of a HuggingFace layer.
-_LINEAR = [f"attention.self.{name}" for name in ("query", "key", "value")]
-_LINEAR += ["attention.output.dense", "intermediate.dense", "output.dense"]
 # Rows of scores of this many numbers: torch's softmax of bf16 is faster in fp32 and back.
 _IN_FP32 = range(16, 48)
 # Dropout decides by sixteen random bits for each number.
@@ -38,25 +30,17 @@ _STEPS = 2**16
 class PackedBert:
     """An encoder of BERT's family that reads packs; it shares the HuggingFace model's modules."""
 
-    def __init__(self, hf_model: torch.nn.Module) -> None:
-        whole = cast(Any, hf_model)
-        self.first_position = _FIRST_POSITION[type(hf_model).__name__](whole.config)
-        self.embeddings = whole.embeddings
-        self.layers = list(whole.encoder.layer)
-        self.heads = int(whole.config.num_attention_heads)
+    def __init__(self, hf_model: Any) -> None:
+        self.first_position = first_position(hf_model.config)
+        self.embeddings = hf_model.embeddings
+        self.layers = list(hf_model.encoder.layer)
+        self.heads = int(hf_model.config.num_attention_heads)
         self._d_table: torch.Tensor | None = None
 
     @classmethod
     def of(cls, hf_model: torch.nn.Module) -> Self | None:
         """Wrap a model, or return None where it is of another kind or computes otherwise."""
-        config = getattr(hf_model, "config", None)
-        plain = (
-            type(hf_model).__name__ in _FIRST_POSITION
-            and not getattr(config, "is_decoder", False)
-            and getattr(config, "position_embedding_type", None) in (None, "absolute")
-            and not getattr(config, "chunk_size_feed_forward", 0)
-        )
-        if not plain:
+        if type(hf_model).__name__ not in _KINDS:
             return None
         packed = cls(hf_model)
         return packed if packed._agrees(hf_model) else None
@@ -150,25 +134,18 @@ class PackedBert:
     def _agrees(self, hf_model: torch.nn.Module) -> bool:
         config: Any = hf_model.config
         low = int(getattr(config, "pad_token_id", 0) or 0) + 1
-        ids = np.arange(low, low + 5) % config.vocab_size
-        texts = [ids, ids[:2], ids[2:4]]
-        positions = np.array([0, 1, 2, 3, 4, 0, 1, 0, 1])
-        pack = Pack(np.concatenate(texts), positions, np.arange(9), [(1, 5), (2, 2)])
+        ids, positions = np.arange(low, low + 10).reshape(2, 5) % config.vocab_size, np.arange(5)
+        real = positions < np.array([[5], [2]])  # texts of five wordpieces and of two
+        where = np.broadcast_to(positions, real.shape)[real]
+        pack = Pack(ids[real], where, np.arange(7), [(1, 5), (1, 2)])
         top, was = len(self.layers), hf_model.training
         hf_model.eval()
         try:
-            modules = [layer.get_submodule(path) for layer in self.layers for path in _LINEAR]
-            if not all(type(module) is torch.nn.Linear for module in modules):
-                return False
             with torch.no_grad():
                 ours = self.states(pack, [top])[top]
-                theirs = [
-                    hf_model(
-                        input_ids=torch.from_numpy(one).to(ours.device)[None]
-                    ).last_hidden_state[0]
-                    for one in texts
-                ]
-            return bool(torch.allclose(ours, torch.cat(theirs), atol=_SAME, rtol=_SAME))
+                padded, mask = (torch.from_numpy(one).to(ours.device) for one in (ids, real))
+                theirs = hf_model(input_ids=padded, attention_mask=mask.long()).last_hidden_state
+            return bool(torch.allclose(ours, theirs[mask], atol=_SAME, rtol=_SAME))
         except (AttributeError, TypeError, KeyError):
             return False  # another version of the model names its parts otherwise
         finally:
@@ -209,16 +186,12 @@ def attend(
                 scores = torch.matmul(one * scale, two.transpose(-1, -2))
                 if group.real is not None:
                     scores = scores.masked_fill(~group.real, -torch.inf)
-                found = torch.matmul(dropout(_softmax(scores), rate), three)
+                # In bf16 the faster of two ways to the softmax of the last axis.
+                wide = scores.dtype == torch.bfloat16 and scores.shape[-1] in _IN_FP32
+                weights = scores.softmax(-1, dtype=torch.float32 if wide else None)
+                found = torch.matmul(dropout(weights.to(scores.dtype), rate), three)
             mixed.append(group.unpad(found))
         return torch.cat(mixed)
-
-
-# Return the softmax of the last axis, by the faster of two ways in bf16.
-def _softmax(scores: torch.Tensor) -> torch.Tensor:
-    if scores.dtype == torch.bfloat16 and scores.shape[-1] in _IN_FP32:
-        return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
-    return scores.softmax(-1)
 
 
 def dropout(x: torch.Tensor, rate: float) -> torch.Tensor:

@@ -4,11 +4,12 @@ import ctypes
 import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
 
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 EngineName = Literal["torch", "openvino", "auto"]
@@ -49,20 +50,9 @@ class Runtime:
     """
 
     precision: Precision = "fp32"
-    max_batch_items: int = 4096
+    max_batch_items: PositiveInt = 4096
     checkpointing: bool = False
     engine: EngineName = "auto"
-
-    def __post_init__(self) -> None:
-        for name, choices in (("precision", Precision), ("engine", EngineName)):
-            value, known = getattr(self, name), get_args(choices)
-            if value not in known:
-                raise ValueError(f"{name} expected one of {', '.join(known)}, got {value!r}.")
-        if not isinstance(self.max_batch_items, int) or self.max_batch_items < 1:
-            raise ValueError(
-                "max_batch_items expected a whole number, at least 1 wordpiece, got "
-                f"{self.max_batch_items!r}."
-            )
 
     def items(self, device: torch.device, is_train: bool = False) -> int:
         """Return the budget of one forward pass on a device."""

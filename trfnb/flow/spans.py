@@ -262,13 +262,11 @@ def _wordpieces_per_token(docs: Sequence[Doc], tokenizer: Any) -> list[NDArray[n
 # Return first and last token of each window; a token longer than a window stands alone.
 def _windows(counts: NDArray[np.int64], room: int, stride: int) -> list[tuple[int, int]]:
     ends = np.cumsum(counts)
-    windows, start = [], 0
-    while start < len(counts):
+    windows, start, end = [], 0, 0
+    while end < len(counts):
         before = int(ends[start] - counts[start])
         end = max(int(np.searchsorted(ends, before + room, side="right")), start + 1)
         windows.append((start, end))
-        if end >= len(counts):
-            break
         following = int(np.searchsorted(ends, before + stride, side="left")) + 1
         start = min(max(following, start + 1), end)
     return windows

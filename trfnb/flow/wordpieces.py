@@ -145,10 +145,11 @@ def encode(
             )
         for place, i in enumerate(which):
             ids[i] = encoded["input_ids"][place]
-            if tokenizer.is_fast:
-                offsets[i] = encoded["offset_mapping"][place]
-            else:
-                offsets[i] = character_offsets(tokenizer, texts[i], ids[i])
+            offsets[i] = (
+                encoded["offset_mapping"][place]
+                if tokenizer.is_fast
+                else character_offsets(tokenizer, texts[i], ids[i])
+            )
 
     read(full, truncation=False)
     too_long = [i for i in full if max_length is not None and len(ids[i]) > max_length]
@@ -168,15 +169,18 @@ def encode(
 
 def max_wordpieces(tokenizer: Any, config: Any) -> int | None:
     """Return how many wordpieces a model reads at once, or None where it sets no limit."""
-    limits = []
-    if getattr(tokenizer, "model_max_length", None) and tokenizer.model_max_length < _NO_LIMIT:
-        limits.append(int(tokenizer.model_max_length))
+    limit = getattr(tokenizer, "model_max_length", None) or _NO_LIMIT
     positions = getattr(config, "max_position_embeddings", None) or 0
     if positions > 0:
-        kind = str(getattr(config, "model_type", ""))
-        from_padding = "roberta" in kind or kind in _FROM_PADDING
-        limits.append(positions - ((config.pad_token_id or 0) + 1 if from_padding else 0))
-    return min(limits, default=None)
+        limit = min(limit, positions - first_position(config))
+    return int(limit) if limit < _NO_LIMIT else None
+
+
+def first_position(config: Any) -> int:
+    """Return the position of a text's first wordpiece: not every model counts from 0."""
+    kind = str(getattr(config, "model_type", ""))
+    from_padding = "roberta" in kind or kind in _FROM_PADDING
+    return (config.pad_token_id or 0) + 1 if from_padding else 0
 
 
 def character_offsets(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:

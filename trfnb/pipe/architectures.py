@@ -20,7 +20,7 @@ from ..flow.spans import (
     get_sent_spans,
 )
 from .data import FullTransformerBatch, TensorSetter, VectorSetter, null_annotation_setter
-from .model import token_vector_model, transformer_model
+from .model import TokenVectors, transformer_model
 from .tok2vec import Tok2VecListener
 
 GradFactorSetting = float | Literal["auto"] | Iterable[float]
@@ -115,13 +115,20 @@ def Tok2VecTransformer(  # noqa: N802
         keep_end: Whether a text that is cut keeps its closing special tokens.
         gradient_checkpointing: Train in less memory, at the price of a second forward pass.
     """
-    shim = EncoderShim(
-        name, tokenizer_config, transformer_config, trust_remote_code, trainable_layers, lora
+    transformer = TransformerModel(
+        name,
+        get_spans,
+        tokenizer_config,
+        transformer_config,
+        precision,
+        engine,
+        trust_remote_code=trust_remote_code,
+        trainable_layers=trainable_layers,
+        lora=lora,
+        keep_end=keep_end,
+        gradient_checkpointing=gradient_checkpointing,
     )
-    spans = get_spans or get_doc_spans
-    runtime = Runtime(precision, checkpointing=gradient_checkpointing, engine=engine)
-    transformer = transformer_model(shim, spans, runtime, keep_end=keep_end)
-    return token_vector_model(transformer, pooling or reduce_mean(), grad_factor, layer)
+    return TokenVectors(transformer, pooling or reduce_mean(), grad_factor, layer)
 
 
 @registry.architectures("trfnb.TransformerListener.v1")

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,6 @@ from .data import (
     AnnotationSetter,
     FullTransformerBatch,
     Storage,
-    checked_storage,
     null_annotation_setter,
     store,
 )
@@ -70,7 +70,6 @@ class Transformer(SharedComponent):
         truncated: Docs that were cut because the model reads no more, and their lost wordpieces.
     """
 
-    listener_type: Any = TransformerListener
     listeners: Any = SharedComponent.listeners
 
     def __init__(
@@ -87,7 +86,7 @@ class Transformer(SharedComponent):
         super().__init__(vocab, model, name)
         self.annotation_setter = set_extra_annotations or annotation_setter
         self.max_batch_items = max_batch_items
-        self.storage: Storage = checked_storage(storage)
+        self.storage: Storage = storage
         self.truncated = 0, 0
         if not Doc.has_extension("trf_data"):
             Doc.set_extension("trf_data", default=None)
@@ -150,18 +149,15 @@ class Transformer(SharedComponent):
                     continue
                 yield from docs
 
-    # Cut a batch in parts, and yield each with what returns its wordpieces.
+    # Cut a batch in parts, and return each with what returns its wordpieces.
     def _tokenised(
         self, batch: list[Doc]
-    ) -> Iterator[tuple[list[Doc], Callable[[], Tokenised | None]]]:
-        parts = [batch]
-        if self._is_ours and torch.get_num_threads() > 1:
-            n_tokens = max(_TOKENS_A_PART, sum(map(len, batch)) // 2)
-            parts = list(_cut(batch, len(batch), n_tokens))
-        if len(parts) == 1:
-            yield batch, lambda: None
-        else:
-            yield from prefetch(partial(tokenise, self.model), parts)
+    ) -> Iterable[tuple[list[Doc], Callable[[], Tokenised | None]]]:
+        n_tokens = max(_TOKENS_A_PART, sum(map(len, batch)) // 2)
+        parts = list(_cut(batch, len(batch), n_tokens))
+        if len(parts) > 1 and self._is_ours and torch.get_num_threads() > 1:
+            return prefetch(partial(tokenise, self.model), parts)
+        return [(batch, lambda: None)]
 
     def predict(
         self, docs: Iterable[Doc], tokenised: Tokenised | None = None
@@ -201,8 +197,7 @@ class Transformer(SharedComponent):
         """Store each doc's share on `doc._.trf_data` and call the annotation setter."""
         docs = list(docs)
         self.annotation_setter(docs, predictions)
-        storage, readers = checked_storage(self.storage), len(self.listeners)
-        store(docs, predictions.doc_data, storage, readers, self.name)
+        store(docs, predictions.doc_data, self.storage, len(self.listeners), self.name)
         self._report_truncation(predictions)
 
     # Count what was cut, and warn the first time.
@@ -252,6 +247,13 @@ class Transformer(SharedComponent):
         self.model.initialize()
         self._tell_width()
 
+    def find_listeners(self, component: Any) -> None:
+        """Connect every listener in a component's model that names this one, or any."""
+        model = getattr(component, "model", None)
+        for node in model.walk() if isinstance(model, Model) else ():
+            if isinstance(node, TransformerListener) and node.upstream_name in ("*", self.name):
+                self.add_listener(node, component.name)
+
     def add_listener(self, listener: Any, component_name: str) -> None:
         """Connect a listener, and keep the layer that it wants."""
         super().add_listener(listener, component_name)
@@ -259,7 +261,10 @@ class Transformer(SharedComponent):
             node.attrs["layers"] = sorted({*node.attrs["layers"], listener.attrs["layer"]}, key=str)
         self._tell_width()
 
+    # Take the width from the weights, once they are there, and tell it to the listeners.
     def _tell_width(self) -> None:
+        if self._is_ours and self._encoders()[0].tokenizer is not None:
+            set_width(self.model)
         if self.model.has_dim("nO"):
             n_layers = max((shim.n_layers for shim in self._encoders()), default=0)
             for listener in self.listeners:
@@ -289,6 +294,7 @@ class Transformer(SharedComponent):
 
     def to_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> None:
         """Save the component; each encoder becomes a directory that HuggingFace opens too."""
+        self.send_back()
         shims = [shim for shim in self._encoders() if shim.tokenizer is not None]
         for i, shim in enumerate(shims if "model" not in exclude else ()):
             shim.save(Path(path) / f"encoder{i or ''}")
@@ -302,27 +308,20 @@ class Transformer(SharedComponent):
             directory = Path(path) / f"encoder{i or ''}"
             if directory.exists() or shim.saved_apart:
                 shim.restore(directory)
-        self._restored()
+        self._tell_width()
         return self
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Sequence[str] = ()) -> "Transformer":
         """Load what `to_bytes` returned."""
         super().from_bytes(bytes_data, exclude=exclude)
-        self._restored()
+        self._tell_width()
         return self
-
-    # Take the width from restored weights.
-    def _restored(self) -> None:
-        if any(shim.tokenizer is not None for shim in self._encoders()):
-            if encoders(self.model)[0] in self.model.layers:
-                set_width(self.model)
-            self._tell_width()
 
 
 def prefetch(
     work: Callable[[Item], Result], parts: Sequence[Item]
 ) -> Iterator[tuple[Item, Callable[[], Result]]]:
-    """Yield each part with what returns its result; the next one's is made meanwhile.
+    """Yield each part with what returns its result; those of the parts after it are made meanwhile.
 
     The work runs in another thread, in the same context: Thinc keeps its ops in a context variable.
 
@@ -331,16 +330,10 @@ def prefetch(
         parts: What to do it on.
     """
     with ThreadPoolExecutor(1, "trfnb-prefetch") as thread:
-        waiting: list[tuple[Item, Callable[[], Result]]] = []
-        for part in parts:
-            try:
-                result = thread.submit(copy_context().run, work, part).result
-            except RuntimeError:  # Python starts no thread any more while it ends
-                result = partial(work, part)
-            waiting.append((part, result))
-            if len(waiting) == 2:
-                yield waiting.pop(0)
-        yield from waiting
+        results: list[Callable[[], Result]] = [partial(work, part) for part in parts]
+        with suppress(RuntimeError):  # Python starts no thread any more while it ends
+            results = [thread.submit(copy_context().run, work, part).result for part in parts]
+        yield from zip(parts, results, strict=True)
 
 
 # Cut a stream of docs into batches; one that reaches either limit is complete.

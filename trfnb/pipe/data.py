@@ -12,6 +12,7 @@ from thinc.api import get_array_module, reduce_mean, to_numpy
 from thinc.types import Floats2d, Floats3d, FloatsXd, Ragged
 
 from ..flow.alignment import Tokens, pool, realigned
+from ..flow.encoder import layer_number
 from ..flow.wordpieces import Wordpieces, written
 
 Storage = Literal["keep", "cpu", "last", "none"]
@@ -51,17 +52,13 @@ class _Output:
     n_layers: int
     attentions: list[Floats3d] | None = None
 
-    def layer_index(self, layer: int) -> int:
-        """Turn -1, -2, … into layer numbers counted from the embeddings' output, 0."""
-        return layer if layer >= 0 else self.n_layers + 1 + layer
-
     def layer(self, layer: int = -1) -> Floats2d:
         """Return the hidden states of a layer, (wordpieces, width).
 
         Raises:
-            ValueError: the layer was not kept.
+            ValueError: the layer was not kept, or there is no such layer.
         """
-        index = self.layer_index(layer)
+        index = layer_number(layer, self.n_layers)
         if index not in self.rows:
             raise ValueError(
                 f"Layer {layer} of {self.n_layers} was not kept; kept: {sorted(self.rows)}. Ask "
@@ -99,15 +96,11 @@ class _Output:
         """The last layer; all layers and attentions, if kept."""
         every, attentions = len(self.rows) == self.n_layers + 1, None
         if self.attentions:
-            xp, (n_layers, heads, *_) = (
-                get_array_module(self.attentions[0]),
-                self.attentions[0].shape,
-            )
-            count, longest = self.wordpieces.attention_mask.shape
-            padded = xp.zeros((n_layers, count, heads, longest, longest), dtype="float32")
-            for i, one in enumerate(self.attentions):
-                padded[:, i, :, : one.shape[-1], : one.shape[-1]] = one
-            attentions = tuple(padded)
+            xp, longest = get_array_module(self.attentions[0]), self.wordpieces.lengths.max()
+            gaps = [(0, int(longest) - one.shape[-1]) for one in self.attentions]
+            pairs = zip(self.attentions, gaps, strict=True)
+            padded = [xp.pad(one, ((0, 0), (0, 0), gap, gap)) for one, gap in pairs]
+            attentions = tuple(xp.stack(padded, axis=1))
         return ModelOutput(
             self.last_hidden_state, tuple(self.tensors) if every else None, attentions
         )
@@ -146,13 +139,6 @@ class TransformerData(_Output):
     source: str = ""
     others: "dict[str, TransformerData]" = field(default_factory=dict)
     computed_for: Tokens | None = None
-
-    def align_for(self, doc: Doc) -> Ragged | None:
-        """Return the rows of each token that a doc has now; None where they cannot be told.
-
-        Tokens that were merged since have the rows of all their parts.
-        """
-        return realigned(self.row_align, self.computed_for, doc)
 
     def of(self, component: str) -> "TransformerData | None":
         """Return what a component computed; ``"*"`` stands for the last that did."""
@@ -273,22 +259,6 @@ class FullTransformerBatch(_Output):
 AnnotationSetter = Callable[[Sequence[Doc], FullTransformerBatch], None]
 
 
-def checked_storage(storage: str) -> Storage:
-    """Return a storage policy.
-
-    Raises:
-        ValueError: there is none of that name.
-    """
-    if storage not in get_args(Storage):
-        raise ValueError(
-            f"storage expected one of {', '.join(get_args(Storage))}, got {storage!r}: 'keep' "
-            "leaves trf_data on its device, where one kept doc holds its whole batch, 'cpu' copies "
-            "it to main memory, 'last' copies the last layer alone, 'none' drops it once the "
-            "listeners have read it."
-        )
-    return cast(Storage, storage)
-
-
 def store(
     docs: Iterable[Doc],
     data: Iterable[TransformerData],
@@ -306,7 +276,17 @@ def store(
             have read it.
         readers: How many listeners will read it.
         source: The component's name; what others of the pipeline left stays in ``.others``.
+
+    Raises:
+        ValueError: there is no such storage policy.
     """
+    if storage not in get_args(Storage):
+        raise ValueError(
+            f"storage expected one of {', '.join(get_args(Storage))}, got {storage!r}: 'keep' "
+            "leaves trf_data on its device, where one kept doc holds its whole batch, 'cpu' copies "
+            "it to main memory, 'last' copies the last layer alone, 'none' drops it once the "
+            "listeners have read it."
+        )
     for doc, one in zip(docs, data, strict=True):
         before, others = doc._.trf_data, {}
         if isinstance(before, TransformerData):  # spacy-transformers leaves one of its own there
@@ -378,7 +358,7 @@ def token_vectors(doc: Doc, layer: int = -1) -> Floats2d:
             "none. Process it with a pipeline that has a transformer component whose storage is "
             "not 'none'."
         )
-    alignment = data.align_for(doc)
+    alignment = realigned(data.row_align, data.computed_for, doc)
     if alignment is None:
         raise ValueError(
             f"token_vectors expected the {len(data.row_align.lengths)} tokens that the transformer "
@@ -409,11 +389,11 @@ def _cosine(one: Doc | Span | Token, other: Any) -> float:
 @srsly.msgpack_encoders("trfnb_transformer_data")
 def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
     if isinstance(obj, TransformerData):
-        saved, pieces = dict(vars(obj.on_cpu())), obj.wordpieces
-        strings = [text for one in pieces.strings for text in one]
-        saved["wordpieces"] = {**vars(pieces), "write": strings}
-        saved["row_align"] = [saved["row_align"].dataXd, saved["row_align"].lengths]
-        return {_KEY: saved}
+        own = obj.on_cpu()
+        strings = [text for one in own.wordpieces.strings for text in one]
+        pieces = {**vars(own.wordpieces), "write": strings}
+        align = [own.row_align.dataXd, own.row_align.lengths]
+        return {_KEY: {**vars(own), "wordpieces": pieces, "row_align": align}}
     return obj if chain is None else chain(obj)
 
 

@@ -1,9 +1,7 @@
 """A pipeline's encoder as files for other programs: ONNX, OpenVINO, or a HuggingFace folder."""
 
 import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +16,7 @@ from thinc.api import Model, to_numpy
 
 from ..files import atomic_folder
 from ..flow.encoder import EncoderShim, encoders
-from ..flow.engines import LayersOf
-from ..flow.saving import quiet
+from ..flow.engines import LayersOf, converting
 from ..flow.wordpieces import encode, max_wordpieces
 
 # Ids and mask, (texts, wordpieces) -> the last layer's states, (texts, wordpieces, width).
@@ -90,7 +87,11 @@ def export(
     with atomic_folder(target) as folder:
         shim.tokenizer.save_pretrained(folder)
         hf_model.config.save_pretrained(folder)
-        with _converting(to):
+        failed = (
+            f"export --to {to} expected an encoder that can be converted and run, but that failed: "
+            "use another format, safetensors takes any."
+        )
+        with converting(failed):
             run = write(folder, LayersOf(engine, [shim.n_layers]), example)
             found = _states(folder, run, shim, limit, alone)
         expected = to_numpy(states[shim.n_layers])
@@ -107,22 +108,6 @@ def export(
             _readme(to, use, checked, hf_model, limit, alone), encoding="utf8"
         )
     return apart, len(found)
-
-
-# Keep converters quiet, and say of whatever they fail at what it means.
-@contextmanager
-def _converting(to: str) -> Iterator[None]:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with quiet(), warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:
-        cause = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"export --to {to} expected an encoder that can be converted and run, but that failed "
-            f"({type(error).__name__}: {cause}). Use another format: safetensors takes any."
-        ) from error
 
 
 # Find the layer that runs an encoder, in the only component that has one or in the one named.
@@ -161,6 +146,7 @@ def _states(folder: Path, run: Run, shim: EncoderShim, limit: int | None, alone:
 def _write_onnx(folder: Path, module: LayersOf, example: Any) -> Run:
     import onnxruntime
 
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     path, free = folder / "model.onnx", {0: "texts", 1: "wordpieces"}
     torch.onnx.export(
         module,

@@ -11,7 +11,7 @@ from thinc.api import Config, Model
 from ..files import atomic_folder
 from ..flow.listener import TransformerListener
 from . import curated, legacy
-from .model import TokenVectors, token_vector_model
+from .model import TokenVectors
 
 
 def import_pipeline(source: str | Path, target: str | Path) -> Language:
@@ -62,27 +62,20 @@ def import_pipeline(source: str | Path, target: str | Path) -> Language:
 def _own_layers(model: Model) -> Model:
     for node in list(model.walk()):
         # A node whose listener was replaced still has the reference, to something else.
-        old = node.get_ref("listener") if node.has_ref("listener") else node
+        own = node.get_ref("listener") if node.has_ref("listener") else node
         if "runtime" in node.attrs:
             node.layers.clear()
-        if isinstance(node, TokenVectors) and node.layers[-1] is not node.pooling:
-            old = node
-            new: Model = token_vector_model(
-                node.transformer, node.pooling, node.attrs["factor"].now
-            )
-        elif isinstance(old, TransformerListener) and (old is not node or "_state" in old.attrs):
-            layer, factor = old.attrs["layer"], old.attrs["factor"].now
-            new = TransformerListener(old.upstream_name, factor, old.pooling, layer)
-            for name in old.param_names:
-                new.set_param(name, old.get_param(name) if old.has_param(name) else None)
-        else:
-            continue
-        if old.has_dim("nO"):
-            new.set_dim("nO", old.get_dim("nO"))
-        if node is model:
-            return new
-        replace_model_node(model, node, new)
-    for name in model.ref_names:
-        if not model.has_ref(name) or model.get_ref(name) not in model.walk():
-            model.set_ref(name, None)
+        if isinstance(node, TokenVectors):
+            node.layers[:] = [node.transformer, node.pooling]
+        if isinstance(own, TransformerListener):
+            own.layers[:] = [own.pooling]
+            own.attrs.pop("_state", None)
+            if node is model:
+                return own
+            if node is not own:
+                replace_model_node(model, node, own)
+    for node in model.walk():
+        for name in node.ref_names:
+            if node.has_ref(name) and node.get_ref(name) not in node.walk():
+                node.set_ref(name, None)
     return model

@@ -10,18 +10,11 @@ from spacy.tokens import Doc
 from thinc.api import Model, chain
 from thinc.types import Floats2d, Ragged
 
-from ..flow.encoder import EncoderShim
 from ..flow.listener import TransformerListener
-from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter
-from .architectures import registry
+from .architectures import TransformerModel, registry
 from .data import FullTransformerBatch
-from .model import (
-    independent_config,
-    independent_copy,
-    token_vector_model,
-    transformer_model,
-)
+from .model import TokenVectors, independent_config, independent_copy
 
 PREFIX = "spacy-transformers"
 _SPANS, _SETTER = ("doc_spans.v1", "sent_spans.v1", "strided_spans.v1"), "null_annotation_setter.v1"
@@ -52,9 +45,13 @@ def transformer_v3(
         mixed_precision: Run matrix products in half precision.
         grad_scaler_config: Not needed: bf16 has the range of fp32.
     """
-    shim = EncoderShim(name, tokenizer_config, transformer_config)
-    model = transformer_model(
-        shim, get_spans, Runtime("bf16" if mixed_precision else "fp32"), keep_end=False
+    model = TransformerModel(
+        name,
+        get_spans,
+        tokenizer_config,
+        transformer_config,
+        "bf16" if mixed_precision else "fp32",
+        keep_end=False,
     )
     model.attrs.update(
         {"replace_listener": _independent_copy, "replace_listener_cfg": _independent_config}
@@ -109,7 +106,7 @@ def independent_v3(
         placeholder("transformer>>split_trf_batch", [transformer, placeholder("split")]),
         placeholder("trfs2arrays", [pooling]),
     ]
-    return token_vector_model(transformer, pooling, grad_factor, layers=layers)
+    return TokenVectors(transformer, pooling, grad_factor, layers=layers)
 
 
 def independent_v2(
@@ -123,7 +120,7 @@ def independent_v2(
     """Build the first and second version of ``Tok2VecTransformer``: another tree of nodes."""
     transformer = transformer_v3(name, get_spans, tokenizer_config, transformer_config)
     layers = [transformer, placeholder("split_trf_batch"), placeholder("trfs2arrays", [pooling])]
-    return token_vector_model(transformer, pooling, grad_factor, layers=layers)
+    return TokenVectors(transformer, pooling, grad_factor, layers=layers)
 
 
 def placeholder(name: str, layers: Sequence[Model] = (), **parts: Any) -> Model[Any, Any]:
@@ -148,9 +145,7 @@ def _independent_copy(transformer: Model, listener: TransformerListener, compone
     model = independent_copy(transformer, listener, component)
     if not listener.layers:
         # Only a listener of theirs is replaced: the node that holds the pooling stays where it is.
-        layers, factor = [transformer, placeholder("split_trf_batch")], model.attrs["factor"]
-        model = token_vector_model(transformer, listener.pooling, factor, layers=layers)
-        model.set_dim("nO", transformer.get_dim("nO"))
+        model.layers[1:] = [placeholder("split_trf_batch")]
     return model
 
 

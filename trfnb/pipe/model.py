@@ -11,9 +11,9 @@ from thinc.api import Model
 from thinc.types import Floats2d, Ints1d, Ragged
 
 from ..flow.alignment import Pooling, align, pool
-from ..flow.encoder import EncoderShim, Layer, encoder
-from ..flow.grad_factor import GradFactor, as_factor
-from ..flow.listener import TransformerListener, split
+from ..flow.encoder import EncoderShim, Layer, encoder, layer_number
+from ..flow.grad_factor import GradFactor
+from ..flow.listener import TransformerListener
 from ..flow.runtime import Runtime
 from ..flow.spans import SpanGetter, TokenWindows, WordpieceSpans, checked_spans
 from ..flow.wordpieces import Wordpieces, encode, max_wordpieces
@@ -169,41 +169,11 @@ def _shim(model: Model[list[Doc], FullTransformerBatch]) -> EncoderShim:
     return cast(EncoderShim, model.layers[0].shims[0])
 
 
-class TokenVectors(Model):
-    """A transformer of one task's own.
+class TokenVectors(Model[list[Doc], list[Floats2d]]):
+    """A transformer that a single task keeps to itself: docs -> one array for each doc.
 
     Its two parts are attributes, not references: where they are nested in other nodes, as in
     spacy-transformers' trees, saved references would not fit a tree that a config builds.
-    """
-
-    def __init__(
-        self,
-        transformer: Model[list[Doc], FullTransformerBatch],
-        pooling: Pooling,
-        grad_factor: float | str | Iterable[float] | GradFactor,
-        layer: int,
-        layers: Sequence[Model],
-    ) -> None:
-        super().__init__(
-            "tok2vec_transformer",
-            _forward_vectors,
-            init=_init_vectors,
-            dims={"nO": None},
-            layers=layers,
-            attrs={"layer": layer, "factor": as_factor(grad_factor)},
-        )
-        self.transformer = transformer
-        self.pooling = pooling
-
-
-def token_vector_model(
-    transformer: Model[list[Doc], FullTransformerBatch],
-    pooling: Pooling,
-    grad_factor: float | str | Iterable[float] | GradFactor = 1.0,
-    layer: int = -1,
-    layers: Sequence[Model] = (),
-) -> Model[list[Doc], list[Floats2d]]:
-    """Build a transformer that a single task keeps to itself: docs -> one array for each doc.
 
     Args:
         transformer: From `transformer_model`.
@@ -212,7 +182,25 @@ def token_vector_model(
         layer: The layer to read.
         layers: The sublayers, where the two are nested in others; the two alone by default.
     """
-    return TokenVectors(transformer, pooling, grad_factor, layer, layers or [transformer, pooling])
+
+    def __init__(
+        self,
+        transformer: Model[list[Doc], FullTransformerBatch],
+        pooling: Pooling,
+        grad_factor: float | str | Iterable[float] = 1.0,
+        layer: int = -1,
+        layers: Sequence[Model] = (),
+    ) -> None:
+        super().__init__(
+            "tok2vec_transformer",
+            _forward_vectors,
+            init=_init_vectors,
+            dims={"nO": None},
+            layers=layers or [transformer, pooling],
+            attrs={"layer": layer, "factor": GradFactor(grad_factor)},
+        )
+        self.transformer = transformer
+        self.pooling = pooling
 
 
 def _init_vectors(model: Model[list[Doc], list[Floats2d]], X: Any = None, Y: Any = None) -> None:
@@ -238,11 +226,12 @@ def _forward_vectors(
     def backprop(d_vectors: list[Floats2d]) -> list[Doc]:
         if now != 0:
             d_rows = backprop_pool(model.ops.flatten(d_vectors)) * now
-            backprop_rows({batch.layer_index(layer): d_rows})
+            backprop_rows({layer_number(layer, batch.n_layers): d_rows})
         factor.step()
         return []
 
-    return split(vectors, [len(doc) for doc in docs]), backprop
+    lengths: Any = [len(doc) for doc in docs]
+    return model.ops.unflatten(vectors, lengths), backprop
 
 
 def independent_copy(
@@ -266,13 +255,9 @@ def independent_copy(
             f'{getattr(component, "name", "this component")!r} has layer = "mix", which only a '
             "shared transformer has. Leave it with the transformer, or train it with a number."
         )
+    model = TokenVectors(transformer, listener.pooling, layer=listener.attrs["layer"])
     # A schedule goes on where it is: copied with what is left of it.
-    model = token_vector_model(
-        transformer,
-        listener.pooling,
-        deepcopy(listener.attrs["factor"]),
-        listener.attrs["layer"],
-    )
+    model.attrs["factor"] = deepcopy(listener.attrs["factor"])
     model.set_dim("nO", transformer.get_dim("nO"))
     return model
 

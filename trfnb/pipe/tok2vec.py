@@ -6,7 +6,6 @@ gradients.
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from spacy.language import Language
 from spacy.pipeline import tok2vec as spacys
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples
+from spacy.util import replace_model_node
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
@@ -21,7 +21,7 @@ from thinc.types import Floats2d
 from ..files import sha256
 from ..flow.grad_factor import GradFactor, Policy
 from ..flow.gradients import GradientLog, Junction, LayerGradients, SharedGradients
-from ..flow.listener import Backprop, SharedListener, Upstream, forward, remember_sample, split
+from ..flow.listener import Backprop, SharedListener, Upstream, forward, remember_sample
 
 
 class PipelineRef(Upstream):
@@ -63,7 +63,6 @@ class SharedComponent(spacys.Tok2Vec):
         pipeline: The pipeline, where it is known.
     """
 
-    listener_type: Any
     balance: Policy | None = None
     pipeline: PipelineRef = PipelineRef()
     _saved = ""  # digest of the weights, since they were saved here
@@ -72,18 +71,9 @@ class SharedComponent(spacys.Tok2Vec):
         super().__init__(vocab, model, name)
         self.gradients = SharedGradients()
 
-    def find_listeners(self, component: Any) -> None:
-        """Connect every listener in a component's model that names this one, or any."""
-        model = getattr(component, "model", None)
-        for node in model.walk() if isinstance(model, Model) else ():
-            if isinstance(node, self.listener_type) and node.upstream_name in ("*", self.name):
-                self.add_listener(node, component.name)
-
     def add_listener(self, listener: Any, component_name: str) -> None:
         """Connect a listener layer of a component; another that it listened to lets go of it."""
         super().add_listener(listener, component_name)
-        if not isinstance(listener, SharedListener):
-            return
         other, nlp = listener.upstream(), self.pipeline()
         listener.upstream, saved = Upstream(self), listener.attrs.pop("saved_with", None)
         loaded = saved and saved != self._saved and nlp is not None and nlp.path
@@ -216,8 +206,8 @@ class SharedComponent(spacys.Tok2Vec):
 class Tok2Vec(SharedComponent):
     """A small shared encoder that needs no transformer.
 
-    It is saved and loaded as spaCy's component is. spaCy's own listeners work with it, at a
-    factor of 1.
+    It is saved and loaded as spaCy's component is. spaCy's own listeners work with it: each gives
+    way to a `Tok2VecListener` with a factor of 1.
 
     Args:
         vocab: The pipeline's vocabulary.
@@ -225,47 +215,29 @@ class Tok2Vec(SharedComponent):
         name: The component's name.
     """
 
-    listener_type = spacys.Tok2VecListener
+    def find_listeners(self, component: Any) -> None:
+        """Connect listeners, after spaCy's own have given way to trfnb's."""
+        model: Any = getattr(component, "model", None)
+        for node in list(model.walk()) if isinstance(model, Model) else ():
+            if type(node) is spacys.Tok2VecListener and node.upstream_name in ("*", self.name):
+                ours = Tok2VecListener(node.upstream_name, node.get_dim("nO"))
+                replace_model_node(model, node, ours)
+        super().find_listeners(component)
 
     def predict(self, docs: Iterable[Doc]) -> list[Floats2d]:
         """Return each doc's vectors, by the weights after the latest step."""
         self.gradients.take_overdue_step()
         return cast(list[Floats2d], super().predict(docs))
 
-    def update(
-        self,
-        examples: Iterable[Example],
-        *,
-        drop: float = 0.0,
-        sgd: Optimizer | None = None,
-        losses: dict[str, float] | None = None,
-    ) -> dict[str, float]:
-        """Encode a batch for the listeners; see `SharedComponent.update`."""
-        examples = list(examples)
-        losses = super().update(examples, drop=drop, sgd=sgd, losses=losses)
-        docs = [example.predicted for example in examples]
-        for name, layer in self.named_listeners().items():
-            if not isinstance(layer, SharedListener):
-                junction = cast(Junction, self.junction)
-                vectors = split(junction.outputs, [len(doc) for doc in docs])
-                backprop = partial(self._add, junction, name)
-                layer.receive(spacys.Tok2VecListener.get_batch_id(docs), vectors, backprop)
-        return losses
-
-    # Take the gradient of a listener of spaCy's own.
-    def _add(self, junction: Junction, name: str, d_vectors: list[Floats2d]) -> list[Doc]:
-        self.gradients.add(junction, name, {0: self.model.ops.flatten(d_vectors)})
-        return []
-
     def encode_for_update(
         self, docs: Sequence[Doc], is_train: bool
     ) -> tuple[Floats2d, Callable[[LayerGradients], Any] | None]:
         """Return the vectors of all docs, and a callback that takes their summed gradient."""
         vectors, backprop = self.model(list(docs), is_train)
-        lengths = [len(doc) for doc in docs]
+        lengths: Any = [len(doc) for doc in docs]
 
         def backprop_flat(gradients: LayerGradients) -> None:
-            backprop(split(gradients[0], lengths))
+            backprop(self.model.ops.unflatten(gradients[0], lengths))
 
         return self.model.ops.flatten(vectors), backprop_flat if is_train else None
 
@@ -293,7 +265,6 @@ class Tok2VecListener(SharedListener, spacys.Tok2VecListener):
         self._func = _forward
         self.init = remember_sample
         self.attrs["factor"] = GradFactor(grad_factor)
-        self.upstream = Upstream()
 
     def take_stored(self, doc: Doc, is_train: bool) -> Floats2d | None:
         """Return a doc's tensor; one of another shape is another component's."""
@@ -315,13 +286,6 @@ def _forward(
         return forward(model, docs, is_train)
     vectors, spacy_backprop = spacys.forward(model, docs, is_train)
     factor = model.grad_factor
-    lengths = [len(doc) for doc in docs]
-    if [len(one) for one in vectors] != lengths:
-        raise ValueError(
-            f"The listener to {model.upstream_name!r} expected vectors of {lengths} tokens, got "
-            f"{[len(one) for one in vectors]}: the docs came in another order, or their tokens "
-            "changed. Update both on one batch, in one order: nlp.update(examples)."
-        )
 
     def backprop(d_vectors: list[Floats2d]) -> Any:
         # spaCy's component waits for a call from its last listener, so 0 must be sent too.

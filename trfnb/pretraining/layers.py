@@ -36,7 +36,7 @@ from thinc.types import Floats2d
 
 from trfnb.flow.encoder import EncoderShim
 from trfnb.flow.listener import TransformerListener
-from trfnb.pipe.model import token_vector_model
+from trfnb.pipe.model import TokenVectors
 from trfnb.pretraining.masking import Masked
 from trfnb.pretraining.text import PretrainingError
 
@@ -243,7 +243,7 @@ def objective_model(
     """
     # A shared transformer's rows are averaged.
     shared = tok2vec.name == "transformer_model"
-    layer = token_vector_model(tok2vec, reduce_mean()) if shared else tok2vec
+    layer = TokenVectors(tok2vec, reduce_mean()) if shared else tok2vec
     if layer.has_dim("nO") is not True:
         layer.initialize()
     head.initialize(X=layer.ops.alloc2f(1, layer.get_dim("nO")))

@@ -29,7 +29,7 @@ from trfnb.flow.runtime import Runtime
 from trfnb.flow.spans import get_doc_spans
 from trfnb.flow.wordpieces import encode, max_wordpieces
 from trfnb.pipe.architectures import registry
-from trfnb.pipe.model import token_vector_model, transformer_model
+from trfnb.pipe.model import TokenVectors, transformer_model
 from trfnb.pretraining.layers import (
     DISTANCES,
     Prediction,
@@ -235,7 +235,7 @@ def pretrain_distillation(
     source = models.path(teacher) if teacher == "minilm" else teacher
     shared = transformer_model(EncoderShim(source), get_doc_spans, Runtime())
     # A token's vector is the mean of its wordpieces'.
-    vectors = token_vector_model(shared, reduce_mean(), layer=layer)
+    vectors = TokenVectors(shared, reduce_mean(), layer=layer)
     vectors.initialize()
     head: Any = Linear(nO=vectors.get_dim("nO"))
     targets = partial(_teacher_targets, vectors)
@@ -405,7 +405,7 @@ def _predict_wordpieces(
     whole = encode(shim.tokenizer, [doc.text for doc in docs], limit)
     ids, hidden = model.attrs["task"](whole, rng=step_rng())
     rows = np.flatnonzero(hidden)
-    layer = shim.layer_index(-1)
+    layer = shim.n_layers
     (states, _), backprop_encoder = encoder((replace(whole, ids=ids), [layer]), is_train)
     vectors = states[layer]
     output, backprop_head = model.layers[1](vectors[rows], is_train)

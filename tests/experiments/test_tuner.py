@@ -10,7 +10,6 @@ from thinc.backends import get_current_ops
 from trfnb.experiments.configs import build_config
 from trfnb.experiments.training import train
 from trfnb.experiments.tuner import (
-    FROZEN_THEN_WARMUP,
     Move,
     Tuner,
     schedules_of,
@@ -58,7 +57,7 @@ def test_a_scripted_run_moves_at_its_steps(corpus):
 @pytest.mark.parametrize("settings", [{}, {"balance": "equal_norms"}])
 def test_a_replay_gives_the_same_weights(corpus, tmp_path, settings):
     tuner = Tuner(config(**settings), corpus)
-    ramp = {"@schedules": FROZEN_THEN_WARMUP, "frozen": 1, "warmup": 3}
+    ramp = {"@schedules": "trfnb.frozen_then_warmup.v1", "frozen": 1, "warmup": 3}
     tuned = tuner.run([Move(2, "tagger", ramp), Move(5, "ner", 0.3)])
     tuner.export_config().to_disk(tmp_path / "tuned.cfg")
     replayed = train(Config().from_disk(tmp_path / "tuned.cfg"), corpus, progress=False)

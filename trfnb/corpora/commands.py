@@ -40,7 +40,7 @@ def convert(
 
     Example: trfnb corpus convert reviews.csv corpus/ --column stars
     """
-    _show(source, layer, column, text_column, lang, on_error).save(out)
+    inspect(source, layer, column, text_column, lang, on_error).save(out)
 
 
 def inspect(
@@ -50,24 +50,18 @@ def inspect(
     text_column: Key = None,
     lang: Lang = "en",
     on_error: OnError = "raise",
-) -> None:
+) -> Any:
     """Show splits, labels, lengths, leaks between splits, and what was left out.
 
     Example: trfnb corpus inspect conll2003/ --column 3
     """
-    _show(source, layer, column, text_column, lang, on_error)
-
-
-def _show(
-    source: str, layers: list[str] | None, column: Any, text_column: Any, lang: str, on_error: Any
-) -> Any:
     import pandas as pd
 
     from trfnb.corpora.loading import load
 
     corpus = load(
         source,
-        layers=layers or (),
+        layers=layer or (),
         column=column,
         text_column=text_column,
         lang=lang,

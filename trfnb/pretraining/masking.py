@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
+from spacy.util import registry
 
 from trfnb.flow.wordpieces import Wordpieces
-from trfnb.pipe.architectures import registry
 
 Groups = NDArray[np.int64]
 Masked = NDArray[np.bool_]

@@ -12,6 +12,7 @@ def _index(given: str) -> Any:
     return int(given) if given.lstrip("-").isdecimal() else given
 
 
+group = typer.Typer(name="corpus", help="Corpora of any format.", no_args_is_help=True)
 Source = Annotated[str, typer.Argument(help="A name, a path or a URL.")]
 Layer = Annotated[list[str] | None, typer.Option(help="Further annotation, joined by sent_id.")]
 Key = Annotated[Any, typer.Option(parser=_index, help="Index or name of labels, or of texts.")]
@@ -21,12 +22,10 @@ OnError = Annotated[Any, typer.Option(help="raise, or skip and count bad sentenc
 
 def add_commands(app: typer.Typer) -> None:
     """Add ``corpus convert`` and ``corpus inspect`` to the command line."""
-    corpus = typer.Typer(help="Corpora of any format.", no_args_is_help=True)
-    corpus.command()(convert)
-    corpus.command()(inspect)
-    app.add_typer(corpus, name="corpus")
+    app.add_typer(group)
 
 
+@group.command()
 def convert(
     source: Source,
     out: Annotated[Path, typer.Argument(help="Folder for train, dev and test.spacy.")],
@@ -43,6 +42,7 @@ def convert(
     inspect(source, layer, column, text_column, lang, on_error).save(out)
 
 
+@group.command()
 def inspect(
     source: Source,
     layer: Layer = None,

@@ -141,8 +141,9 @@ class Tuner:
             self._reset()
             self._waiting.extend(self.settings.items())
         # Thinc keeps its present device in a context variable, which a new thread lacks.
-        training: Any = {"target": copy_context().run, "args": (self._train, script)}
-        self._thread = threading.Thread(**training, daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._train, script), daemon=True
+        )
         self._thread.start()
 
     def pause(self) -> None:
@@ -209,10 +210,15 @@ class Tuner:
             self._apply(nlp, made)
             return not self._stop
 
-        hooks: Any = {"on_step": self.history.append, "before_step": before_step}
         try:
             with _TURN:
-                self.trained = train(self.config, self.corpus, progress=False, **hooks)
+                self.trained = train(
+                    self.config,
+                    self.corpus,
+                    progress=False,
+                    on_step=self.history.append,
+                    before_step=before_step,
+                )
         except BaseException as error:
             if self.history or not self._stop:
                 self.error = error
@@ -346,4 +352,6 @@ def tuned_config(
 
 
 def _resolved(value: Any) -> Any:
-    return registry.resolve({"value": dict(value)})["value"] if isinstance(value, Mapping) else value
+    return (
+        registry.resolve({"value": dict(value)})["value"] if isinstance(value, Mapping) else value
+    )

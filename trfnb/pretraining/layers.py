@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from spacy.language import Language
 from spacy.pipeline.tok2vec import Tok2VecListener
@@ -34,6 +33,7 @@ from thinc.api import (
     zero_init,
 )
 from thinc.types import Floats2d
+from torch.nn import functional
 
 from trfnb.flow.encoder import EncoderShim, encoders
 from trfnb.flow.listener import TransformerListener
@@ -307,31 +307,32 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         targets: (n, choices) numbers of classes, -1 where there is none.
     """
     choices = logits.reshape(targets.numel(), -1)
-    return F.cross_entropy(choices, targets.flatten(), ignore_index=-1, reduction="sum")
+    return functional.cross_entropy(choices, targets.flatten(), ignore_index=-1, reduction="sum")
 
 
 def one_hot(numbers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Half the squared distance from one-hot rows; arguments as for `cross_entropy`."""
     choices = numbers.reshape(*targets.shape, -1)
-    wanted = F.one_hot(targets, choices.shape[-1]).to(choices)
-    return F.mse_loss(choices, wanted, reduction="sum") / 2
+    wanted = functional.one_hot(targets, choices.shape[-1]).to(choices)
+    return functional.mse_loss(choices, wanted, reduction="sum") / 2
 
 
 def binary(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross-entropy in nats of one yes or no a row: logits (n, 1), targets (n, 1) of 0 and 1."""
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
 
 
 def cosine(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """One minus the cosine."""
     known = targets.any(dim=1)
-    return (1 - F.cosine_similarity(predicted[known], targets[known])).sum()
+    return (1 - functional.cosine_similarity(predicted[known], targets[known])).sum()
 
 
 def squared(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Half the squared distance to the target made one long, so that no target weighs more."""
     known = targets.any(dim=1)
-    return F.mse_loss(predicted[known], F.normalize(targets[known]), reduction="sum") / 2
+    wanted = functional.normalize(targets[known])
+    return functional.mse_loss(predicted[known], wanted, reduction="sum") / 2
 
 
 DISTANCES: dict[str, Loss] = {"cosine": cosine, "L2": squared}

@@ -177,9 +177,9 @@ def _fasttext(path: Path, data: mmap.mmap, report: ConversionReport) -> Source:
     matrix = np.memmap(path, dtype="<f4", mode="r", offset=begin, shape=(rows, width))
     # As fastText: old supervised models have settings of n-grams and no n-grams.
     maxn = 0 if version == 11 and model == _SUPERVISED else maxn
-    return SubwordModel(
-        words[:n_words], matrix[:n_words], matrix[n_words:], minn, maxn
-    ).source("fastText binary", report)
+    return SubwordModel(words[:n_words], matrix[:n_words], matrix[n_words:], minn, maxn).source(
+        "fastText binary", report
+    )
 
 
 def from_array(

@@ -64,7 +64,9 @@ def open_table(source: str) -> Iterator[IO[bytes]]:
         if kind == "zip":
             kind, place = None, f"zip://{_only_member(source)}::{source}"
         with fsspec.open(place, "rb", compression=kind) as file:
-            yield io.BufferedReader(file)  # some that fsspec opens cannot read a line of some length
+            yield io.BufferedReader(
+                file
+            )  # some that fsspec opens cannot read a line of some length
     except VectorsError:
         raise
     except _UNREADABLE as problem:

@@ -194,8 +194,8 @@ def usable(
     lines: Ints,
     report: ConversionReport,
     rows: Ints | None = None,
-) -> Iterator[Block]:
-    """Yield a block of the keys that are not empty, are UTF-8 and have a finite row.
+) -> Block:
+    """Return a block of the keys that are not empty, are UTF-8 and have a finite row.
 
     The others are named in the report. By default each key has the row at its own place.
     """
@@ -207,8 +207,7 @@ def usable(
         reason = "a value is not a finite float32" if key else "empty key"
         reason = reason if is_utf8(key) else "key is not UTF-8"
         report.skip(reason, int(lines[place]), ascii(key[:40]))
-    if good.any():
-        yield Block(keys, vectors, lines, rows).take(good)
+    return Block(keys, vectors, lines, rows).take(good)
 
 
 def in_blocks(
@@ -218,7 +217,7 @@ def in_blocks(
     for start in range(0, len(keys), ROWS):
         part = keys[start : start + ROWS]
         end = start + len(part)
-        yield from usable(part, rows(start, end), np.arange(start, end) + 1, report)
+        yield usable(part, rows(start, end), np.arange(start, end) + 1, report)
 
 
 def is_utf8(key: str) -> bool:

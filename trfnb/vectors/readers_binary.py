@@ -119,7 +119,7 @@ def read_word2vec(path: Path, report: ConversionReport, name: str) -> Source:
                 keys.append(key)
                 values.append(data[space + 1 : at])
             vectors = np.frombuffer(b"".join(values), "<f4").astype(np.float32).reshape(-1, width)
-            yield from usable(keys, vectors, np.arange(len(keys)) + start + 1, report)
+            yield usable(keys, vectors, np.arange(len(keys)) + start + 1, report)
         if data[at : at + 64].strip(b"\r\n"):
             raise VectorsError(f"{name}: expected {rows:,} rows, the file goes on after them.")
 
@@ -395,6 +395,6 @@ def from_spacy(found: Any, report: ConversionReport) -> Source:
         for start in range(0, len(data), ROWS):
             low, high = np.searchsorted(rows, [start, start + ROWS]).tolist()
             used, own = np.unique(rows[low:high], return_inverse=True)
-            yield from usable(keys[low:high], data[used], np.arange(low, high) + 1, report, own)
+            yield usable(keys[low:high], data[used], np.arange(low, high) + 1, report, own)
 
     return Source("spaCy", vectors.shape[1], blocks())

@@ -175,7 +175,7 @@ def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Itera
             for reason, place, example in problems:
                 rows += reason != "empty line"
                 report.skip(reason, line + place, example)
-            yield from usable(keys, vectors, places + line, report)
+            yield usable(keys, vectors, places + line, report)
             rows += len(keys)
             line += len(keys) + len(problems)
     if layout.declared not in (None, rows):

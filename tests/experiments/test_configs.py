@@ -8,7 +8,6 @@ from trfnb.experiments.configs import SHARINGS, build_config, peak_rate, with_sh
 from trfnb.experiments.training import initialize, train
 from trfnb.experiments.weights import fingerprint
 
-
 STRIDED = {"@span_getters": "trfnb.strided_spans.v1", "window": 4, "stride": 3}
 
 

@@ -127,10 +127,11 @@ def texts(path: Path, skipped: Counter[str], most: int | None = None) -> Iterato
     Raises:
         PretrainingError: a file cannot be read to its end.
     """
-    given = {"encoding": "utf-8-sig", "errors": "surrogateescape", "compression": "infer"}
     for file in text_files(path):
         try:
-            with LocalFileSystem().open(str(file), "r", **given) as opened:
+            with LocalFileSystem().open(
+                str(file), "r", encoding="utf-8-sig", errors="surrogateescape", compression="infer"
+            ) as opened:
                 for line in islice(iter(lambda: opened.readline(LONGEST), ""), most):
                     text, reason = _text_in(line, _suffix(file) in JSONL)
                     if reason:

@@ -355,8 +355,12 @@ def empty_pipeline(lang: str, directory: Path) -> dict[str, int]:
             shutil.copytree(kept, directory, dirs_exist_ok=True)
         else:
             code = f"import sys, {__name__} as writer; writer.write_pipeline(*sys.argv[1:])"
-            command = [sys.executable, "-c", code, lang, str(directory)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            subprocess.run(
+                [sys.executable, "-c", code, lang, str(directory)],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
             # A cache that cannot be written is no reason to fail.
             with suppress(OSError), atomic_folder(kept, sync=False) as folder:
                 for name in ("config.cfg", "tokenizer", _SYMBOLS):

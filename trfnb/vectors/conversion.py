@@ -329,7 +329,7 @@ def _chosen(
 ) -> Iterator[tuple[Block, Hashes]]:
     # Yield the first rows, of the words asked for, of the first of each key; with keys' hashes.
     wanted = {word.lower() if lower else word for word in asked}
-    left, room = len(wanted), limit
+    left, room = len(wanted), limit or float("inf")
     # A set takes a hundred bytes per key, a sorted array eight. 0 is the number of no key.
     seen = np.zeros(1, np.uint64)
     for block in blocks:
@@ -346,13 +346,11 @@ def _chosen(
         for i in () if lower else np.flatnonzero(~keep).tolist():
             report.skip("the key is a duplicate", int(block.lines[i]), ascii(block.keys[i]))
         block, hashes = block.take(keep), hashes[keep]
-        if room is not None:
-            fits = block.rows < room
-            block, hashes = block.take(fits), hashes[fits]
-            room -= len(block.vectors)
+        fits = block.rows < room
+        block, hashes = block.take(fits), hashes[fits]
+        room -= len(block.vectors)
         left -= len(hashes)
-        if len(hashes):
-            yield block, hashes
+        yield block, hashes
         if room == 0 or (wanted and not left):
             break
     # Words are missing only where they were looked for to the end.

@@ -274,7 +274,7 @@ def _blocks(opened: Source, asked: list[str], report: ConversionReport) -> Itera
     if not asked or compose is None:
         return opened.blocks
     composed = in_blocks(asked, lambda start, end: compose(asked[start:end]), report)
-    return (block.take(block.vectors.any(axis=1)) for block in composed)
+    return (block.take(np.asarray(block.vectors.any(axis=1))) for block in composed)
 
 
 def _in_order(blocks: Iterator[Block]) -> Iterator[tuple[Block, Hashes]]:

@@ -168,6 +168,8 @@ def by_spacy(run: Any, words: float, seconds: float = math.inf) -> tuple[Any, An
 
 def dev_loss(nlp: Any, model: Any, optimizer: Any, path: Path) -> float:
     """Return half the squared error a hidden word; the same words are hidden each time."""
+    import torch
+
     from trfnb.pretraining.layers import one_hot, reworded
     from trfnb.pretraining.masking import RandomMask, Replacement, corrupt
     from trfnb.pretraining.objectives import character_targets
@@ -181,8 +183,8 @@ def dev_loss(nlp: Any, model: Any, optimizer: Any, path: Path) -> float:
         vectors = np.concatenate(model.get_ref("tok2vec").predict(read))[rows]
         head = model.get_ref("output_layer")
         output = head.predict([vectors] if "list2array" in head.name else vectors)
-    total, _ = one_hot(output, character_targets(docs, words, rows))
-    return total / len(rows)
+    targets = character_targets(docs, words, rows)
+    return float(one_hot(torch.from_numpy(output), torch.from_numpy(targets))) / len(rows)
 
 
 def cpu_seconds() -> float:

@@ -35,8 +35,6 @@ _NOTEBOOK_SIDE = {
     *("nbclient", "nbformat", "pandas", "papermill", "pooch", "psutil", "pyarrow", "yaml"),
 }
 
-__all__ = ["__version__", "notebook_side", "on_first_use", *_HOME, *_MODULES]
-
 
 @contextmanager
 def notebook_side() -> Iterator[None]:
@@ -56,13 +54,19 @@ def notebook_side() -> Iterator[None]:
         ) from error
 
 
-def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def on_first_use(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Return a package's ``__getattr__``, which imports a public name when it is first asked for.
 
     Args:
         package: its name.
         homes: the module of each name; one of the name's own is the name itself.
+
+    Returns:
+        With it ``__dir__`` and ``__all__``, which name them all.
     """
+    names = sorted(homes)
 
     def find(name: str) -> Any:
         if name not in homes:
@@ -71,15 +75,13 @@ def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]
             home = import_module(homes[name])
         return home if home.__name__ == f"{package}.{name}" else getattr(home, name)
 
-    return find
+    return find, lambda: names, names
 
 
-__getattr__ = on_first_use("trfnb", _HOME | {name: f"trfnb.{name}" for name in _MODULES})
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
+__getattr__, __dir__, __all__ = on_first_use(
+    __name__, _HOME | {name: f"trfnb.{name}" for name in _MODULES}
+)
+__all__ += ["__version__", "notebook_side", "on_first_use"]
 
 # spaCy finds an installed trfnb by its entry points. This serves a checkout that is only on the
 # path; a program that has no need of spaCy, such as a sweep's parent, must not pay for it.

@@ -8,12 +8,11 @@ from trfnb.experiments.configs import SHARINGS, build_config, peak_rate, with_sh
 from trfnb.experiments.training import initialize, train
 from trfnb.experiments.weights import fingerprint
 
+STRIDED = {"@span_getters": "trfnb.strided_spans.v1", "window": 4, "stride": 3}
+
 
 @pytest.mark.parametrize("sharing", SHARINGS)
-@pytest.mark.parametrize("encoder", ["tok2vec", "tiny"])
-@pytest.mark.parametrize(
-    "get_spans", ["sent", {"@span_getters": "trfnb.strided_spans.v1", "window": 4, "stride": 3}]
-)
+@pytest.mark.parametrize(("encoder", "get_spans"), [("tok2vec", "doc"), ("tiny", STRIDED)])
 def test_a_config_is_complete_and_survives_printing(tiny, sharing, encoder, get_spans):
     name = tiny if encoder == "tiny" else encoder
     config = build_config(["tagger", "ner"], name, sharing, get_spans=get_spans)

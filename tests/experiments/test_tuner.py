@@ -10,7 +10,6 @@ from thinc.backends import get_current_ops
 from trfnb.experiments.configs import build_config
 from trfnb.experiments.training import train
 from trfnb.experiments.tuner import (
-    FROZEN_THEN_WARMUP,
     Move,
     Tuner,
     schedules_of,
@@ -57,13 +56,13 @@ def test_a_scripted_run_moves_at_its_steps(corpus):
 
 @pytest.mark.parametrize("settings", [{}, {"balance": "equal_norms"}])
 def test_a_replay_gives_the_same_weights(corpus, tmp_path, settings):
-    tuner = Tuner(config(**settings), corpus)
-    ramp = {"@schedules": FROZEN_THEN_WARMUP, "frozen": 1, "warmup": 3}
+    tuner = Tuner(config(max_steps=8, **settings), corpus)
+    ramp = {"@schedules": "trfnb.frozen_then_warmup.v1", "frozen": 1, "warmup": 3}
     tuned = tuner.run([Move(2, "tagger", ramp), Move(5, "ner", 0.3)])
     tuner.export_config().to_disk(tmp_path / "tuned.cfg")
     replayed = train(Config().from_disk(tmp_path / "tuned.cfg"), corpus, progress=False)
     assert fingerprint(replayed.nlp) == fingerprint(tuned.nlp)
-    plain = train(config(), corpus, progress=False)
+    plain = train(config(max_steps=8), corpus, progress=False)
     assert fingerprint(plain.nlp) != fingerprint(tuned.nlp)
 
 
@@ -94,7 +93,7 @@ def test_live_in_a_thread_with_pause_and_stop(corpus):
 
 
 def test_two_side_by_side_replay_to_the_same_weights(corpus):
-    tuners = [Tuner(config(), corpus), Tuner(config(max_steps=8), corpus)]
+    tuners = [Tuner(config(max_steps=6), corpus), Tuner(config(max_steps=4), corpus)]
     for tuner in tuners:
         tuner.start()
     for tuner in tuners:

@@ -64,7 +64,7 @@ def test_resuming_ends_with_the_same_bytes(lines, tmp_path):
     given["pretraining"]["optimizer"] = {"@optimizers": "Adam.v1", "learn_rate": schedule}
     whole = pretrain(given, tmp_path / "whole", progress=False)
     expected = without_times(tmp_path / "whole")
-    for stop in (1, 5, 7, 12):
+    for stop in (1, 5, 7):
         part, out = given.copy(), tmp_path / str(stop)
         part["pretraining_loop"] |= {"max_steps": stop, "save_every": 3}
         pretrain(part, out, progress=False)
@@ -91,20 +91,15 @@ def test_the_config_that_is_left_keeps_its_variables_and_resumes(lines, tmp_path
     ]
 
 
-def test_a_checkpoint_half_written_is_not_used(lines, tmp_path):
+def test_a_finished_run_stays_and_a_checkpoint_half_written_is_not_used(lines, tmp_path):
     given = config(lines, max_steps=8)
     whole = pretrain(given, tmp_path / "out", progress=False).read_bytes()
+    assert pretrain(given, tmp_path / "out", resume=True, progress=False).read_bytes() == whole
     last = tmp_path / "out/checkpoint-8.safetensors"
     last.rename(tmp_path / f"out/.{last.name}.part").write_bytes(b"half")
     again = pretrain(given, tmp_path / "out", resume=True, progress=False)
     assert again.read_bytes() == whole
     assert not list((tmp_path / "out").glob(".*"))
-
-
-def test_resuming_a_finished_run_changes_nothing(lines, tmp_path):
-    given = config(lines, max_steps=8)
-    whole = pretrain(given, tmp_path / "out", progress=False).read_bytes()
-    assert pretrain(given, tmp_path / "out", resume=True, progress=False).read_bytes() == whole
 
 
 def test_a_run_that_ended_early_goes_on_with_more_patience(lines, tmp_path):

@@ -1,7 +1,5 @@
 """The guide's own layers run through ``spacy train --code``."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +8,6 @@ from spacy.cli._util import import_code
 from spacy.cli.init_config import fill_config
 from spacy.cli.train import train
 from spacy.tokens import DocBin
-from spacy.util import load_model_from_config
-from thinc.api import Config
 
 from trfnb.vectors import convert
 
@@ -96,17 +92,4 @@ def test_trains_by_config(name, folder):
     fill_config(folder / "config.cfg", folder / "config.cfg", silent=True)
     paths = {"paths.train": str(folder / "train.spacy"), "paths.vectors": str(folder / "table")}
     train(folder / "config.cfg", folder / "out", overrides=paths)
-    check(folder)
-
-
-@pytest.mark.slow
-def test_trains_by_command(folder):
-    filled = Config().from_str(CONFIG.format(embed=EMBED["MyCustomVectors"]), interpolate=False)
-    import_code(CODE)
-    nlp = load_model_from_config(filled, auto_fill=True)
-    nlp.config.to_disk(folder / "config.cfg")
-    command = [sys.executable, "-m", "spacy", "train", "config.cfg", "--code", str(CODE)]
-    command += ["--output", "out", "--paths.train", "train.spacy", "--paths.vectors", "table"]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
     check(folder)

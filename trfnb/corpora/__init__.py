@@ -2,7 +2,14 @@
 
 from trfnb import on_first_use
 
-__all__ = ["Corpus", "CorpusError", "Sentence", "fetch", "join", "load"]
-
-_HOME = dict.fromkeys(__all__, "trfnb.corpora.loading") | {"join": "trfnb.corpora.joined"}
-__getattr__ = on_first_use(__name__, _HOME)
+__getattr__, __dir__, __all__ = on_first_use(
+    __name__,
+    {
+        "Corpus": "trfnb.corpora.corpus",
+        "CorpusError": "trfnb.corpora.corpus",
+        "Sentence": "trfnb.corpora.corpus",
+        "fetch": "trfnb.corpora.loading",
+        "join": "trfnb.corpora.joined",
+        "load": "trfnb.corpora.loading",
+    },
+)

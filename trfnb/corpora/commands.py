@@ -12,6 +12,7 @@ def _index(given: str) -> Any:
     return int(given) if given.lstrip("-").isdecimal() else given
 
 
+group = typer.Typer(name="corpus", help="Corpora of any format.", no_args_is_help=True)
 Source = Annotated[str, typer.Argument(help="A name, a path or a URL.")]
 Layer = Annotated[list[str] | None, typer.Option(help="Further annotation, joined by sent_id.")]
 Key = Annotated[Any, typer.Option(parser=_index, help="Index or name of labels, or of texts.")]
@@ -21,12 +22,10 @@ OnError = Annotated[Any, typer.Option(help="raise, or skip and count bad sentenc
 
 def add_commands(app: typer.Typer) -> None:
     """Add ``corpus convert`` and ``corpus inspect`` to the command line."""
-    corpus = typer.Typer(help="Corpora of any format.", no_args_is_help=True)
-    corpus.command()(convert)
-    corpus.command()(inspect)
-    app.add_typer(corpus, name="corpus")
+    app.add_typer(group)
 
 
+@group.command()
 def convert(
     source: Source,
     out: Annotated[Path, typer.Argument(help="Folder for train, dev and test.spacy.")],
@@ -40,9 +39,10 @@ def convert(
 
     Example: trfnb corpus convert reviews.csv corpus/ --column stars
     """
-    _show(source, layer, column, text_column, lang, on_error).save(out)
+    inspect(source, layer, column, text_column, lang, on_error).save(out)
 
 
+@group.command()
 def inspect(
     source: Source,
     layer: Layer = None,
@@ -50,24 +50,18 @@ def inspect(
     text_column: Key = None,
     lang: Lang = "en",
     on_error: OnError = "raise",
-) -> None:
+) -> Any:
     """Show splits, labels, lengths, leaks between splits, and what was left out.
 
     Example: trfnb corpus inspect conll2003/ --column 3
     """
-    _show(source, layer, column, text_column, lang, on_error)
-
-
-def _show(
-    source: str, layers: list[str] | None, column: Any, text_column: Any, lang: str, on_error: Any
-) -> Any:
     import pandas as pd
 
     from trfnb.corpora.loading import load
 
     corpus = load(
         source,
-        layers=layers or (),
+        layers=layer or (),
         column=column,
         text_column=text_column,
         lang=lang,

@@ -111,8 +111,8 @@ def _layer(task: str) -> str | None:
     return TASKS.get(task.removesuffix("_multilabel"))
 
 
+# Return the corpus with what these components learn from alone.
 def _only(corpus: Corpus, tasks: Sequence[str]) -> Corpus:
-    """Return the corpus with what these components learn from alone."""
     layers = {str(_layer(task)) for task in tasks}
     kept = {"sent_id", "doc_id"}.union(layers, *(_BESIDE.get(layer, ()) for layer in layers))
     lost = {

@@ -210,8 +210,7 @@ def _read_records(
 ) -> list[Sentence]:
     dicts = [record for _, record in records if isinstance(record, dict)]
     offsets = any(_are_offsets(r.get(key)) for r in dicts for key in ("label", "labels"))
-    make = partial(_sentence, offsets=offsets, reading=reading)
-    sentences = reading.collect(path, records, make)
+    sentences = reading.collect(path, records, partial(_sentence, offsets=offsets, reading=reading))
     if any(s.spans and s.ents is None for s in sentences):
         reading.notes.append(
             f"{path}: some spans overlap, so all are in doc.spans[{SPANS_KEY!r}], none an entity."

@@ -2,14 +2,13 @@
 
 from trfnb import on_first_use
 
-_HOME = {
-    "build_config": "trfnb.experiments.configs",
-    "compare": "trfnb.experiments.comparison",
-    "starved": "trfnb.experiments.measures",
-    "train": "trfnb.experiments.training",
-    "tune": "trfnb.experiments.search",
-}
-
-__all__ = [*_HOME]
-
-__getattr__ = on_first_use(__name__, _HOME)
+__getattr__, __dir__, __all__ = on_first_use(
+    __name__,
+    {
+        "build_config": "trfnb.experiments.configs",
+        "compare": "trfnb.experiments.comparison",
+        "starved": "trfnb.experiments.measures",
+        "train": "trfnb.experiments.training",
+        "tune": "trfnb.experiments.search",
+    },
+)

@@ -142,15 +142,16 @@ def compare(
         trained = train(configs[way], corpus, budget=budget, seed=seed, progress=progress)
         best[way] = max(best.get(way, trained), trained, key=lambda made: made.score)
         histories[way].append(trained.history)
-        row = {
-            "sharing": way,
-            "seed": seed,
-            "best_step": trained.best_step,
-            "dev_score": trained.score,
-            **measure(trained, corpus),
-            "starved": starved(trained, corpus),
-        }
-        rows.append(row)
+        rows.append(
+            {
+                "sharing": way,
+                "seed": seed,
+                "best_step": trained.best_step,
+                "dev_score": trained.score,
+                **measure(trained, corpus),
+                "starved": starved(trained, corpus),
+            }
+        )
     scores = {metric: metric for metric in main_scores(trained.nlp).values()}
     name = getattr(corpus, "name", None) or getattr(corpus, "folder", "a corpus")
     limits = f"budget {budget} per run" if budget else "limits of the config"

@@ -167,8 +167,9 @@ def build_config(
     if sharing not in SHARINGS:
         problems.append(f"sharing: expected one of {list(SHARINGS)}, got {sharing!r}")
     by_task = isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor
-    if by_task and not set(grad_factor) <= set(tasks):  # type: ignore[arg-type]
-        problems.append(f"grad_factor: expected tasks of {list(tasks)}, got {dict(grad_factor)}")  # type: ignore[arg-type]
+    factors: Any = grad_factor if by_task else dict.fromkeys(tasks, grad_factor)
+    if not set(factors) <= set(tasks):
+        problems.append(f"grad_factor: expected tasks of {list(tasks)}, got {dict(factors)}")
     if balance is not None and sharing != "shared":
         problems.append(f"balance: nothing to balance where {encoder} is {sharing}; leave it out")
     elif grad_factor != 1.0 and (
@@ -213,7 +214,7 @@ def build_config(
         }
     }
     for task in tasks:
-        reader = {**listener, "grad_factor": _factor_of(grad_factor, task)}
+        reader = {**listener, "grad_factor": factors.get(task, 1.0)}
         if word_features:
             reader = {"@architectures": "trfnb.WordFeatures.v1", "tok2vec": reader}
         head = HEADS[task]
@@ -321,8 +322,10 @@ def with_sharing(config: Config, sharing: str | Groups) -> Config:
     model = components.pop(upstream)["model"]
     rewrite = pipes[upstream].model.attrs.get("replace_listener_cfg", lambda own, _: own)
     for task in pipes[upstream].listener_map:
-        for parent, key in list(_listeners_in(components[task])):
-            parent[key] = rewrite(Config(model).copy(), parent[key])
+        for listener in _listeners(components[task]):
+            own = rewrite(Config(model).copy(), dict(listener))
+            listener.clear()
+            listener |= own
     config["nlp"]["pipeline"].remove(upstream)
     for setting in ("frozen_components", "annotating_components"):
         training[setting] = [name for name in training[setting] if name != upstream]
@@ -373,8 +376,8 @@ def _grouped(config: Config, upstream: str, listening: list[str], groups: Groups
             if upstream in part:
                 part[name] = Config(part[upstream]).copy()
         for task in group:
-            for parent, key in _listeners_in(config["components"][task]):
-                parent[key]["upstream"] = name
+            for listener in _listeners(config["components"][task]):
+                listener["upstream"] = name
         # The groups follow each other: a second tok2vec overwrites the first one's doc.tensor.
         ordered += [name, *(task for task in pipeline if task in group)]
     pipeline[:] = [name for name in pipeline if name not in listening]
@@ -384,19 +387,6 @@ def _grouped(config: Config, upstream: str, listening: list[str], groups: Groups
     return config
 
 
-def _listeners_in(block: ConfigBlock) -> Iterator[tuple[ConfigBlock, str]]:
-    """Yield each listener's place in a component's block: the parent and the key."""
-    for key, inner in block.items():
-        if isinstance(inner, dict):
-            if "Listener" in inner.get("@architectures", ""):
-                yield block, key
-            else:
-                yield from _listeners_in(inner)
-
-
-def _factor_of(grad_factor: Factor, task: str) -> float | str | ConfigBlock:
-    if isinstance(grad_factor, Mapping) and "@schedules" not in grad_factor:
-        grad_factor = grad_factor.get(task, 1.0)
-    if isinstance(grad_factor, Mapping):
-        return dict(grad_factor)
-    return grad_factor if isinstance(grad_factor, str) else float(grad_factor)
+# Return the blocks of a component's listeners; the blocks themselves.
+def _listeners(component: ConfigBlock) -> list[ConfigBlock]:
+    return [block for block in blocks(component) if "Listener" in block.get("@architectures", "")]

@@ -162,8 +162,17 @@ def forgetting(
                 node.grad_factor = factor
         _learn(nlp, new, steps, seed, resting=first, memory=memory, share=replay)
         after = _score(nlp, first, dev)
-        row = {"factor": factor, "replay": replay, "seed": seed, "before": before, "after": after}
-        rows.append({**row, "forgotten": before - after, "second": _score(nlp, second, dev)})
+        rows.append(
+            {
+                "factor": factor,
+                "replay": replay,
+                "seed": seed,
+                "before": before,
+                "after": after,
+                "forgotten": before - after,
+                "second": _score(nlp, second, dev),
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -113,8 +113,8 @@ def with_rates(config: Config, *, heads: float = 1.0, encoder: float = 1.0) -> C
     return config
 
 
+# Return whether a transformer is among what the config trains.
 def _trains_transformer(config: Config) -> bool:
-    """Return whether a transformer is among what the config trains."""
     return any(
         "Transformer" in block.get("@architectures", "")
         and "Listener" not in block["@architectures"]

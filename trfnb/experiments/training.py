@@ -25,7 +25,6 @@ from tqdm.auto import tqdm
 from trfnb.experiments.configs import peak_rate
 from trfnb.experiments.weights import Snapshot, restore, snapshot
 
-Split = Literal["train", "dev", "test"]
 WARM_UP = 0.1  # of a budget
 MOST, FEWEST = 10, 4  # evaluations in a budget
 
@@ -138,22 +137,21 @@ def train(
                 course.words += sum(len(example) for example in batch)
             yield epoch, batch
 
-    bar = tqdm(total=max_steps or None, unit=" updates", disable=not progress)
-    for row in updates(nlp, batches(), settings):
-        rows.append(row)
-        if course:
-            due, ended = course.due(), course.done == 1.0
-        else:
-            ended = row["step"] == max_steps
-            due = ended or row["step"] % settings["eval_frequency"] == 0
-        if due:
-            best.evaluate(row)
-            bar.set_postfix(score=f"{row['score']:.3f}", best=f"{best.score:.3f}")
-            ended |= not course and 0 < settings["patience"] <= row["step"] - best.step
-        bar.update()
-        if on_step is not None:
-            on_step(row)
-    bar.close()
+    with tqdm(total=max_steps or None, unit=" updates", disable=not progress) as bar:
+        for row in updates(nlp, batches(), settings):
+            rows.append(row)
+            if course:
+                due, ended = course.due(), course.done == 1.0
+            else:
+                ended = row["step"] == max_steps
+                due = ended or row["step"] % settings["eval_frequency"] == 0
+            if due:
+                best.evaluate(row)
+                bar.set_postfix(score=f"{row['score']:.3f}", best=f"{best.score:.3f}")
+                ended |= not course and 0 < settings["patience"] <= row["step"] - best.step
+            bar.update()
+            if on_step is not None:
+                on_step(row)
     if not rows:
         raise ValueError(
             "train: no update was made: the train split gave no batch, or the training was ended."
@@ -193,8 +191,8 @@ def initialize(config: Config, examples: Callable[[Vocab], Sequence[Example]]) -
 
 def settings_of(nlp: Language) -> dict[str, Any]:
     """Resolve the pipeline's ``[training]`` block: a fresh optimiser, batcher and schedules."""
-    block = nlp.config.interpolate()["training"]
-    return dict(registry.resolve(block, schema=ConfigSchemaTraining))
+    training = nlp.config.interpolate()["training"]
+    return dict(registry.resolve(training, schema=ConfigSchemaTraining))
 
 
 def updates(
@@ -273,9 +271,8 @@ def read_budget(budget: str) -> tuple[float, Literal["words", "seconds"]]:
     return amount * {"s": 1, "min": 60, "h": 3600}[found.group(2)], "seconds"
 
 
+# How much of a budget is used up, and the learn rate and evaluations that follow from it.
 class _Budget:
-    """How much of a budget is used up, and the learn rate and evaluations that follow from it."""
-
     def __init__(self, budget: str, dev_words: int) -> None:
         self.amount, self.unit = read_budget(budget)
         affordable = self.amount / max(1, dev_words) / 2 if self.unit == "words" else MOST
@@ -283,19 +280,19 @@ class _Budget:
         self.words = self.made = 0
         self.start = perf_counter()
 
+    # The part of the budget that is used up.
     @property
     def done(self) -> float:
-        """The part of the budget that is used up."""
         used = self.words if self.unit == "words" else perf_counter() - self.start
         return min(1.0, used / self.amount)
 
+    # Return whether another evaluation's share is used up since the last call.
     def due(self) -> bool:
-        """Return whether another evaluation's share is used up since the last call."""
         before, self.made = self.made, int(self.done * self.evaluations)
         return self.made > before
 
+    # Yield the learn rate of each update: a linear warm-up, then a decay to 0.
     def rates(self, peak: float) -> Iterator[float]:
-        """Yield the learn rate of each update: a linear warm-up, then a decay to 0."""
         while True:
             yield peak * min(self.done / WARM_UP, (1 - self.done) / (1 - WARM_UP))
 
@@ -307,8 +304,8 @@ class _Best:
         self.scores: dict[str, Any] = {}
         self.weights: Snapshot = {}
 
+    # Add the scores of now to a history's row, and keep the weights if they are better.
     def evaluate(self, row: dict[str, Any]) -> None:
-        """Add the scores of now to a history's row, and keep the weights if they are better."""
         averages = self.settings["optimizer"].averages
         with self.nlp.use_params(averages) if averages else nullcontext():
             scores = self.nlp.evaluate(self.dev)
@@ -321,8 +318,8 @@ class _Best:
         row |= {"score": score} | numbers
 
 
+# Put into the pipeline's config what a budget came to, in updates.
 def _write_recipe(nlp: Language, made: int, peak: float, evaluations: int) -> None:
-    """Put into the pipeline's config what a budget came to, in updates."""
     training = nlp.config["training"]
     training["max_steps"], training["max_epochs"], training["patience"] = made, 0, 0
     training["eval_frequency"] = max(1, made // evaluations)

@@ -22,8 +22,6 @@ from trfnb.flow.grad_factor import GradFactor
 from trfnb.flow.gradients import GradientLog
 
 BALANCE = "balance"
-FROZEN_THEN_WARMUP = "trfnb.frozen_then_warmup.v1"
-PIECEWISE_CONSTANT = "trfnb.piecewise_constant.v1"
 
 # Dropout and shuffling draw from generators that the whole process shares. Only the tuner whose
 # turn it is computes, with its own generators' state: on a CPU each run can be repeated exactly,
@@ -143,8 +141,9 @@ class Tuner:
             self._reset()
             self._waiting.extend(self.settings.items())
         # Thinc keeps its present device in a context variable, which a new thread lacks.
-        training: Any = {"target": copy_context().run, "args": (self._train, script)}
-        self._thread = threading.Thread(**training, daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._train, script), daemon=True
+        )
         self._thread.start()
 
     def pause(self) -> None:
@@ -211,10 +210,15 @@ class Tuner:
             self._apply(nlp, made)
             return not self._stop
 
-        hooks: Any = {"on_step": self.history.append, "before_step": before_step}
         try:
             with _TURN:
-                self.trained = train(self.config, self.corpus, progress=False, **hooks)
+                self.trained = train(
+                    self.config,
+                    self.corpus,
+                    progress=False,
+                    on_step=self.history.append,
+                    before_step=before_step,
+                )
         except BaseException as error:
             if self.history or not self._stop:
                 self.error = error
@@ -258,7 +262,7 @@ def kept_random_state() -> Iterator[None]:
 
 def presets(tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return settings of all factors at once, by name, for `Tuner.set` one by one."""
-    rise = {"@schedules": FROZEN_THEN_WARMUP, "frozen": 50, "warmup": 50}
+    rise = {"@schedules": "trfnb.frozen_then_warmup.v1", "frozen": 50, "warmup": 50}
     automatic = dict.fromkeys(tasks, "auto")
     policies = ("equal_norms", "uncertainty", "upgrad", "pcgrad")
     return {
@@ -312,8 +316,11 @@ def schedules_of(log: GradientLog) -> dict[str, dict[str, Any]]:
         log.steps[0].listeners, np.array([s.factors for s in log.steps]).T, strict=True
     ):
         starts = [0, *(np.flatnonzero(np.diff(factors)) + 1).tolist()]
-        values = factors[starts].tolist()
-        schedules[name] = {"@schedules": PIECEWISE_CONSTANT, "starts": starts, "factors": values}
+        schedules[name] = {
+            "@schedules": "trfnb.piecewise_constant.v1",
+            "starts": starts,
+            "factors": factors[starts].tolist(),
+        }
     return schedules
 
 
@@ -345,5 +352,6 @@ def tuned_config(
 
 
 def _resolved(value: Any) -> Any:
-    block = isinstance(value, Mapping)
-    return registry.resolve({"value": dict(value)})["value"] if block else value
+    return (
+        registry.resolve({"value": dict(value)})["value"] if isinstance(value, Mapping) else value
+    )

@@ -110,21 +110,27 @@ def pretraining_config(
     block = dict(objective)
     if block["@architectures"] == "trfnb.PretrainWords.v1":
         block.setdefault("text", str(text))
-    made = filled(config)
-    made["paths"]["raw_text"] = str(text)
-    made["corpora"]["pretrain"] = {
-        "@readers": "trfnb.RawText.v1",
-        "path": "${paths.raw_text}",
-        "max_length": max_length,
-    }
-    made["pretraining"] |= {
-        "objective": block,
-        "component": component,
-        "layer": layer,
-        "dropout": dropout,
-        "max_epochs": max_epochs,
-    }
-    made["pretraining"]["batcher"]["size"] = batch_words
+    made = filled(config).merge(
+        {
+            "paths": {"raw_text": str(text)},
+            "corpora": {
+                "pretrain": {
+                    "@readers": "trfnb.RawText.v1",
+                    "path": "${paths.raw_text}",
+                    "max_length": max_length,
+                }
+            },
+            "pretraining": {
+                "component": component,
+                "layer": layer,
+                "dropout": dropout,
+                "max_epochs": max_epochs,
+                "batcher": {"size": batch_words},
+            },
+        }
+    )
+    # Whole, whatever stood there.
+    made["pretraining"]["objective"] = block
     made[SECTION] = loop
     return made
 

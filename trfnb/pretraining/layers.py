@@ -13,16 +13,16 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from spacy.language import Language
 from spacy.pipeline.tok2vec import Tok2VecListener
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from thinc.api import (
-    CosineDistance,
     LayerNorm,
     Linear,
     Maxout,
@@ -33,8 +33,9 @@ from thinc.api import (
     zero_init,
 )
 from thinc.types import Floats2d
+from torch.nn import functional
 
-from trfnb.flow.encoder import EncoderShim
+from trfnb.flow.encoder import EncoderShim, encoders
 from trfnb.flow.listener import TransformerListener
 from trfnb.pipe.model import TokenVectors
 from trfnb.pretraining.masking import Masked
@@ -44,9 +45,9 @@ Rows = NDArray[np.int64]
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # Vectors at rows (rows, width), and what takes their gradient.
 Encoded = tuple[Floats2d, Callable[[Floats2d], Any]]
-# Predictions (n, nO) and their targets -> the loss summed over rows, and its gradient. A row
-# without a target adds nothing to either.
-Loss = Callable[[Any, Any], tuple[float, Floats2d]]
+# Predictions (n, nO) and their targets -> the loss summed over rows. A row without a target adds
+# nothing.
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # Docs and a random generator -> the words that are shown, and which of all words are predicted.
 Task = Callable[..., tuple[list[list[str]], Masked]]
 # Docs, the words shown, and the rows that are predicted -> (rows, …) targets.
@@ -93,8 +94,7 @@ def pretrained_layer(nlp: Language, component: str | None, layer: str) -> Model:
 
 def encoder_shim(model: Model) -> EncoderShim | None:
     """Return the transformer in a model, or None where it has none."""
-    shims = [shim for node in model.walk() for shim in node.shims]
-    return next((shim for shim in shims if isinstance(shim, EncoderShim)), None)
+    return next((cast(EncoderShim, node.shims[0]) for node in encoders(model)), None)
 
 
 def use_fast_gemm(model: Model) -> None:
@@ -267,8 +267,10 @@ def mean_loss(
     loss: Loss, ops: Any, docs: Sequence[Doc], prediction: Prediction
 ) -> tuple[float, Floats2d]:
     """Return the loss summed over a batch's targets, and the gradient of its mean."""
-    summed, gradient = loss(ops.to_numpy(prediction.output), prediction.targets)
-    return summed, ops.asarray2f(gradient / np.float32(max(len(gradient), 1)))
+    output = torch.tensor(ops.to_numpy(prediction.output), requires_grad=True)
+    summed = loss(output, torch.from_numpy(prediction.targets))
+    (gradient,) = torch.autograd.grad(summed, output)
+    return float(summed.detach()), ops.asarray2f(gradient.numpy() / max(len(output), 1))
 
 
 def _predict(
@@ -297,58 +299,51 @@ def hidden_layer_head(width: int, pieces: int, nO: int) -> Model[Floats2d, Float
     return chain(hidden, Linear(nO=nO, nI=width, init_W=zero_init))
 
 
-def cross_entropy(logits: Any, targets: Any) -> tuple[float, Floats2d]:
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross-entropy in nats of several choices a row, each between the same number of classes.
 
     Args:
         logits: (n, choices * classes).
-        targets: (n, choices) numbers of classes, negative where there is none.
+        targets: (n, choices) numbers of classes, -1 where there is none.
     """
-    n, choices = targets.shape
-    gradient = logits.reshape(n, choices, -1)
-    gradient = np.exp(gradient - gradient.max(axis=-1, keepdims=True))
-    gradient /= gradient.sum(axis=-1, keepdims=True)
-    known = targets >= 0
-    at = (*known.nonzero(), targets[known])
-    total = -float(np.log(np.maximum(gradient[at], 1e-12)).sum())
-    gradient[at] -= 1
-    gradient[~known] = 0
-    return total, gradient.reshape(logits.shape)
+    choices = logits.reshape(targets.numel(), -1)
+    return functional.cross_entropy(choices, targets.flatten(), ignore_index=-1, reduction="sum")
 
 
-def one_hot(numbers: Any, targets: Any) -> tuple[float, Floats2d]:
+def one_hot(numbers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Half the squared distance from one-hot rows; arguments as for `cross_entropy`."""
-    n, choices = targets.shape
-    difference = numbers.reshape(n, choices, -1).copy()
-    difference[(*np.indices(targets.shape), targets)] -= 1
-    return float((difference**2).sum() / 2), difference.reshape(numbers.shape)
+    choices = numbers.reshape(*targets.shape, -1)
+    wanted = functional.one_hot(targets, choices.shape[-1]).to(choices)
+    return functional.mse_loss(choices, wanted, reduction="sum") / 2
 
 
-def binary(logits: Any, targets: Any) -> tuple[float, Floats2d]:
+def binary(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross-entropy in nats of one yes or no a row: logits (n, 1), targets (n, 1) of 0 and 1."""
-    losses = np.logaddexp(0, logits) - targets * logits
-    return float(losses.sum()), (1 / (1 + np.exp(-logits)) - targets).astype("f")
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
 
 
-def cosine(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
-    """One minus the cosine, as Thinc computes it."""
-    gradient, total = CosineDistance(normalize=False, ignore_zeros=True)(predicted, targets)
-    return float(total), gradient
+def cosine(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """One minus the cosine."""
+    known = targets.any(dim=1)
+    return (1 - functional.cosine_similarity(predicted[known], targets[known])).sum()
 
 
-def squared(predicted: Any, targets: Any) -> tuple[float, Floats2d]:
+def squared(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Half the squared distance to the target made one long, so that no target weighs more."""
-    lengths = np.linalg.norm(targets, axis=1, keepdims=True)
-    difference = (predicted - targets / np.maximum(lengths, 1e-8)) * (lengths > 0)
-    return float((difference**2).sum() / 2), difference.astype("f")
+    known = targets.any(dim=1)
+    wanted = functional.normalize(targets[known])
+    return functional.mse_loss(predicted[known], wanted, reduction="sum") / 2
 
 
 DISTANCES: dict[str, Loss] = {"cosine": cosine, "L2": squared}
 
 
 def _named(nlp: Language, component: str | None, layer: str) -> Model:
-    components = [(name, getattr(part, "model", None)) for name, part in nlp.components]
-    models = {name: model for name, model in components if isinstance(model, Model)}
+    models: dict[str, Model] = {
+        name: model
+        for name, part in nlp.components
+        if isinstance(model := getattr(part, "model", None), Model)
+    }
     if component not in models:
         raise PretrainingError(
             "[pretraining] component expected one of the pipeline's that have a model "

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from thinc.api import Config, Model, Optimizer, fix_random_seed, set_dropout_rat
 from tqdm.auto import tqdm
 
 from trfnb.files import atomic_write, locked
-from trfnb.flow.encoder import EncoderShim
+from trfnb.flow.encoder import EncoderShim, encoders
 from trfnb.pretraining.config import OURS, SECTION, corpus_text, filled, loop_settings
 from trfnb.pretraining.layers import SAMPLE, pretrained_layer
 from trfnb.pretraining.text import Position, PretrainingError, Stream, held_out, refuse, text_files
@@ -306,8 +306,7 @@ class PretrainingRun:
 # Steps all that follows a schedule as often as the updates before did.
 def _replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
     scheduled: list[Any] = [n.attrs["factor"] for n in model.walk() if "factor" in n.attrs]
-    shims = [shim for node in model.walk() for shim in node.shims]
-    scheduled += [shim.trainable for shim in shims if isinstance(shim, EncoderShim)]
+    scheduled += [cast(EncoderShim, node.shims[0]).trainable for node in encoders(model)]
     for _ in range(updates):
         optimizer.step_schedules()
         for schedule in scheduled:

@@ -8,16 +8,17 @@ https://arxiv.org/abs/1907.10529).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from spacy.tokens import Doc
+from spacy.util import registry
 
 from trfnb.flow.wordpieces import Wordpieces
-from trfnb.pipe.architectures import registry
 
 Groups = NDArray[np.int64]
 Masked = NDArray[np.bool_]
@@ -32,14 +33,7 @@ LONGEST_SPAN = 10
 class RandomMask:
     """Hide each word or wordpiece with a probability."""
 
-    probability: float = 0.15
-
-    def __post_init__(self) -> None:
-        if not 0 < self.probability < 1:
-            raise ValueError(
-                f"{type(self).__name__} expected a probability between 0 and 1, got "
-                f"{self.probability!r}; 0.15 is usual."
-            )
+    probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
 
     def __call__(self, groups: Groups, rng: np.random.Generator) -> Masked:
         """Return which units to hide."""

@@ -17,18 +17,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
-from spacy.util import get_lang_class
+from spacy.util import get_lang_class, registry
 from spacy.vocab import Vocab
-from thinc.api import Gelu, LayerNorm, Linear, Model, chain, reduce_mean
+from thinc.api import Gelu, LayerNorm, Linear, Model, chain, reduce_mean, to_numpy
 from thinc.types import Floats2d
-from thinc.util import to_numpy
 
 from trfnb import models
-from trfnb.flow.encoder import EncoderShim
+from trfnb.flow.encoder import EncoderShim, encoders
 from trfnb.flow.runtime import Runtime
 from trfnb.flow.spans import get_doc_spans
 from trfnb.flow.wordpieces import encode, max_wordpieces
-from trfnb.pipe.architectures import registry
 from trfnb.pipe.model import TokenVectors, transformer_model
 from trfnb.pretraining.layers import (
     DISTANCES,
@@ -57,7 +55,6 @@ from trfnb.pretraining.masking import (
 )
 from trfnb.pretraining.text import PretrainingError, texts
 
-BYTES = 256
 Objective = Callable[..., Model]
 
 
@@ -108,7 +105,7 @@ def pretrain_characters(
         hidden_size: Its width.
         masking: Which words to hide; 15 % at random by default.
     """
-    head = hidden_layer_head(hidden_size, maxout_pieces, n_characters * BYTES)
+    head = hidden_layer_head(hidden_size, maxout_pieces, n_characters * 256)  # a byte's values
     targets = partial(character_targets, n_characters=n_characters)
     compared = one_hot if loss == "squared" else cross_entropy
     return objective_model(vocab, tok2vec, head, _hiding(tok2vec, masking), targets, compared)
@@ -278,7 +275,7 @@ def pretrain_wordpieces(vocab: Vocab, tok2vec: Model, masking: Strategy | None =
         layers=[tok2vec, head],
         refs={"tok2vec": tok2vec, "output_layer": head},
         attrs={
-            "encoder": next(node for node in tok2vec.walk() if shim in node.shims),
+            "encoder": encoders(tok2vec)[0],
             "task": partial(
                 corrupt_wordpieces,
                 strategy=masking or WholeWordMask(),

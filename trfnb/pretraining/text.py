@@ -19,11 +19,8 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import infer_compression
 from spacy.language import Language
 from spacy.tokens import Doc
-from spacy.training import Example
-from spacy.training.corpus import JsonlCorpus, PlainTextCorpus
-from spacy.util import logger
-
-from trfnb.pipe.architectures import registry
+from spacy.training import Example, JsonlCorpus, PlainTextCorpus
+from spacy.util import logger, registry
 
 PLAIN, JSONL = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
 LONGEST = 1_000_000  # characters of a text; longer lines are cut there
@@ -130,10 +127,11 @@ def texts(path: Path, skipped: Counter[str], most: int | None = None) -> Iterato
     Raises:
         PretrainingError: a file cannot be read to its end.
     """
-    given = {"encoding": "utf-8-sig", "errors": "surrogateescape", "compression": "infer"}
     for file in text_files(path):
         try:
-            with LocalFileSystem().open(str(file), "r", **given) as opened:
+            with LocalFileSystem().open(
+                str(file), "r", encoding="utf-8-sig", errors="surrogateescape", compression="infer"
+            ) as opened:
                 for line in islice(iter(lambda: opened.readline(LONGEST), ""), most):
                     text, reason = _text_in(line, _suffix(file) in JSONL)
                     if reason:
@@ -196,13 +194,13 @@ class Stream:
         """
         for epoch in range(start.epoch, epochs):
             first = start if epoch == start.epoch else Position(epoch)
-            empty, skipped = first.shard == 0, Counter[str]()
+            empty, skipped = first == Position(epoch), Counter[str]()
             for shard, texts in islice(enumerate(self._shards(skipped)), first.shard, None):
+                batches = enumerate(self._batches(epoch, shard, texts), start=1)
                 used = first.batch if shard == first.shard else 0
-                for number, docs in enumerate(self._batches(epoch, shard, texts), start=1):
+                for number, docs in islice(batches, used, None):
                     empty = False
-                    if number > used:
-                        yield Position(epoch, shard, number), docs
+                    yield Position(epoch, shard, number), docs
             if empty:
                 raise PretrainingError(
                     f"{self.text.path}: expected text to train on, got no batch. Lower min_length, "

@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 from spacy.language import Language
-from spacy.util import logger
-from thinc.api import Model, Optimizer, torch2xp
-from thinc.util import to_numpy
+from spacy.util import logger, registry
+from thinc.api import Model, Optimizer, to_numpy, torch2xp
 
 from trfnb.files import atomic_folder, atomic_write
-from trfnb.pipe.architectures import registry
 from trfnb.pretraining.layers import encoder_shim, pretrained_layer
 from trfnb.pretraining.text import PretrainingError
 

@@ -27,11 +27,9 @@ from trfnb.files import atomic_folder
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
-Mask = npt.NDArray[np.bool_]
 
 FLORET = ("minn", "maxn", "hash_count", "hash_seed", "bow", "eow")
 ROWS = 4096  # of a block
-_SHOWN = 20
 _M, _R = np.uint64(0xC6A4A7935BD1E995), np.uint64(47)
 _FLOAT16_MAX = 65504
 _SYMBOLS = "symbols.json"
@@ -88,19 +86,19 @@ class ConversionReport:
 
     def __str__(self) -> str:
         skipped = [
-            f"skipped {len(places):,}: {reason} (first at line "
-            f"{', '.join(map(str, places[:_SHOWN]))})"
+            f"skipped {len(places):,}: {reason} (first at line {', '.join(map(str, places[:20]))})"
             for reason, places in self.skipped.items()
         ]
-        lines = [
-            f"{self.source} ({self.format}) -> {self.path}",
-            f"{self.rows:,} rows x {self.width} ({self.dtype}), {self.keys:,} keys, "
-            f"fingerprint {self.fingerprint[:12]}",
-            f"words asked for and not found: {self.missing:,}",
-            *(f"{name}: {value:.6g}" for name, value in self.measures.items()),
-            *skipped,
-        ]
-        return "\n".join(lines)
+        return "\n".join(
+            [
+                f"{self.source} ({self.format}) -> {self.path}",
+                f"{self.rows:,} rows x {self.width} ({self.dtype}), {self.keys:,} keys, "
+                f"fingerprint {self.fingerprint[:12]}",
+                f"words asked for and not found: {self.missing:,}",
+                *(f"{name}: {value:.6g}" for name, value in self.measures.items()),
+                *skipped,
+            ]
+        )
 
 
 def murmur64(keys: Sequence[str]) -> Hashes:
@@ -148,9 +146,8 @@ def fasttext_ngram_rows(
     signed = data.view(np.int8).astype(np.int32).view(np.uint32)
     first, h = np.arange(len(begins)), np.full(len(begins), 2166136261, dtype=np.uint32)
     found = [np.empty((2, 0), np.int64)]
-    for n in range(
-        1, min(maxn, np.bincount(owner).max(initial=0)) + 1
-    ):  # each n-gram goes on by its n-th character
+    # Each n-gram goes on by its n-th character.
+    for n in range(1, min(maxn, np.bincount(owner).max(initial=0)) + 1):
         inside = first + n <= len(begins)
         inside[inside] = owner[first[inside]] == owner[first[inside] + n - 1]
         first, h = first[inside], h[inside]
@@ -182,7 +179,7 @@ class Block:
     lines: Ints
     rows: Ints
 
-    def take(self, index: Mask) -> "Block":
+    def take(self, index: npt.NDArray[np.bool_]) -> "Block":
         """Return the keys chosen by a mask, with the rows that they need."""
         if index.all():
             return self
@@ -197,8 +194,8 @@ def usable(
     lines: Ints,
     report: ConversionReport,
     rows: Ints | None = None,
-) -> Iterator[Block]:
-    """Yield a block of the keys that are not empty, are UTF-8 and have a finite row.
+) -> Block:
+    """Return a block of the keys that are not empty, are UTF-8 and have a finite row.
 
     The others are named in the report. By default each key has the row at its own place.
     """
@@ -210,8 +207,7 @@ def usable(
         reason = "a value is not a finite float32" if key else "empty key"
         reason = reason if is_utf8(key) else "key is not UTF-8"
         report.skip(reason, int(lines[place]), ascii(key[:40]))
-    if good.any():
-        yield Block(keys, vectors, lines, rows).take(good)
+    return Block(keys, vectors, lines, rows).take(good)
 
 
 def in_blocks(
@@ -220,8 +216,8 @@ def in_blocks(
     """Yield a table of one row per key a block at a time; ``rows(start, end)`` reads a part."""
     for start in range(0, len(keys), ROWS):
         part = keys[start : start + ROWS]
-        places = np.arange(start, start + len(part))
-        yield from usable(part, rows(start, start + len(part)), places + 1, report)
+        end = start + len(part)
+        yield usable(part, rows(start, end), np.arange(start, end) + 1, report)
 
 
 def is_utf8(key: str) -> bool:
@@ -359,8 +355,12 @@ def empty_pipeline(lang: str, directory: Path) -> dict[str, int]:
             shutil.copytree(kept, directory, dirs_exist_ok=True)
         else:
             code = f"import sys, {__name__} as writer; writer.write_pipeline(*sys.argv[1:])"
-            command = [sys.executable, "-c", code, lang, str(directory)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            subprocess.run(
+                [sys.executable, "-c", code, lang, str(directory)],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
             # A cache that cannot be written is no reason to fail.
             with suppress(OSError), atomic_folder(kept, sync=False) as folder:
                 for name in ("config.cfg", "tokenizer", _SYMBOLS):

@@ -8,10 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-_HELP = """Convert, inspect and distil word vectors.
+group = typer.Typer(
+    name="vectors",
+    help="""Convert, inspect and distil word vectors.
 
-Example: trfnb vectors convert cc.en.300.vec.gz vectors --limit 100000
-"""
+    Example: trfnb vectors convert cc.en.300.vec.gz vectors --limit 100000
+    """,
+    no_args_is_help=True,
+)
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table at PATH.")]
 Dtype = Annotated[str, typer.Option(help="float32, or float16 for half the bytes.")]
 Lang = Annotated[str, typer.Option(help="The language of the pipeline that carries the table.")]
@@ -20,13 +24,10 @@ WordsFile = Annotated[Path | None, typer.Option(help="A file with one word per l
 
 def add_commands(app: typer.Typer) -> None:
     """Add the group ``vectors`` to the command ``trfnb``."""
-    group = typer.Typer(help=_HELP, no_args_is_help=True)
-    group.command("convert")(convert)
-    group.command("inspect")(inspect)
-    group.command("distill")(distill)
-    app.add_typer(group, name="vectors")
+    app.add_typer(group)
 
 
+@group.command()
 def convert(
     source: Annotated[str, typer.Argument(help="File, URL, pipeline or package.")],
     path: Annotated[str, typer.Argument(help="The directory to make.")],
@@ -51,6 +52,7 @@ def convert(
     _run("convert", locals())
 
 
+@group.command()
 def inspect(
     table: Annotated[str, typer.Argument(help="A converted table, a pipeline or its package.")],
     corpus: Annotated[str | None, typer.Option(help="Count coverage of this corpus.")] = None,
@@ -68,6 +70,7 @@ def inspect(
     typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(lines))
 
 
+@group.command()
 def distill(
     model: Annotated[str, typer.Argument(help="A path or hub name; minilm is the packaged one.")],
     path: Annotated[str, typer.Argument(help="The directory to make.")],

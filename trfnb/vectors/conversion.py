@@ -4,9 +4,10 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from fsspec.utils import infer_compression
 
 from trfnb.files import atomic_folder
 from trfnb.vectors.blocks import (
-    ROWS,
     Block,
     ConversionReport,
     Hashes,
@@ -25,6 +25,7 @@ from trfnb.vectors.blocks import (
     VectorsError,
     content_hash,
     empty_pipeline,
+    in_blocks,
     murmur64,
     unit,
 )
@@ -52,7 +53,6 @@ _KNOWN = {
     "form": ("auto", "text", "word2vec", "fasttext", "gensim", "npy", "safetensors"),
     "attr": ("ORTH", "LOWER", "NORM", "LEMMA", "SHAPE", "PREFIX", "SUFFIX"),
 }
-_MERGE = 1 << 16
 
 
 def convert(
@@ -136,7 +136,7 @@ def convert(
                 )
             files = TableFiles(vocab, opened.width, dtype)
             lower |= attr == "LOWER"
-            chosen = _chosen(_blocks(opened, asked), report, asked, lower, limit)
+            chosen = _chosen(_blocks(opened, asked, report), report, asked, lower, limit)
             for block, hashes in _in_order(opened.blocks) if opened.floret else chosen:
                 if normalise:
                     block = replace(block, vectors=unit(block.vectors))
@@ -248,9 +248,13 @@ def open_source(
         place = scratch
         with open_table(name) as packed, scratch.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked)
-    if form in ("npy", "safetensors"):
-        return (read_array if form == "npy" else read_safetensors)(place, report, name, keys)
-    readers = {"word2vec": read_word2vec, "fasttext": read_fasttext, "gensim": read_gensim}
+    readers: dict[str, Callable[[Path, ConversionReport, str], Source]] = {
+        "word2vec": read_word2vec,
+        "fasttext": read_fasttext,
+        "gensim": read_gensim,
+        "npy": partial(read_array, keys=keys),
+        "safetensors": partial(read_safetensors, keys=keys),
+    }
     return readers[form](place, report, name)
 
 
@@ -265,14 +269,12 @@ def _format(head: bytes) -> str:
     return next((form for form, there in signs.items() if there), "text")
 
 
-def _blocks(opened: Source, asked: list[str]) -> Iterator[Block]:
-    if not asked or opened.compose is None:
-        yield from opened.blocks
-        return
-    for start in range(0, len(asked), ROWS):
-        part = asked[start : start + ROWS]
-        rows, places = opened.compose(part), np.arange(len(part))
-        yield Block(part, rows, places + start + 1, places).take(np.asarray(rows.any(axis=1)))
+def _blocks(opened: Source, asked: list[str], report: ConversionReport) -> Iterator[Block]:
+    compose = opened.compose
+    if not asked or compose is None:
+        return opened.blocks
+    composed = in_blocks(asked, lambda start, end: compose(asked[start:end]), report)
+    return (block.take(np.asarray(block.vectors.any(axis=1))) for block in composed)
 
 
 def _in_order(blocks: Iterator[Block]) -> Iterator[tuple[Block, Hashes]]:
@@ -327,33 +329,28 @@ def _chosen(
 ) -> Iterator[tuple[Block, Hashes]]:
     # Yield the first rows, of the words asked for, of the first of each key; with keys' hashes.
     wanted = {word.lower() if lower else word for word in asked}
-    left, room = len(wanted), limit
-    # A set takes a hundred bytes per key, a sorted array eight.
-    latest, seen = set[int](), np.empty(0, np.uint64)
+    left, room = len(wanted), limit or float("inf")
+    # A set takes a hundred bytes per key, a sorted array eight. 0 is the number of no key.
+    seen = np.zeros(1, np.uint64)
     for block in blocks:
         if lower:
             block = replace(block, keys=[key.lower() for key in block.keys])
         if wanted:
             block = block.take(np.array([key in wanted for key in block.keys], dtype=bool))
         hashes = murmur64(block.keys)
-        place = np.searchsorted(seen, hashes)
-        keep = (place == len(seen)) | (np.append(seen, np.uint64(0))[place] != hashes)
-        for i, number in enumerate(hashes.tolist()):
-            keep[i] &= number not in latest
-            latest.add(number)
-            if not keep[i] and not lower:
-                report.skip("the key is a duplicate", int(block.lines[i]), ascii(block.keys[i]))
-        if len(latest) > _MERGE:
-            seen = np.sort(np.append(seen, np.fromiter(latest, np.uint64, len(latest))))
-            latest.clear()
+        numbers, first = np.unique(hashes, return_index=True)
+        place = np.searchsorted(seen, numbers)
+        new = seen.take(place, mode="clip") != numbers
+        seen = np.insert(seen, place[new], numbers[new])
+        keep = np.isin(np.arange(len(hashes)), first[new])
+        for i in () if lower else np.flatnonzero(~keep).tolist():
+            report.skip("the key is a duplicate", int(block.lines[i]), ascii(block.keys[i]))
         block, hashes = block.take(keep), hashes[keep]
-        if room is not None:
-            fits = block.rows < room
-            block, hashes = block.take(fits), hashes[fits]
-            room -= len(block.vectors)
+        fits = block.rows < room
+        block, hashes = block.take(fits), hashes[fits]
+        room -= len(block.vectors)
         left -= len(hashes)
-        if len(hashes):
-            yield block, hashes
+        yield block, hashes
         if room == 0 or (wanted and not left):
             break
     # Words are missing only where they were looked for to the end.

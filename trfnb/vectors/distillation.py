@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from thinc.api import NumpyOps
 
 from trfnb.flow.batching import Request
 from trfnb.flow.engines import PaddedEngine
@@ -64,10 +65,8 @@ def embed_words(words: Sequence[str], model: Any, tokenizer: Any, *, longest: in
         states[part.rows.numpy()] = part.states[top].numpy()
     of_text = pieces.offsets[:, 1] > pieces.offsets[:, 0]  # a special token stands for none
     owner = np.repeat(texts, pieces.lengths)[of_text]
-    sums = np.zeros((len(words), width), dtype=np.float32)
-    np.add.at(sums, owner, states[of_text])
-    counts = np.bincount(owner, minlength=len(words)).astype(np.float32)
-    return np.divide(sums, np.maximum(counts, 1)[:, None])
+    counts = np.bincount(owner, minlength=len(words)).astype("i")
+    return np.asarray(NumpyOps().reduce_mean(states[of_text], counts))
 
 
 def frequency_weights(words: Sequence[str], counts: Counter[str] | None) -> Floats:

@@ -367,14 +367,17 @@ def with_embedding(
     embed = {**EMBEDDINGS[embedding], "width": width}
     if embedding == "added":
         embed["corpus"] = corpus
-    encode = {
-        "@architectures": "spacy.MaxoutWindowEncoder.v2",
-        "width": width,
-        "depth": depth,
-        "window_size": 1,
-        "maxout_pieces": 3,
+    block["model"] = {
+        "@architectures": "spacy.Tok2Vec.v2",
+        "embed": embed,
+        "encode": {
+            "@architectures": "spacy.MaxoutWindowEncoder.v2",
+            "width": width,
+            "depth": depth,
+            "window_size": 1,
+            "maxout_pieces": 3,
+        },
     }
-    block["model"] = {"@architectures": "spacy.Tok2Vec.v2", "embed": embed, "encode": encode}
     changed["nlp"]["vectors"] = {"@vectors": "trfnb.Vectors.v1"}
     changed.setdefault("initialize", {})["vectors"] = None if embedding == "none" else table
     return changed

@@ -61,7 +61,11 @@ class SubwordModel:
 
     def source(self, form: str, report: ConversionReport) -> Source:
         """Make a source of the words with their vectors, and of any word's by its subwords."""
-        blocks = in_blocks(self.words, self._own, report)
+        blocks = in_blocks(
+            self.words,
+            lambda start, end: self._means(self.words[start:end], np.arange(start, end)),
+            report,
+        )
         return Source(form, self.rows.shape[1], blocks, compose=self.compose)
 
     def compose(self, asked: Sequence[str]) -> Floats:
@@ -69,9 +73,6 @@ class SubwordModel:
         own = dict.fromkeys(asked, -1)
         own |= {word: row for row, word in enumerate(self.words) if word in own}
         return self._means(asked, np.array([own[word] for word in asked], dtype=np.int64))
-
-    def _own(self, start: int, end: int) -> Floats:
-        return self._means(self.words[start:end], np.arange(start, end))
 
     def _means(self, words: Sequence[str], own: Ints) -> Floats:
         known = np.flatnonzero(own >= 0)
@@ -118,7 +119,7 @@ def read_word2vec(path: Path, report: ConversionReport, name: str) -> Source:
                 keys.append(key)
                 values.append(data[space + 1 : at])
             vectors = np.frombuffer(b"".join(values), "<f4").astype(np.float32).reshape(-1, width)
-            yield from usable(keys, vectors, np.arange(len(keys)) + start + 1, report)
+            yield usable(keys, vectors, np.arange(len(keys)) + start + 1, report)
         if data[at : at + 64].strip(b"\r\n"):
             raise VectorsError(f"{name}: expected {rows:,} rows, the file goes on after them.")
 
@@ -176,8 +177,9 @@ def _fasttext(path: Path, data: mmap.mmap, report: ConversionReport) -> Source:
     matrix = np.memmap(path, dtype="<f4", mode="r", offset=begin, shape=(rows, width))
     # As fastText: old supervised models have settings of n-grams and no n-grams.
     maxn = 0 if version == 11 and model == _SUPERVISED else maxn
-    table = SubwordModel(words[:n_words], matrix[:n_words], matrix[n_words:], minn, maxn)
-    return table.source("fastText binary", report)
+    return SubwordModel(words[:n_words], matrix[:n_words], matrix[n_words:], minn, maxn).source(
+        "fastText binary", report
+    )
 
 
 def from_array(
@@ -267,14 +269,14 @@ def load_keys(keys: Keys | None, table: str) -> list[str]:
         return [str(key) for key in keys]
     try:
         text = Path(keys).read_bytes().decode("utf8").removeprefix("\ufeff")
-        found = json.loads(text) if str(keys).endswith(".json") else text.removesuffix("\n")
+        lines = text.removesuffix("\n").removesuffix("\r").replace("\r\n", "\n").split("\n")
+        found = json.loads(text) if str(keys).endswith(".json") else lines
         if isinstance(found, dict):
             vocab = Tokenizer.from_str(text).get_vocab()
             found = sorted(vocab, key=vocab.__getitem__)
+        return [str(key) for key in found]
     except Exception as problem:  # the tokenizer's are of no class of their own
         raise VectorsError(f"{keys}: expected words in UTF-8, got {problem}.") from problem
-    listed = found if isinstance(found, list) else [k.removesuffix("\r") for k in found.split("\n")]
-    return [str(key) for key in listed]
 
 
 class _Plain:
@@ -363,8 +365,9 @@ def from_gensim(found: Any, report: ConversionReport, name: str = "KeyedVectors"
         raise VectorsError(f"{name}: expected gensim's words and vectors, got neither.")
     if ngrams is not None:
         own = np.asarray(table.vectors_vocab)
-        model = SubwordModel(list(words), own, ngrams, table.min_n, table.max_n)
-        return model.source("gensim FastTextKeyedVectors", report)
+        return SubwordModel(list(words), own, ngrams, table.min_n, table.max_n).source(
+            "gensim FastTextKeyedVectors", report
+        )
     # Places that were reserved and never filled have no key.
     rows = [row for row, word in enumerate(words) if word is not None]
     data = data if len(rows) == len(data) else data[rows]
@@ -392,6 +395,6 @@ def from_spacy(found: Any, report: ConversionReport) -> Source:
         for start in range(0, len(data), ROWS):
             low, high = np.searchsorted(rows, [start, start + ROWS]).tolist()
             used, own = np.unique(rows[low:high], return_inverse=True)
-            yield from usable(keys[low:high], data[used], np.arange(low, high) + 1, report, own)
+            yield usable(keys[low:high], data[used], np.arange(low, high) + 1, report, own)
 
     return Source("spaCy", vectors.shape[1], blocks())

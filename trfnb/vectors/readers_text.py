@@ -3,6 +3,7 @@
 Text is fastText's .vec, word2vec's, GloVe's (without a header) or floret's.
 """
 
+import io
 import lzma
 import re
 import zipfile
@@ -63,7 +64,9 @@ def open_table(source: str) -> Iterator[IO[bytes]]:
         if kind == "zip":
             kind, place = None, f"zip://{_only_member(source)}::{source}"
         with fsspec.open(place, "rb", compression=kind) as file:
-            yield file
+            yield io.BufferedReader(
+                file
+            )  # some that fsspec opens cannot read a line of some length
     except VectorsError:
         raise
     except _UNREADABLE as problem:
@@ -163,9 +166,8 @@ def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Itera
     pending: deque[Future[Parsed]] = deque()
     with open_table(source) as file, ThreadPoolExecutor(2) as pool:
         file.read(layout.begin)
-        stretches = _stretches(file, source)
         while True:
-            while len(pending) < _AHEAD and (data := next(stretches, b"")):
+            while len(pending) < _AHEAD and (data := _stretch(file, source)):
                 pending.append(pool.submit(parse, data, layout))
             if not pending:
                 break
@@ -173,7 +175,7 @@ def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Itera
             for reason, place, example in problems:
                 rows += reason != "empty line"
                 report.skip(reason, line + place, example)
-            yield from usable(keys, vectors, places + line, report)
+            yield usable(keys, vectors, places + line, report)
             rows += len(keys)
             line += len(keys) + len(problems)
     if layout.declared not in (None, rows):
@@ -183,21 +185,15 @@ def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Itera
         )
 
 
-def _stretches(file: IO[bytes], name: str) -> Iterator[bytes]:
-    rest = b""
-    while data := file.read(_BYTES):
-        cut = data.rfind(b"\n") + 1
-        if cut:
-            yield b"".join((rest, memoryview(data)[:cut]))
-            rest = b""
-        rest += data[cut:]
-        if len(rest) > _LONGEST_LINE:
-            raise VectorsError(
-                f"{name}: expected lines of text, found one of more than "
-                f"{_LONGEST_LINE >> 20} MB. Name the format if it is not text."
-            )
-    if rest:
-        yield rest
+# Return the next whole lines, about a megabyte.
+def _stretch(file: IO[bytes], name: str) -> bytes:
+    data = file.read(_BYTES) + file.readline(_LONGEST_LINE)
+    if len(data) > _LONGEST_LINE:
+        raise VectorsError(
+            f"{name}: expected lines of text, found one of more than "
+            f"{_LONGEST_LINE - _BYTES >> 20} MB. Name the format if it is not text."
+        )
+    return data
 
 
 def parse(data: bytes, layout: Layout) -> Parsed:

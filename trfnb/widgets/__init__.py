@@ -2,14 +2,13 @@
 
 from trfnb import on_first_use
 
-_HOME = {
-    "AlignmentExplorer": "trfnb.widgets.explore",
-    "GradFactorTuner": "trfnb.widgets.grad_factor",
-    "Neighbours": "trfnb.widgets.explore",
-    "SpanStepper": "trfnb.widgets.explore",
-    "SweepForm": "trfnb.widgets.sweep_form",
-}
-
-__all__ = [*_HOME]
-
-__getattr__ = on_first_use(__name__, _HOME)
+__getattr__, __dir__, __all__ = on_first_use(
+    __name__,
+    {
+        "AlignmentExplorer": "trfnb.widgets.explore",
+        "GradFactorTuner": "trfnb.widgets.grad_factor",
+        "Neighbours": "trfnb.widgets.explore",
+        "SpanStepper": "trfnb.widgets.explore",
+        "SweepForm": "trfnb.widgets.sweep_form",
+    },
+)

@@ -199,6 +199,56 @@ def test_alberts_tensors_get_their_names_back():
     assert all(found[name].equal(state[name]) for name in found)
 
 
+# Words, and what becomes of them there; each was computed there.
+WORDPIECES = [
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[", "]", "-", "1", "the", "ban", "##k", "caf", "##e"),
+    *("new", "york", "se", "##p", "ο", "##δ", "##ος", "##σ", "क", "##ा", "ᄒ", "##ᅡ", "##ᆫ"),
+]
+WORDS = {
+    "Bank": "ban ##k",
+    "Café": "caf ##e",
+    "bank€": "ban ##k [UNK]",  # what is known of a word stays
+    "€bank": "[UNK]",
+    "bank€-the北京": "ban ##k [UNK] - the [UNK]",
+    "the\u00adthe": "the [UNK]",
+    "the" + "the" * 50: "the [UNK]",
+    "New York-new": "new [UNK] - new",  # a token with a space, as of merged entities
+    "new\x1cnew": "new [UNK]",
+    "[SEP]": "[ se ##p ]",
+    "##k": "[UNK] [UNK] [UNK]",
+    "ΟΔΟΣ": "ο ##δ ##ος",
+    "1\ufe0f\u20e3": "1 [UNK]",  # only accents without width are accents
+    "का": "क ##ा",
+    "한": "ᄒ ##ᅡ ##ᆫ",
+    " ": "",
+    "\u0301": "",
+}
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_wordpieces_are_those_of_the_library(reload, tmp_path):
+    piece_encoder = registry.architectures.get(f"{THERE}.BertWordpieceEncoder.v1")()
+    saved = piece_encoder.to_dict()
+    special = {"unk_piece": "[UNK]", "bos_piece": "[CLS]", "eos_piece": "[SEP]"}
+    saved["attrs"][0] = {
+        **{name: srsly.msgpack_dumps(piece) for name, piece in special.items()},
+        **dict.fromkeys(("lowercase", "strip_accents"), srsly.msgpack_dumps(True)),
+        "wordpiece_processor": "\n".join(WORDPIECES).encode(),
+    }
+    tokenizer = tokenizer_of(piece_encoder.from_dict(saved), 0, 512)
+    if reload:
+        tokenizer.save_pretrained(tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    doc = Doc(spacy.blank("en").vocab, list(WORDS))
+    _, found = TokenWindows(512, 512).tokenise([doc], tokenizer)
+    of_words = {token.idx: [] for token in doc}
+    for piece, (start, end) in zip(found.strings[0], found.offsets.tolist(), strict=True):
+        if end > start:
+            of_words[start].append(piece)
+    assert {t.text: " ".join(of_words[t.idx]) for t in doc} == WORDS
+    assert (found.strings[0][0], found.strings[0][-1]) == ("[CLS]", "[SEP]")
+
+
 NORMAL, UNKNOWN, CONTROL, OWN = 1, 2, 3, 4
 PIECES = [
     *(("▁the", -1.0, NORMAL), ("▁", -2.0, NORMAL), ("bank", -3.0, NORMAL), ("b", -4.0, NORMAL)),

@@ -33,7 +33,6 @@ from .runtime import Runtime
 from .saving import (
     encoder_from_bytes,
     encoder_to_bytes,
-    file_digests,
     from_spacy_transformers,
     load_encoder,
     save_encoder,
@@ -204,7 +203,6 @@ class EncoderShim(PyTorchShim):
         tokenizer: HuggingFace's tokenizer; None before anything was loaded.
         saved_apart: Whether the weights restored from bytes are in a directory of their own,
             which must still be read.
-        saved_files: Digests of the files in that directory, by path.
         has_gradient: Whether a gradient waits for a step.
         engines: What has run the model; None before anything has.
 
@@ -240,7 +238,6 @@ class EncoderShim(PyTorchShim):
         self.lora = None if lora is None else dict(lora)
         self.tokenizer: Any = None
         self.has_gradient = self.saved_apart = False
-        self.saved_files: dict[str, str] = {}
         self.engines: Engines | None = None
 
     def begin(self, is_train: bool) -> Engines:
@@ -320,16 +317,14 @@ class EncoderShim(PyTorchShim):
         """Load what `save` wrote.
 
         Raises:
-            OSError: files are missing, damaged or another save's.
+            OSError: files are missing or damaged.
         """
-        trust, files = self.trust_remote_code, self.saved_files
-        self._install(*load_encoder(directory, {}, {}, trust, self.lora, files))
+        self._install(*load_encoder(directory, {}, {}, self.trust_remote_code, self.lora))
         self.saved_apart = False
 
     def save(self, directory: Path) -> None:
         """Write a directory that HuggingFace opens: config, safetensors, tokenizer."""
         save_encoder(directory, self.tokenizer, self.loaded(), self.lora is not None)
-        self.saved_files = file_digests(directory)
 
     def to_bytes(self) -> bytes:
         """Return config, tokenizer files and weights (safetensors) as bytes.
@@ -338,7 +333,7 @@ class EncoderShim(PyTorchShim):
         """
         saved: dict[str, Any] = {}
         if self._model is not None and _APART.get():
-            saved = {"saved_apart": True, "saved_files": self.saved_files}
+            saved = {"saved_apart": True}
         elif self._model is not None:
             saved = encoder_to_bytes(self.tokenizer, self._model, self.lora is not None)
         return cast(bytes, srsly.msgpack_dumps(saved))
@@ -353,7 +348,6 @@ class EncoderShim(PyTorchShim):
         if "state" in saved:
             saved = from_spacy_transformers(saved)
         self.saved_apart = saved.get("saved_apart", False)
-        self.saved_files = saved.get("saved_files", {})
         if "files" in saved:
             self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
         return self

@@ -20,6 +20,7 @@ from trfnb.cli import main
 from trfnb.flow.alignment import align
 from trfnb.flow.spans import TokenWindows
 from trfnb.pipe import curated
+from trfnb.pipe.manifest import NOTE
 from trfnb.pipe.pieces import tokenizer_of
 
 pytestmark = pytest.mark.skipif(
@@ -187,7 +188,8 @@ def test_what_was_saved_there_is_opened_and_rewritten(tiny, tmp_path):
     assert [doc.to_json() for doc in again] == [doc.to_json() for doc in docs]
     np.testing.assert_allclose(trfnb.token_vectors(again[1]), expected, atol=1e-5)
     loaded.update(examples(loaded))
-    assert (tmp_path / "here/transformer/encoder/model.safetensors").exists()
+    noted = srsly.read_json(tmp_path / "here" / NOTE)
+    assert "transformer/encoder/model.safetensors" in noted
 
 
 def test_alberts_tensors_get_their_names_back():
@@ -301,6 +303,14 @@ def test_sentencepieces_have_the_encoders_numbers(name, pieces, special, numbers
     # A user's own piece counts as likelier than any other: "(" and not "(a".
     again = tokenizer.convert_ids_to_tokens(tokenizer("(a")["input_ids"])
     assert again == [first, "▁", "(", "a", last]
+
+
+def test_a_special_piece_in_a_text_is_text():
+    characters = [(one, -3.0, NORMAL) for one in "<s>"]
+    piece_encoder = loaded_pieces("XlmrSentencepieceEncoder", [*FAIRSEQ, *characters])
+    doc = Doc(spacy.blank("en").vocab, ["<s>"])
+    _, found = TokenWindows(32, 24).tokenise([doc], tokenizer_of(piece_encoder, 1, 512))
+    assert found.strings == [["<s>", "▁", "<", "s", ">", "</s>"]]
 
 
 def test_other_kinds_of_sentencepieces_are_refused(monkeypatch):

@@ -137,6 +137,11 @@ def forward(
 def _run(
     shim: "EncoderShim", runtime: Runtime, X: EncoderInput, is_train: bool
 ) -> tuple[HiddenStates, Backprop]:
+    if is_train and torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            f"Training {shim.name!r} expected torch to record gradients, but runs within "
+            "torch.inference_mode(), where there are none. Train outside of it."
+        )
     engines, device, (wordpieces, asked) = shim.begin(is_train), shim.device, X
     layers, shape = shim.wanted_layers(asked), (len(wordpieces.ids), shim.width)
     states = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}

@@ -222,9 +222,9 @@ def _pieces_of_tokens(tokens: Sequence[Token], tokenizer: Any) -> tuple[Ints, In
     core = getattr(tokenizer, "backend_tokenizer", None)
     if type(getattr(core, "model", None)).__name__ == "WordPiece":
         of_texts = {text: _wordpieces(core, text, tokenizer.unk_token_id) for text in {*texts}}
-        pieces = [piece for text in texts for piece in of_texts[text]]
-        owners = np.repeat(np.arange(len(texts)), [len(of_texts[text]) for text in texts])
-        return np.asarray(pieces, dtype="int64"), owners
+        owned = [(piece, i) for i, text in enumerate(texts) for piece in of_texts[text]]
+        table: Ints = np.asarray(owned, dtype="int64").reshape(-1, 2)
+        return table[:, 0], table[:, 1]
     spaces = [token.doc[token.i - 1].whitespace_ if token.i else "" for token in tokens]
     found = encode(tokenizer, [a and b + a for a, b in zip(texts, spaces, strict=True)])
     real = found.offsets[:, 1] > found.offsets[:, 0]  # each token came with special ones
@@ -237,13 +237,15 @@ def _wordpieces(core: Any, text: str, unknown: int) -> list[int]:
     text, mark, pieces = re.sub(r"\s", _NOWHERE, text), core.model.continuing_subword_prefix, []
     normal = core.normalizer.normalize_str(text) if core.normalizer else text
     for word, _ in core.pre_tokenizer.pre_tokenize_str(normal):
-        rest = word
-        while rest:
-            start = mark if len(rest) < len(word) else ""
-            ends = range(len(rest), 0, -1)
-            parts = ((core.token_to_id(start + rest[:end]), rest[end:]) for end in ends)
-            piece, rest = next((part for part in parts if part[0] is not None), (unknown, ""))
+        start = ""
+        while word:
+            parts = (
+                (core.token_to_id(start + word[:end]), word[end:])
+                for end in range(len(word), 0, -1)
+            )
+            piece, word = next((part for part in parts if part[0] is not None), (unknown, ""))
             pieces.append(piece)
+            start = mark
     return pieces
 
 

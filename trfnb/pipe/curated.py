@@ -305,12 +305,15 @@ def renamed(block: Any) -> Any:
         return new
     if kind not in FAMILIES:
         kept = {key: new[key] for key in ("grad_factor", "pooling", "upstream")}
-        layer = "mix" if "weighting" in new else -1
-        return {**kept, "@architectures": "trfnb.TransformerListener.v1", "layer": layer}
+        kept["layer"] = "mix" if "weighting" in new else -1
+        return {**kept, "@architectures": "trfnb.TransformerListener.v1"}
     spans = new["with_spans"]
-    windows = {"window": spans["window"], "stride": spans["stride"]}
     return {
         "@architectures": "trfnb.TransformerModel.v1",
         "name": f"{PREFIX}.{kind}",
-        "get_spans": {"@span_getters": "trfnb.token_windows.v1", **windows},
+        "get_spans": {
+            "@span_getters": "trfnb.token_windows.v1",
+            "window": spans["window"],
+            "stride": spans["stride"],
+        },
     }

@@ -54,7 +54,7 @@ def import_pipeline(source: str | Path, target: str | Path) -> Language:
     with atomic_folder(target) as folder:
         nlp.to_disk(folder)
         config.to_disk(folder / "config.cfg")
-        spacy.load(folder).to_disk(folder)  # what cannot be opened gets no name
+        spacy.load(folder)  # what cannot be opened gets no name
     return spacy.load(target)
 
 

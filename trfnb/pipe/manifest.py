@@ -1,9 +1,10 @@
 """The files of a saved pipeline: digests of all when it is saved, compared when it is loaded.
 
 spaCy calls nothing of a pipeline's own after it wrote the last file or before it reads the first,
-so `Language.to_disk` and `from_disk` themselves write and compare. A pipeline in whose config
-nothing is trfnb's is saved and loaded as ever. ``config.cfg`` and ``meta.json`` are not compared:
-spaCy reads them before there is a pipeline, `spacy package` rewrites them, and people edit them.
+so `Language.to_disk` and `from_disk` themselves write and compare. A pipeline in whose config and
+requirements nothing is trfnb's is saved and loaded as ever. ``config.cfg`` and ``meta.json`` are
+not compared: spaCy reads them before there is a pipeline, `spacy package` rewrites them, and people
+edit them.
 """
 
 import hashlib
@@ -16,7 +17,6 @@ import srsly
 from spacy.language import Language
 
 NOTE = "trfnb_files.json"
-_BLOCK = 2**20  # bytes read at once
 _to_disk, _from_disk = Language.to_disk, Language.from_disk
 
 
@@ -31,7 +31,7 @@ def to_disk(nlp: Language, path: str | Path, *, exclude: Iterable[str] = ()) -> 
     """
     _to_disk(nlp, path, exclude=exclude)
     (Path(path) / NOTE).unlink(missing_ok=True)
-    if "trfnb" in nlp.config.to_str():
+    if "trfnb" in f"{nlp.config.to_str()} {nlp.meta}":  # where imported, only required yet
         parts = ("tokenizer", "vocab", *nlp.component_names)
         srsly.write_json(Path(path) / NOTE, _digests(Path(path), {*parts} - {*exclude}))
 
@@ -97,6 +97,6 @@ def _digests(folder: Path, parts: Iterable[str]) -> dict[str, str]:
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(2**20):
             digest.update(block.replace(b"\r", b""))
     return digest.hexdigest()

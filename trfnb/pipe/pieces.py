@@ -13,7 +13,6 @@ from thinc.api import Model, deserialize_attr
 from .legacy import placeholder
 
 _PUNCTUATION = r"[!-/:-@\[-`{-~\p{P}]"  # in ASCII, symbols too
-_NEVER = 1000.0  # a difference of log probabilities
 _LAST_SIGMA = r"\p{Cased}\p{Case_Ignorable}*\KΣ(?!\p{Case_Ignorable}*\p{Cased})"
 
 
@@ -33,14 +32,14 @@ def piece_encoder_v1() -> Model[Any, Any]:
 
 def xlmr_encoder_v1() -> Model[Any, Any]:
     """Build the nodes of XLM-R's pieces: fairseq numbers the special ones in its own way."""
-    numbers = {"moved": {0: 3, 1: 0, 2: 2}, "shift": 1}
-    return placeholder("chain", [piece_encoder_v1(), placeholder("adapter", attrs=numbers)])
+    adapter = placeholder("adapter", attrs={"moved": {0: 3, 1: 0, 2: 2}, "shift": 1})
+    return placeholder("chain", [piece_encoder_v1(), adapter])
 
 
 def camembert_encoder_v1() -> Model[Any, Any]:
     """Build the nodes of CamemBERT's pieces."""
-    numbers = {"moved": {0: 3}, "shift": 4}
-    return placeholder("chain", [piece_encoder_v1(), placeholder("adapter", attrs=numbers)])
+    adapter = placeholder("adapter", attrs={"moved": {0: 3}, "shift": 4})
+    return placeholder("chain", [piece_encoder_v1(), adapter])
 
 
 def refused_v1(**settings: Any) -> None:
@@ -98,10 +97,11 @@ def _wordpieces(saved: Mapping[str, Any]) -> Any:
     pieces = saved["wordpiece_processor"].decode("utf8").split("\n")
     ids, unknown = {piece: i for i, piece in enumerate(pieces)}, saved["unk_piece"]
     core = Tokenizer(models.WordPiece(ids, unk_token=unknown, max_input_chars_per_word=10**6))
-    sigma = normalizers.Replace(Regex(_LAST_SIGMA), "ς")
-    lower = [sigma, normalizers.Lowercase()] if saved["lowercase"] else []
+    lower = [normalizers.Replace(Regex(_LAST_SIGMA), "ς"), normalizers.Lowercase()]
     bare = [normalizers.NFD(), normalizers.Replace(Regex(r"\p{Mn}"), "")]
-    core.normalizer = normalizers.Sequence(lower + (bare if saved["strip_accents"] else []))
+    core.normalizer = normalizers.Sequence(
+        lower * saved["lowercase"] + bare * saved["strip_accents"]
+    )
     cut = pre_tokenizers.Split(Regex(_PUNCTUATION), "isolated")
     core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), cut])
     return core
@@ -157,7 +157,7 @@ def _sentencepieces(saved: dict[str, Any]) -> Any:
 # were the likeliest piece, and control pieces never (here, unless their characters are unknown).
 def _numbered(pieces: Any, numbers: Sequence[int]) -> list[tuple[str, float]]:
     normal = [one.score for one in pieces if one.type == one.NORMAL]
-    never, high = min(normal) - _NEVER, max(normal)
+    never, high = min(normal) - 1000.0, max(normal)  # of log probabilities
     found = {1: ("<pad>", never)}  # in fairseq's numbers, which the model itself has not
     for number, one in zip(numbers, pieces, strict=True):
         own = len(one.piece.encode()) * high - 0.1

@@ -163,7 +163,7 @@ def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Itera
     pending: deque[Future[Parsed]] = deque()
     with open_table(source) as file, ThreadPoolExecutor(2) as pool:
         file.read(layout.begin)
-        stretches = _stretches(file, source)
+        stretches = _stretches(file, report)
         while True:
             while len(pending) < _AHEAD and (data := next(stretches, b"")):
                 pending.append(pool.submit(parse, data, layout))
@@ -183,7 +183,7 @@ def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Itera
         )
 
 
-def _stretches(file: IO[bytes], name: str) -> Iterator[bytes]:
+def _stretches(file: IO[bytes], report: ConversionReport) -> Iterator[bytes]:
     rest = b""
     while data := file.read(_BYTES):
         cut = data.rfind(b"\n") + 1
@@ -193,10 +193,11 @@ def _stretches(file: IO[bytes], name: str) -> Iterator[bytes]:
         rest += data[cut:]
         if len(rest) > _LONGEST_LINE:
             raise VectorsError(
-                f"{name}: expected lines of text, found one of more than "
+                f"{report.source}: expected lines of text, found one of more than "
                 f"{_LONGEST_LINE >> 20} MB. Name the format if it is not text."
             )
     if rest:
+        report.measures["rows without a line end; cut off there, their last value is wrong"] = 1
         yield rest
 
 

@@ -32,7 +32,6 @@ FAMILIES = (
     *("AlbertTransformer", "BertTransformer", "CamembertTransformer", "RobertaTransformer"),
     "XlmrTransformer",
 )
-_REFUSED = ("CharEncoder", "TransformerLayersListener", "WordpieceEncoder")
 # Parts of tensors' names there -> the same under HuggingFace's; QKV stands for three tensors.
 _EMBEDDINGS = {
     "curated_encoder.": "",
@@ -284,7 +283,9 @@ ARCHITECTURES = {
         "ScalarWeightingListener": listener_v1,
         "ScalarWeight": scalar_weight_v1,
         "WithStridedSpans": with_strided_spans_v1,
-        **dict.fromkeys(_REFUSED, pieces.refused_v1),
+        "CharEncoder": pieces.refused_v1,
+        "TransformerLayersListener": pieces.refused_v1,
+        "WordpieceEncoder": pieces.refused_v1,
     }.items()
 }
 

@@ -11,6 +11,7 @@ import spacy
 from thinc.api import reduce_mean
 
 import trfnb.registration  # noqa: F401  registers
+from trfnb.flow.grad_factor import GradFactor
 from trfnb.flow.spans import StridedSpans, TokenWindows
 from trfnb.pipe.architectures import registry
 from trfnb.pipe.pieces import piece_encoder_v1, refused_v1
@@ -71,7 +72,9 @@ def made(tiny, tmp_path_factory):
             if theirs or kind == "factories" or function is refused_v1:
                 continue
             settings = {one: given[one] for one in needed(function)}
-            objects[f"{kind} {name}"] = function(*SEVERAL.get(name, ()), **settings)
+            one = function(*SEVERAL.get(name, ()), **settings)
+            # A schedule is a generator, as Thinc's are, and travels as the factor that it is for.
+            objects[f"{kind} {name}"] = GradFactor(one) if kind == "schedules" else one
     for factory in ("trfnb_transformer", "trfnb_tok2vec"):
         objects[factory] = spacy.blank("en").add_pipe(factory)
     return objects

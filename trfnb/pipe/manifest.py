@@ -74,7 +74,7 @@ def _changed(folder: Path, exclude: Iterable[str]) -> list[str]:
         noted: Any = srsly.read_json(folder / NOTE) if (folder / NOTE).exists() else {}
     except ValueError:
         noted = {NOTE: "whole"}
-    parts = {name: name.split("/")[0] for name in noted}
+    parts = {name: name.split("/")[0].removesuffix(".json") for name in noted}
     found = _digests(folder, {*parts.values()} - {*exclude})
     return [
         f"{'another' if name in found else 'no'} {name}"
@@ -84,8 +84,13 @@ def _changed(folder: Path, exclude: Iterable[str]) -> list[str]:
 
 
 # Digest each file in parts of a folder, but for hidden ones and descriptions, which nothing reads.
+# A part is a folder, a file, or a file that its component gives an ending, as the sentencizer.
 def _digests(folder: Path, parts: Iterable[str]) -> dict[str, str]:
-    paths = (path for part in parts for path in (folder / part, *(folder / part).rglob("*")))
+    paths = (
+        path
+        for base in map(folder.joinpath, parts)
+        for path in (base, base.with_suffix(".json"), *base.rglob("*"))
+    )
     return {
         path.relative_to(folder).as_posix(): _digest(path)
         for path in sorted(paths)

@@ -18,7 +18,7 @@ from thinc.types import Floats2d
 from . import notebook_side
 from .experiments.weights import EncoderAdam  # noqa: F401
 from .flow.grad_factor import Policy
-from .pipe import curated, legacy
+from .pipe import curated, legacy, manifest
 from .pipe.architectures import registry as registry
 from .pipe.component import Transformer
 from .pipe.data import (
@@ -121,6 +121,9 @@ def joined_reader(
     corpus = join(sources, tasks=tasks, exponent=exponent, seed=seed)
     return lambda nlp: list(corpus.examples(split, nlp.vocab))
 
+
+for _function in (manifest.to_disk, manifest.from_disk):
+    setattr(Language, _function.__name__, _function)
 
 _names = ["trfnb_transformer"]
 if find_spec("spacy_transformers") is None:

@@ -22,6 +22,9 @@ from trfnb.pipe.importing import import_pipeline
 
 # A text of spaces alone is left out: there, a mix of layers fails at it.
 ODD = ["Café naïve  İstanbul don't 北京 🙂 x", "a\n\n b", "(½ﬁ…) ＡＢＣ \u200b e\u0301t\u00ad£5–€6"]
+# Words of which a part is unknown, accents with width, special pieces, control characters.
+ODD += ["ok🙂 the北京the straße ΟΔΟΣ 1\ufe0f\u20e3 नमस्ते 한국어", "[SEP] [CLS] <s> </s> <mask>"]
+ODD += ["the" * 60 + "x" * 90, "z\x00q a\x1cb a\x85b \ufeffit \u2028 to"]
 
 
 def wordpieces(texts: list[str]) -> list[str]:

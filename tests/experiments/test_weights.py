@@ -2,6 +2,8 @@ import pickle
 
 import numpy
 import pytest
+import spacy
+import torch
 from spacy.util import registry
 from tiny_corpus import SMALL, weights_of
 
@@ -83,6 +85,32 @@ def test_shared_weights_count_once_and_only_unfrozen_ones_move(corpus, tiny, enc
     }
     own = sum(value.size for key, value in before.items() if key[0] == upstream)
     assert rows["shared"] == rows["frozen"] == rows["independent"] - own
+
+
+def test_a_snapshot_keeps_what_torch_saves_beside_its_parameters(tiny):
+    """Batch normalisation's means move while a pipeline trains, and are part of it."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("trfnb_transformer", config={"model": {"name": tiny}})
+    nlp.initialize()
+    layer = nlp.get_pipe("trfnb_transformer").model.transformer.encoder.layer[0]
+    layer.output.LayerNorm = torch.nn.Sequential(
+        layer.output.LayerNorm, norm := torch.nn.BatchNorm1d(layer.output.dense.out_features)
+    )
+    norm.register_buffer("passing", torch.ones(1), persistent=False)
+    saved, before, counted = weights.snapshot(nlp), weights.fingerprint(nlp), weights.count(nlp)
+    norm.train()(torch.rand(9, norm.num_features))
+    assert weights.fingerprint(nlp) != before
+    weights.restore(nlp, saved)
+    assert weights.fingerprint(nlp) == before
+    assert not norm.running_mean.any()
+    assert norm.num_batches_tracked == 0
+    names = [key[2] for key in saved if "LayerNorm.1." in key[2]]
+    assert [name.rpartition(".")[2] for name in names] == [
+        *("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    ]
+    norm.passing += 1
+    assert weights.fingerprint(nlp) == before
+    assert counted == weights.count(nlp)
 
 
 def test_a_snapshot_restores_and_refuses_another_pipeline(corpus):

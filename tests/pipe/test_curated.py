@@ -20,6 +20,7 @@ from trfnb.cli import main
 from trfnb.flow.alignment import align
 from trfnb.flow.spans import TokenWindows
 from trfnb.pipe import curated
+from trfnb.pipe.manifest import NOTE
 from trfnb.pipe.pieces import tokenizer_of
 
 pytestmark = pytest.mark.skipif(
@@ -187,7 +188,8 @@ def test_what_was_saved_there_is_opened_and_rewritten(tiny, tmp_path):
     assert [doc.to_json() for doc in again] == [doc.to_json() for doc in docs]
     np.testing.assert_allclose(trfnb.token_vectors(again[1]), expected, atol=1e-5)
     loaded.update(examples(loaded))
-    assert (tmp_path / "here/transformer/encoder/model.safetensors").exists()
+    noted = srsly.read_json(tmp_path / "here" / NOTE)
+    assert "transformer/encoder/model.safetensors" in noted
 
 
 def test_alberts_tensors_get_their_names_back():
@@ -197,6 +199,56 @@ def test_alberts_tensors_get_their_names_back():
     found = curated._renamed_tensors(their_names(state, ALBERT_NAMES), curated._ALBERT_LAYERS)
     assert found.keys() == {name for name in state if "pooler" not in name}
     assert all(found[name].equal(state[name]) for name in found)
+
+
+# Words, and what becomes of them there; each was computed there.
+WORDPIECES = [
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[", "]", "-", "1", "the", "ban", "##k", "caf", "##e"),
+    *("new", "york", "se", "##p", "ο", "##δ", "##ος", "##σ", "क", "##ा", "ᄒ", "##ᅡ", "##ᆫ"),
+]
+WORDS = {
+    "Bank": "ban ##k",
+    "Café": "caf ##e",
+    "bank€": "ban ##k [UNK]",  # what is known of a word stays
+    "€bank": "[UNK]",
+    "bank€-the北京": "ban ##k [UNK] - the [UNK]",
+    "the\u00adthe": "the [UNK]",
+    "the" + "the" * 50: "the [UNK]",
+    "New York-new": "new [UNK] - new",  # a token with a space, as of merged entities
+    "new\x1cnew": "new [UNK]",
+    "[SEP]": "[ se ##p ]",
+    "##k": "[UNK] [UNK] [UNK]",
+    "ΟΔΟΣ": "ο ##δ ##ος",
+    "1\ufe0f\u20e3": "1 [UNK]",  # only accents without width are accents
+    "का": "क ##ा",
+    "한": "ᄒ ##ᅡ ##ᆫ",
+    " ": "",
+    "\u0301": "",
+}
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_wordpieces_are_those_of_the_library(reload, tmp_path):
+    piece_encoder = registry.architectures.get(f"{THERE}.BertWordpieceEncoder.v1")()
+    saved = piece_encoder.to_dict()
+    special = {"unk_piece": "[UNK]", "bos_piece": "[CLS]", "eos_piece": "[SEP]"}
+    saved["attrs"][0] = {
+        **{name: srsly.msgpack_dumps(piece) for name, piece in special.items()},
+        **dict.fromkeys(("lowercase", "strip_accents"), srsly.msgpack_dumps(True)),
+        "wordpiece_processor": "\n".join(WORDPIECES).encode(),
+    }
+    tokenizer = tokenizer_of(piece_encoder.from_dict(saved), 0, 512)
+    if reload:
+        tokenizer.save_pretrained(tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    doc = Doc(spacy.blank("en").vocab, list(WORDS))
+    _, found = TokenWindows(512, 512).tokenise([doc], tokenizer)
+    of_words = {token.idx: [] for token in doc}
+    for piece, (start, end) in zip(found.strings[0], found.offsets.tolist(), strict=True):
+        if end > start:
+            of_words[start].append(piece)
+    assert {t.text: " ".join(of_words[t.idx]) for t in doc} == WORDS
+    assert (found.strings[0][0], found.strings[0][-1]) == ("[CLS]", "[SEP]")
 
 
 NORMAL, UNKNOWN, CONTROL, OWN = 1, 2, 3, 4
@@ -251,6 +303,14 @@ def test_sentencepieces_have_the_encoders_numbers(name, pieces, special, numbers
     # A user's own piece counts as likelier than any other: "(" and not "(a".
     again = tokenizer.convert_ids_to_tokens(tokenizer("(a")["input_ids"])
     assert again == [first, "▁", "(", "a", last]
+
+
+def test_a_special_piece_in_a_text_is_text():
+    characters = [(one, -3.0, NORMAL) for one in "<s>"]
+    piece_encoder = loaded_pieces("XlmrSentencepieceEncoder", [*FAIRSEQ, *characters])
+    doc = Doc(spacy.blank("en").vocab, ["<s>"])
+    _, found = TokenWindows(32, 24).tokenise([doc], tokenizer_of(piece_encoder, 1, 512))
+    assert found.strings == [["<s>", "▁", "<", "s", ">", "</s>"]]
 
 
 def test_other_kinds_of_sentencepieces_are_refused(monkeypatch):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import spacy
-from small_pipelines import LISTENER, initialized, transformer_pipeline
+import torch
+from small_pipelines import LISTENER, examples, initialized, transformer_pipeline
 
 import trfnb
 from trfnb.pipe.data import FullTransformerBatch
@@ -25,6 +26,23 @@ def test_missing_weights(tmp_path, monkeypatch):
 def test_no_weights_yet(tiny):
     with pytest.raises(ValueError, match=r"has no weights yet: call nlp\.initialize\(\)"):
         build(tiny)("the bank")
+
+
+def test_training_where_torch_records_nothing(tiny):
+    nlp = transformer_pipeline(tiny)
+    optimizer, before = nlp.resume_training(), nlp.get_pipe("transformer").to_bytes()
+    with (
+        torch.inference_mode(),
+        pytest.raises(RuntimeError, match=r"Train outside of it\.") as error,
+    ):
+        nlp.update(examples(nlp), sgd=optimizer)
+    assert "torch.inference_mode()" in str(error.value)
+    assert nlp.get_pipe("transformer").to_bytes() == before
+    with torch.inference_mode():
+        nlp("the bank")
+    with torch.no_grad():  # in which torch may be told to record
+        nlp.update(examples(nlp), sgd=optimizer)
+    assert nlp.get_pipe("transformer").to_bytes() != before
 
 
 def test_wrong_upstream(tiny):

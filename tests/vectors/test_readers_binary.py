@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spacy
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from spacy.vectors import Vectors
 from spacy.vocab import Vocab
 from tokenizers import Tokenizer
@@ -224,6 +226,23 @@ def test_model2vecs_mapping_weights_and_unigram_vocabulary(tmp_path):
         save({**arrays, "mapping": np.array([0, 0, nowhere])}, folder / "model.safetensors")
         with pytest.raises(VectorsError, match="mapping"):
             convert(folder, tmp_path / "none", keys=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float8_e4m3fn", "float64", "int8"])
+def test_kinds_of_numbers_in_safetensors(kind, tmp_path):
+    """NumPy itself has no bf16 and no floats of eight bits."""
+    table = torch.arange(-3.0, 3.0).mul(1.37).reshape(3, 2).to(getattr(torch, kind))
+    save_file({"embeddings": table}, tmp_path / "t.safetensors")
+    convert(tmp_path / "t.safetensors", tmp_path / "out", keys=["a", "b", "c"])
+    got = [load(tmp_path / "out")[word].tolist() for word in "abc"]
+    assert got == table.float().tolist()
+    weights = torch.tensor([1, 2, 3]).to(table.dtype)
+    mapped = {"embeddings": table, "weights": weights, "mapping": torch.tensor([0, 0, 2])}
+    save_file(mapped, tmp_path / "m.safetensors")
+    convert(tmp_path / "m.safetensors", tmp_path / "mapped", keys=["a", "b", "c"])
+    got = [load(tmp_path / "mapped")[word].tolist() for word in "abc"]
+    expected = table.double()[[0, 0, 2]] * torch.tensor([1.0, 2.0, 3.0])[:, None]
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_keys_and_rows_must_be_as_many(tmp_path):

@@ -77,6 +77,19 @@ def test_a_broken_row_is_skipped_by_line(form, tmp_path):
     assert not (tmp_path / "strict").exists()
 
 
+@pytest.mark.parametrize("header", [b"", b"2 3\n"])
+def test_a_table_without_its_last_line_end_says_so(header, tmp_path):
+    """Nothing else tells a last number that was cut off from a short one."""
+    path, note = tmp_path / "v.vec", "rows without a line end; cut off there, their last value is"
+    content = header + b"the 0.25 0.5 0.75\nof 0.25 0.5 0.125"
+    for text, told in ((content + b"\n", 0), (content, 1), (content[:-1], 1)):
+        path.write_bytes(text)
+        found, report = read(path)
+        assert len(found) == 2
+        assert [bool(told)] * told == [name.startswith(note) for name in report.measures]
+        assert (note in str(report)) == bool(told)
+
+
 def test_empty_lines_and_broken_utf8(tmp_path):
     path = tmp_path / "v.vec"
     path.write_bytes(b"4 2\na 1 2\n\n\xc3 3 4\n\xa9 5 6\nb 7 8\n\n")

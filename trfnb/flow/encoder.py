@@ -33,7 +33,6 @@ from .runtime import Runtime
 from .saving import (
     encoder_from_bytes,
     encoder_to_bytes,
-    file_digests,
     from_spacy_transformers,
     load_encoder,
     save_encoder,
@@ -156,6 +155,11 @@ def forward(
 def _run(
     shim: "EncoderShim", runtime: Runtime, X: EncoderInput, is_train: bool
 ) -> tuple[HiddenStates, Backprop]:
+    if is_train and torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            f"Training {shim.name!r} expected torch to record gradients, but runs within "
+            "torch.inference_mode(), where there are none. Train outside of it."
+        )
     engines, device, (wordpieces, asked) = shim.begin(is_train), shim.device, X
     layers, shape = shim.wanted_layers(asked), (len(wordpieces.ids), shim.width)
     states = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
@@ -221,7 +225,6 @@ class EncoderShim(PyTorchShim):
         tokenizer: HuggingFace's tokenizer; None before anything was loaded.
         saved_apart: Whether the weights restored from bytes are in a directory of their own,
             which must still be read.
-        saved_files: Digests of the files in that directory, by path.
         engines: What has run the model; None before anything has.
 
     Raises:
@@ -256,7 +259,6 @@ class EncoderShim(PyTorchShim):
         self.lora = None if lora is None else dict(lora)
         self.tokenizer: Any = None
         self.saved_apart = False
-        self.saved_files: dict[str, str] = {}
         self.engines: Engines | None = None
 
     def begin(self, is_train: bool) -> Engines:
@@ -322,17 +324,14 @@ class EncoderShim(PyTorchShim):
         """Load what `save` wrote.
 
         Raises:
-            OSError: files are missing, damaged or another save's.
+            OSError: files are missing or damaged.
         """
-        self._install(
-            *load_encoder(directory, {}, {}, self.trust_remote_code, self.lora, self.saved_files)
-        )
+        self._install(*load_encoder(directory, {}, {}, self.trust_remote_code, self.lora))
         self.saved_apart = False
 
     def save(self, directory: Path) -> None:
         """Write a directory that HuggingFace opens: config, safetensors, tokenizer."""
         save_encoder(directory, self.tokenizer, self.loaded(), self.lora is not None)
-        self.saved_files = file_digests(directory)
 
     def to_bytes(self) -> bytes:
         """Return config, tokenizer files and weights (safetensors) as bytes.
@@ -341,7 +340,7 @@ class EncoderShim(PyTorchShim):
         """
         saved: dict[str, Any] = {}
         if self._model is not None and _APART.get():
-            saved = {"saved_apart": True, "saved_files": self.saved_files}
+            saved = {"saved_apart": True}
         elif self._model is not None:
             saved = encoder_to_bytes(self.tokenizer, self._model, self.lora is not None)
         return cast(bytes, srsly.msgpack_dumps(saved))
@@ -356,7 +355,6 @@ class EncoderShim(PyTorchShim):
         if "state" in saved:
             saved = from_spacy_transformers(saved)
         self.saved_apart = saved.get("saved_apart", False)
-        self.saved_files = saved.get("saved_files", {})
         if "files" in saved:
             self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
         return self

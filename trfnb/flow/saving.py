@@ -17,8 +17,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as save_safetensors
 
-from ..files import sha256
-
 _ADAPTER, _WEIGHTS = "adapter", "model.safetensors"
 # The part of an encoder that makes a vector of a whole text: nothing here reads it, and many
 # checkpoints lack it.
@@ -41,7 +39,6 @@ def load_encoder(
     transformer_config: Mapping[str, Any],
     trust_remote_code: bool = False,
     lora: dict[str, Any] | None = None,
-    saved_files: Mapping[str, str] = {},
 ) -> tuple[Any, torch.nn.Module]:
     """Load a tokenizer and an encoder in fp32 from a hub or a directory.
 
@@ -51,11 +48,10 @@ def load_encoder(
         transformer_config: Settings for the model's configuration.
         trust_remote_code: Run code that comes with the weights.
         lora: Settings of peft's ``LoraConfig``; a saved adapter of the directory counts first.
-        saved_files: What `file_digests` said of the directory when it was saved.
 
     Raises:
-        OSError: there is nothing to load at that name, its files are damaged, do not fit each
-            other or are not those that were saved, or there is no network to fetch it by.
+        OSError: there is nothing to load at that name, its files are damaged or do not fit each
+            other, or there is no network to fetch it by.
         ConfigError: ``transformer_config`` has keys that the model does not know, the model has a
             decoder of its own, or peft does not take the settings of ``lora``.
     """
@@ -64,7 +60,6 @@ def load_encoder(
     folder = Path(source).expanduser()
     name = str(folder) if folder.is_dir() else str(source)
     trust = {"trust_remote_code": trust_remote_code}
-    changed = _changed_files(folder, saved_files)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **{**trust, **tokenizer_config})
         config, unknown = AutoConfig.from_pretrained(
@@ -75,18 +70,13 @@ def load_encoder(
         with quiet():
             hf_model, report = _model_class(config).from_pretrained(name, config=config, **options)
         _check_loaded(tokenizer, report)
-        if changed:
-            raise ValueError("each is whole, but lost or of another pipeline")
         hf_model = hf_model.float()
         return tokenizer, hf_model if lora is None else _with_adapter(hf_model, folder, lora)
     except (ConfigError, ImportError):
         raise
     except Exception as error:  # each library of the files' formats raises its own
         advice = (
-            f"These are not as they were saved: {', '.join(changed)}. Copy the whole pipeline "
-            "again, or save it again where it still is."
-            if changed
-            else "Copy the folder again, or download or save the model again."
+            "Copy the folder again, or download or save the model again."
             if folder.is_dir()
             else "There is no such directory here. Download the model where there is a network "
             "and give its path as [components.transformer.model] name."
@@ -110,15 +100,6 @@ def save_encoder(directory: Path, tokenizer: Any, hf_model: Any, has_adapter: bo
             hf_model = deepcopy(hf_model).unload()
         hf_model.save_pretrained(directory, max_shard_size="1000GB")
     tokenizer.save_pretrained(directory)
-
-
-def file_digests(directory: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that is read again, by its path in a directory."""
-    return {
-        str(path.relative_to(directory)): sha256(path)
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.suffix != ".md"
-    }
 
 
 def encoder_to_bytes(tokenizer: Any, hf_model: Any, has_adapter: bool) -> dict[str, Any]:
@@ -182,16 +163,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
-
-
-# Return what files of a directory are not as `file_digests` said.
-def _changed_files(directory: Path, expected: Mapping[str, str]) -> list[str]:
-    found = file_digests(directory) if expected else {}
-    return [
-        f"{'another' if path in found else 'no'} {directory / path}"
-        for path, digest in expected.items()
-        if found.get(path) != digest
-    ]
 
 
 # Freeze a model and give it low-rank updates, saved or new, that learn in its place.

@@ -4,6 +4,7 @@ A span getter takes a batch of docs and returns, for each doc, the spans to enco
 overlap and may leave parts of a doc out; a token that no span covers gets a zero vector.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from spacy.tokens import Doc, Span, Token
 from thinc.types import Ragged
 
-from .wordpieces import Wordpieces, encode
+from .wordpieces import Ints, Wordpieces, encode
 
 SpanGetter = Callable[[Sequence[Doc]], list[list[Span]]]
 
 # What windows are filled to where neither they nor the model set a limit.
 _DEFAULT_WINDOW = 512
+# A character that is in no vocabulary.
+_NOWHERE = "\ue000"
 
 
 def get_doc_spans(docs: Sequence[Doc]) -> list[list[Span]]:
@@ -167,15 +170,13 @@ class TokenWindows(StridedSpans):
             tokenizer: The transformer's tokenizer.
         """
         tokens = [token for doc in docs for token in doc]
-        pieces = encode(tokenizer, [_with_space_before(token) for token in tokens])
-        real = pieces.offsets[:, 1] > pieces.offsets[:, 0]  # each token came with special ones
-        owners = np.repeat(np.arange(len(tokens)), pieces.lengths)[real]
+        pieces, owners = _pieces_of_tokens(tokens, tokenizer)
         edges = np.cumsum([0, *(len(doc) for doc in docs)])
         places = np.asarray([(t.idx, t.idx + len(t)) for t in tokens], "int64").reshape(-1, 2)
         nowhere, spans, windows = np.zeros((1, 2), "int64"), [], []
         for doc, first, last in zip(docs, edges, edges[1:], strict=False):
             inside = (owners >= first) & (owners < last)
-            text = [tokenizer.cls_token_id, *pieces.ids[real][inside], tokenizer.sep_token_id]
+            text = [tokenizer.cls_token_id, *pieces[inside], tokenizer.sep_token_id]
             where = np.concatenate([nowhere, places[owners[inside]], nowhere])
             cuts = range(0, len(text) if len(doc) else 0, self.stride)
             windows += [(text[i : i + self.window], where[i : i + self.window]) for i in cuts]
@@ -215,9 +216,37 @@ class TokenWindows(StridedSpans):
         return Ragged(rows, lengths + mixed * singles)
 
 
-def _with_space_before(token: Token) -> str:
-    before = token.doc[token.i - 1].whitespace_ if token.i else ""
-    return "" if token.is_space else before + token.text
+# Return the wordpieces of tokens that are cut by themselves, and for each the number of its token.
+def _pieces_of_tokens(tokens: Sequence[Token], tokenizer: Any) -> tuple[Ints, Ints]:
+    texts = ["" if token.is_space else token.text for token in tokens]
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if type(getattr(core, "model", None)).__name__ == "WordPiece":
+        of_texts = {text: _wordpieces(core, text, tokenizer.unk_token_id) for text in {*texts}}
+        owned = [(piece, i) for i, text in enumerate(texts) for piece in of_texts[text]]
+        table: Ints = np.asarray(owned, dtype="int64").reshape(-1, 2)
+        return table[:, 0], table[:, 1]
+    spaces = [token.doc[token.i - 1].whitespace_ if token.i else "" for token in tokens]
+    found = encode(tokenizer, [a and b + a for a, b in zip(texts, spaces, strict=True)])
+    real = found.offsets[:, 1] > found.offsets[:, 0]  # each token came with special ones
+    return found.ids[real], np.repeat(np.arange(len(texts)), found.lengths)[real]
+
+
+# Cut a token as spacy-curated-transformers does: a word is unknown from its first unknown part on,
+# where HuggingFace's tokenizer makes the whole word unknown, and does not end at a space.
+def _wordpieces(core: Any, text: str, unknown: int) -> list[int]:
+    text, mark, pieces = re.sub(r"\s", _NOWHERE, text), core.model.continuing_subword_prefix, []
+    normal = core.normalizer.normalize_str(text) if core.normalizer else text
+    for word, _ in core.pre_tokenizer.pre_tokenize_str(normal):
+        start = ""
+        while word:
+            parts = (
+                (core.token_to_id(start + word[:end]), word[end:])
+                for end in range(len(word), 0, -1)
+            )
+            piece, word = next((part for part in parts if part[0] is not None), (unknown, ""))
+            pieces.append(piece)
+            start = mark
+    return pieces
 
 
 def checked_spans(get_spans: SpanGetter, docs: Sequence[Doc]) -> list[list[Span]]:

@@ -32,7 +32,6 @@ FAMILIES = (
     *("AlbertTransformer", "BertTransformer", "CamembertTransformer", "RobertaTransformer"),
     "XlmrTransformer",
 )
-_REFUSED = ("CharEncoder", "TransformerLayersListener", "WordpieceEncoder")
 # Parts of tensors' names there -> the same under HuggingFace's; QKV stands for three tensors.
 _EMBEDDINGS = {
     "curated_encoder.": "",
@@ -284,7 +283,9 @@ ARCHITECTURES = {
         "ScalarWeightingListener": listener_v1,
         "ScalarWeight": scalar_weight_v1,
         "WithStridedSpans": with_strided_spans_v1,
-        **dict.fromkeys(_REFUSED, pieces.refused_v1),
+        "CharEncoder": pieces.refused_v1,
+        "TransformerLayersListener": pieces.refused_v1,
+        "WordpieceEncoder": pieces.refused_v1,
     }.items()
 }
 
@@ -305,12 +306,15 @@ def renamed(block: Any) -> Any:
         return new
     if kind not in FAMILIES:
         kept = {key: new[key] for key in ("grad_factor", "pooling", "upstream")}
-        layer = "mix" if "weighting" in new else -1
-        return {**kept, "@architectures": "trfnb.TransformerListener.v1", "layer": layer}
+        kept["layer"] = "mix" if "weighting" in new else -1
+        return {**kept, "@architectures": "trfnb.TransformerListener.v1"}
     spans = new["with_spans"]
-    windows = {"window": spans["window"], "stride": spans["stride"]}
     return {
         "@architectures": "trfnb.TransformerModel.v1",
         "name": f"{PREFIX}.{kind}",
-        "get_spans": {"@span_getters": "trfnb.token_windows.v1", **windows},
+        "get_spans": {
+            "@span_getters": "trfnb.token_windows.v1",
+            "window": spans["window"],
+            "stride": spans["stride"],
+        },
     }

@@ -12,6 +12,9 @@ from thinc.api import Model, deserialize_attr
 
 from .legacy import placeholder
 
+_PUNCTUATION = r"[!-/:-@\[-`{-~\p{P}]"  # in ASCII, symbols too
+_LAST_SIGMA = r"\p{Cased}\p{Case_Ignorable}*\KΣ(?!\p{Case_Ignorable}*\p{Cased})"
+
 
 class SavedBytes:
     """Stands for an attribute that is to be loaded as the bytes that were saved."""
@@ -29,14 +32,14 @@ def piece_encoder_v1() -> Model[Any, Any]:
 
 def xlmr_encoder_v1() -> Model[Any, Any]:
     """Build the nodes of XLM-R's pieces: fairseq numbers the special ones in its own way."""
-    numbers = {"moved": {0: 3, 1: 0, 2: 2}, "shift": 1}
-    return placeholder("chain", [piece_encoder_v1(), placeholder("adapter", attrs=numbers)])
+    adapter = placeholder("adapter", attrs={"moved": {0: 3, 1: 0, 2: 2}, "shift": 1})
+    return placeholder("chain", [piece_encoder_v1(), adapter])
 
 
 def camembert_encoder_v1() -> Model[Any, Any]:
     """Build the nodes of CamemBERT's pieces."""
-    numbers = {"moved": {0: 3}, "shift": 4}
-    return placeholder("chain", [piece_encoder_v1(), placeholder("adapter", attrs=numbers)])
+    adapter = placeholder("adapter", attrs={"moved": {0: 3}, "shift": 4})
+    return placeholder("chain", [piece_encoder_v1(), adapter])
 
 
 def refused_v1(**settings: Any) -> None:
@@ -48,9 +51,9 @@ def refused_v1(**settings: Any) -> None:
     raise ValueError(
         "A pipeline of spacy-curated-transformers expected BertWordpieceEncoder, ByteBpeEncoder or "
         "a SentencepieceEncoder, and listeners to one layer or to a mix, got another. "
-        "WordpieceEncoder keeps the pieces before an unknown character, where HuggingFace's makes "
-        "the whole word unknown; TransformerLayersListener gives all layers to a model of your "
-        "own. Such a pipeline still needs spacy-curated-transformers."
+        "WordpieceEncoder takes ## in a text for characters, where HuggingFace's tokenizer takes "
+        "it for the mark of a word's part; TransformerLayersListener gives all layers to a model "
+        "of your own. Such a pipeline still needs spacy-curated-transformers."
     )
 
 
@@ -82,19 +85,25 @@ def tokenizer_of(piece_encoder: Model[Any, Any], padding: int, limit: int) -> An
         unk_token=unknown,
         pad_token=core.id_to_token(padding),
         model_max_length=limit,
+        split_special_tokens=True,  # in a text, "[SEP]" is a text
     )
 
 
+# Python lower-cases, finds accents and cuts at punctuation there. HuggingFace's own parts for BERT
+# know neither the sigma at a word's end nor the characters of later Unicode.
 def _wordpieces(saved: Mapping[str, Any]) -> Any:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     pieces = saved["wordpiece_processor"].decode("utf8").split("\n")
     ids, unknown = {piece: i for i, piece in enumerate(pieces)}, saved["unk_piece"]
     core = Tokenizer(models.WordPiece(ids, unk_token=unknown, max_input_chars_per_word=10**6))
-    accents = [normalizers.NFD(), normalizers.StripAccents()] if saved["strip_accents"] else []
-    lower = [normalizers.Lowercase()] if saved["lowercase"] else []
-    core.normalizer = normalizers.Sequence(lower + accents)
-    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    lower = [normalizers.Replace(Regex(_LAST_SIGMA), "ς"), normalizers.Lowercase()]
+    bare = [normalizers.NFD(), normalizers.Replace(Regex(r"\p{Mn}"), "")]
+    core.normalizer = normalizers.Sequence(
+        lower * saved["lowercase"] + bare * saved["strip_accents"]
+    )
+    cut = pre_tokenizers.Split(Regex(_PUNCTUATION), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), cut])
     return core
 
 
@@ -145,16 +154,16 @@ def _sentencepieces(saved: dict[str, Any]) -> Any:
 # Put pieces and their scores in the order of the encoder's numbers.
 #
 # A score says what SentencePiece does: it always reads a user's own piece, as if each of its bytes
-# were the likeliest piece, and control pieces never.
+# were the likeliest piece, and control pieces never (here, unless their characters are unknown).
 def _numbered(pieces: Any, numbers: Sequence[int]) -> list[tuple[str, float]]:
     normal = [one.score for one in pieces if one.type == one.NORMAL]
-    low, high = min(normal), max(normal)
-    found = {1: ("<pad>", low)}  # in fairseq's numbers, which the model itself has not
+    never, high = min(normal) - 1000.0, max(normal)  # of log probabilities
+    found = {1: ("<pad>", never)}  # in fairseq's numbers, which the model itself has not
     for number, one in zip(numbers, pieces, strict=True):
         own = len(one.piece.encode()) * high - 0.1
         scores = {one.NORMAL: one.score, one.BYTE: one.score, one.USER_DEFINED: own}
-        found[number] = one.piece, scores.get(one.type, low)
-    return [found.get(i, (f"<unused{i}>", low)) for i in range(max(numbers) + 1)]
+        found[number] = one.piece, scores.get(one.type, never)
+    return [found.get(i, (f"<unused{i}>", never)) for i in range(max(numbers) + 1)]
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -18,7 +18,6 @@ from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
-from ..files import sha256
 from ..flow.grad_factor import GradFactor, Policy
 from ..flow.gradients import GradientLog, Junction, LayerGradients, SharedGradients
 from ..flow.listener import Backprop, SharedListener, Upstream, forward, remember_sample
@@ -65,7 +64,6 @@ class SharedComponent(spacys.Tok2Vec):
 
     balance: Policy | None = None
     pipeline: PipelineRef = PipelineRef()
-    _saved = ""  # digest of the weights, since they were saved here
 
     def __init__(self, vocab: Vocab, model: Model, name: str = "tok2vec") -> None:
         super().__init__(vocab, model, name)
@@ -75,15 +73,7 @@ class SharedComponent(spacys.Tok2Vec):
         """Connect a listener layer of a component; another that it listened to lets go of it."""
         super().add_listener(listener, component_name)
         other, nlp = listener.upstream(), self.pipeline()
-        listener.upstream, saved = Upstream(self), listener.attrs.pop("saved_with", None)
-        loaded = saved and saved != self._saved and nlp is not None and nlp.path
-        model = Path(loaded or "") / self.name / "model"
-        if loaded and model.is_file() and sha256(model) != saved:
-            raise ValueError(
-                f"{component_name}/model expected the {self.name!r} that it was saved with, got "
-                f"another in {model}: one of the two is of another pipeline. Copy the whole "
-                "pipeline again, or save it again where it still is."
-            )
+        listener.upstream = Upstream(self)
         if other is None or other is self or not other.remove_listener(listener, component_name):
             return
         both = other.pipeline() is nlp and (nlp is None or nlp.has_pipe(other.name))
@@ -172,35 +162,11 @@ class SharedComponent(spacys.Tok2Vec):
         """Save the component after the latest step."""
         self.send_back()
         super().to_disk(path, exclude=exclude)
-        # Listeners are saved after this, and say what they go with.
-        model = Path(path) / "model"
-        self._saved = sha256(model) if model.is_file() else ""
-        for listener in self.listeners:
-            listener.attrs["saved_with"] = self._saved
 
     def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
         """Save the component, after the latest step, in bytes."""
         self.send_back()
         return cast(bytes, super().to_bytes(exclude=exclude))
-
-    def from_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> "SharedComponent":
-        """Load what `to_disk` saved.
-
-        Raises:
-            ValueError: its files are damaged.
-        """
-        try:
-            super().from_disk(path, exclude=exclude)
-            for node in self.model.walk():
-                if node.attrs.get("fingerprint") and self.vocab.vectors.shape[0]:
-                    node.predict([Doc(self.vocab, words=["a"])])  # looks at the vector table
-            return self
-        except ValueError as error:
-            raise ValueError(
-                f"The component {self.name!r} expected the files cfg and model in {path} as they "
-                f"were saved, got: {error}. Copy the whole pipeline again, or save it again where "
-                "it still is."
-            ) from error
 
 
 class Tok2Vec(SharedComponent):

@@ -91,6 +91,7 @@ def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
 def parameters(model: Model) -> Iterator[tuple[str, tuple[int, str], Any]]:
     """Yield each parameter's name, its key in an optimiser, and its value, Thinc's or torch's.
 
+    Buffers that torch saves, as batch normalisation's means, count as parameters.
     Names are places in the model: they hold in another process, where Thinc's keys, which count
     the layers that a process made, do not.
     """
@@ -99,8 +100,10 @@ def parameters(model: Model) -> Iterator[tuple[str, tuple[int, str], Any]]:
             if node.has_param(name):
                 yield f"{place}.{name}", (node.id, name), node.get_param(name)
         for number, shim in enumerate(node.shims):
-            if isinstance(getattr(shim, "_model", None), torch.nn.Module):
-                for name, value in shim._model.named_parameters():
+            module = getattr(shim, "_model", None)
+            if isinstance(module, torch.nn.Module):
+                tensors = (*module.named_parameters(), *module.named_buffers())
+                for name, value in (pair for pair in tensors if pair[0] in module.state_dict()):
                     yield f"{place}.{number}.{name}", (shim.id, name), value
 
 

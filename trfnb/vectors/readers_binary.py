@@ -232,17 +232,23 @@ def read_safetensors(path: Path, report: ConversionReport, name: str, keys: Keys
         VectorsError: the file is broken, has no table, or the table has no keys.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
-    try:
-        tensors = load_file(path)
+    try:  # NumPy knows no bf16; what is shorter than float32 becomes that, exactly
+        tensors = {
+            n: (t.float() if t.is_floating_point() and t.itemsize < 4 else t).numpy()
+            for n, t in load_file(path).items()
+        }
         named = [n for n in _TENSORS if n in tensors] or list(tensors)[: len(tensors) == 1]
         data = tensors[named[0]]
         # -1 would be the last row.
         mapping = tensors.get("mapping", np.arange(len(data)))
         data = data[np.where(mapping < 0, len(data), mapping)]
         data = data * tensors["weights"][:, None] if "weights" in tensors else data
-    except (SafetensorError, TypeError, KeyError, OSError, IndexError, ValueError) as problem:
+    except (
+        *(SafetensorError, TypeError, KeyError, OSError, IndexError, ValueError, RuntimeError),
+        AttributeError,
+    ) as problem:
         raise VectorsError(
             f"{name}: expected a safetensors file of one tensor, or one named "
             f"{' or '.join(_TENSORS)}, and model2vec's mapping and weights to fit; got {problem!r}."

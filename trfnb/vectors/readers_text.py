@@ -167,7 +167,7 @@ def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Itera
     with open_table(source) as file, ThreadPoolExecutor(2) as pool:
         file.read(layout.begin)
         while True:
-            while len(pending) < _AHEAD and (data := _stretch(file, source)):
+            while len(pending) < _AHEAD and (data := _stretch(file, report)):
                 pending.append(pool.submit(parse, data, layout))
             if not pending:
                 break
@@ -186,13 +186,15 @@ def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Itera
 
 
 # Return the next whole lines, about a megabyte.
-def _stretch(file: IO[bytes], name: str) -> bytes:
+def _stretch(file: IO[bytes], report: ConversionReport) -> bytes:
     data = file.read(_BYTES) + file.readline(_LONGEST_LINE)
     if len(data) > _LONGEST_LINE:
         raise VectorsError(
-            f"{name}: expected lines of text, found one of more than "
+            f"{report.source}: expected lines of text, found one of more than "
             f"{_LONGEST_LINE - _BYTES >> 20} MB. Name the format if it is not text."
         )
+    if data and not data.endswith(b"\n"):
+        report.measures["rows without a line end; cut off there, their last value is wrong"] = 1
     return data
 
 

@@ -26,7 +26,7 @@ from thinc.api import (
 from thinc.types import Floats2d, Floats3d
 
 from .batching import Part, Request, distinct, text_rows
-from .engines import Engines
+from .engines import INT8, Engines
 from .grad_factor import Schedule
 from .optimizer import step
 from .runtime import Runtime
@@ -205,6 +205,7 @@ class EncoderShim(PyTorchShim):
         saved_apart: Whether the weights restored from bytes are in a directory of their own,
             which must still be read.
         saved_files: Digests of the files in that directory, by path.
+        int8: The files of the rounded model that ``trfnb quantize`` left, if it did.
         has_gradient: Whether a gradient waits for a step.
         engines: What has run the model; None before anything has.
 
@@ -241,6 +242,7 @@ class EncoderShim(PyTorchShim):
         self.tokenizer: Any = None
         self.has_gradient = self.saved_apart = False
         self.saved_files: dict[str, str] = {}
+        self.int8: dict[str, bytes] = {}
         self.engines: Engines | None = None
 
     def begin(self, is_train: bool) -> Engines:
@@ -251,7 +253,7 @@ class EncoderShim(PyTorchShim):
             self.trainable.apply(hf_model, self.n_layers)
         if self.engines is None or self.engines.padded.hf_model is not hf_model:
             pad_id = int(self.tokenizer.pad_token_id or 0)
-            self.engines = Engines(hf_model, pad_id, self.attentions)
+            self.engines = Engines(hf_model, pad_id, self.attentions, self.int8)
         return self.engines
 
     def loaded(self) -> torch.nn.Module:
@@ -324,11 +326,15 @@ class EncoderShim(PyTorchShim):
         """
         trust, files = self.trust_remote_code, self.saved_files
         self._install(*load_encoder(directory, {}, {}, trust, self.lora, files))
+        there = [name for name in INT8 if (directory / name).exists()]
+        self.int8 = {name: (directory / name).read_bytes() for name in there}
         self.saved_apart = False
 
     def save(self, directory: Path) -> None:
         """Write a directory that HuggingFace opens: config, safetensors, tokenizer."""
         save_encoder(directory, self.tokenizer, self.loaded(), self.lora is not None)
+        for name, content in self.int8.items():
+            (directory / name).write_bytes(content)
         self.saved_files = file_digests(directory)
 
     def to_bytes(self) -> bytes:
@@ -341,6 +347,7 @@ class EncoderShim(PyTorchShim):
             saved = {"saved_apart": True, "saved_files": self.saved_files}
         elif self._model is not None:
             saved = encoder_to_bytes(self.tokenizer, self._model, self.lora is not None)
+            saved["int8"] = self.int8
         return cast(bytes, srsly.msgpack_dumps(saved))
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
@@ -354,6 +361,7 @@ class EncoderShim(PyTorchShim):
             saved = from_spacy_transformers(saved)
         self.saved_apart = saved.get("saved_apart", False)
         self.saved_files = saved.get("saved_files", {})
+        self.int8 = saved.get("int8", {})
         if "files" in saved:
             self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
         return self

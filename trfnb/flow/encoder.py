@@ -26,7 +26,7 @@ from thinc.api import (
 from thinc.types import Floats2d, Floats3d
 
 from .batching import Part, Request, distinct, text_rows
-from .engines import Engines
+from .engines import INT8, Engines
 from .grad_factor import Schedule
 from .optimizer import step
 from .runtime import Runtime
@@ -225,6 +225,7 @@ class EncoderShim(PyTorchShim):
         tokenizer: HuggingFace's tokenizer; None before anything was loaded.
         saved_apart: Whether the weights restored from bytes are in a directory of their own,
             which must still be read.
+        int8: The files of the rounded model that ``trfnb quantize`` left, if it did.
         engines: What has run the model; None before anything has.
 
     Raises:
@@ -259,6 +260,7 @@ class EncoderShim(PyTorchShim):
         self.lora = None if lora is None else dict(lora)
         self.tokenizer: Any = None
         self.saved_apart = False
+        self.int8: dict[str, bytes] = {}
         self.engines: Engines | None = None
 
     def begin(self, is_train: bool) -> Engines:
@@ -269,7 +271,7 @@ class EncoderShim(PyTorchShim):
             self.trainable.apply(hf_model, self.n_layers)
         if self.engines is None or self.engines.padded.hf_model is not hf_model:
             pad_id = int(self.tokenizer.pad_token_id or 0)
-            self.engines = Engines(hf_model, pad_id, self.attentions)
+            self.engines = Engines(hf_model, pad_id, self.attentions, self.int8)
         return self.engines
 
     def loaded(self) -> torch.nn.Module:
@@ -327,11 +329,15 @@ class EncoderShim(PyTorchShim):
             OSError: files are missing or damaged.
         """
         self._install(*load_encoder(directory, {}, {}, self.trust_remote_code, self.lora))
+        there = [name for name in INT8 if (directory / name).exists()]
+        self.int8 = {name: (directory / name).read_bytes() for name in there}
         self.saved_apart = False
 
     def save(self, directory: Path) -> None:
         """Write a directory that HuggingFace opens: config, safetensors, tokenizer."""
         save_encoder(directory, self.tokenizer, self.loaded(), self.lora is not None)
+        for name, content in self.int8.items():
+            (directory / name).write_bytes(content)
 
     def to_bytes(self) -> bytes:
         """Return config, tokenizer files and weights (safetensors) as bytes.
@@ -343,6 +349,7 @@ class EncoderShim(PyTorchShim):
             saved = {"saved_apart": True}
         elif self._model is not None:
             saved = encoder_to_bytes(self.tokenizer, self._model, self.lora is not None)
+            saved["int8"] = self.int8
         return cast(bytes, srsly.msgpack_dumps(saved))
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
@@ -355,6 +362,7 @@ class EncoderShim(PyTorchShim):
         if "state" in saved:
             saved = from_spacy_transformers(saved)
         self.saved_apart = saved.get("saved_apart", False)
+        self.int8 = saved.get("int8", {})
         if "files" in saved:
             self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
         return self

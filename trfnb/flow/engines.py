@@ -6,7 +6,7 @@ over padded blocks (inference on a CPU, where it is installed).
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from .batching import MicroBatch, Part, Request, micro_batches
 from .packed import PackedBert
-from .runtime import Precision, keep_freed_memory
+from .runtime import Precision, keep_freed_memory, native_bf16
 from .saving import quiet, weights_digest
 
 # One more forward pass costs about as much as 30 positions of MiniLM on a CPU (60 in training).
@@ -33,6 +33,8 @@ _WORTH_COMPILING, _WORTH_A_CALL = 32_768, 256
 # The least cosine between a token's vector by OpenVINO and by torch in fp32, on a trial.
 _LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.998}
 _MISSING = "OpenVINO is not installed: pip install 'trfnb[fast]'"
+# The files of a rounded model beside the encoder's own, which tell what they were made of.
+INT8 = ("int8.xml", "int8.bin")
 # Blocks that OpenVINO runs side by side, each with its share of the threads.
 _STREAMS = 2
 
@@ -48,15 +50,22 @@ class Engines:
         hf_model: The HuggingFace model.
         pad_id: The id that fills up a batch.
         attentions: Whether to return attentions, which the model itself must compute.
+        int8: The files of the model that `trfnb.pipe.quantizing` rounded, if it did.
 
     Attributes:
         report: Which engine ran last, and why not OpenVINO where it did not.
     """
 
-    def __init__(self, hf_model: torch.nn.Module, pad_id: int, attentions: bool) -> None:
+    def __init__(
+        self,
+        hf_model: torch.nn.Module,
+        pad_id: int,
+        attentions: bool,
+        int8: Mapping[str, bytes] = {},
+    ) -> None:
         self.padded = PaddedEngine(hf_model, pad_id, attentions)
         self.packed = None if attentions else PackedBert.of(hf_model)
-        self.openvino = OpenVino(self.padded)
+        self.openvino = OpenVino(self.padded, int8)
         self.report = "nothing has run yet"
         self._seen = self._overtaken = 0
 
@@ -67,8 +76,11 @@ class Engines:
             EngineError: OpenVINO was asked for by name and cannot run this model.
         """
         runtime, device, n = request.runtime, self.padded.device, len(request.wordpieces.ids)
-        by_name, precision = runtime.engine == "openvino", runtime.precision_on(device)
+        precision: Precision = runtime.precision_on(device)
         elsewhere = device.type != "cpu" or self.padded.attentions or precision == "fp16"
+        if runtime.precision == "int8":
+            precision = "int8"
+        by_name = runtime.engine == "openvino" or precision == "int8"
         # Training overtakes a compiled copy of the weights: the next must be worth twice as much.
         worth = _WORTH_COMPILING << self._overtaken
         if request.is_train:
@@ -78,10 +90,11 @@ class Engines:
         against = {
             "training": request.is_train,
             'engine = "torch"': runtime.engine == "torch",
-            "OpenVINO runs in fp32 and bf16 on a CPU, without attentions": elsewhere,
+            "OpenVINO runs in fp32, bf16 and int8 on a CPU, without attentions": elsewhere,
             self.openvino.failure: self.openvino.failure and not by_name,
             _MISSING: not by_name and find_spec("openvino") is None,
-            "too little to encode to be worth compiling the model": not by_name and little,
+            "too little to encode to be worth compiling the model": little
+            and runtime.engine != "openvino",
         }
         reason = next((reason for reason, holds in against.items() if holds), "")
         if not reason:
@@ -263,13 +276,14 @@ class OpenVino:
 
     Args:
         padded: Runs the model itself, which is compiled, and which a trial is compared with.
+        int8: The files of the rounded model, if there is one.
 
     Attributes:
         failure: Why OpenVINO cannot run this model; empty where nothing is known against it.
     """
 
-    def __init__(self, padded: PaddedEngine) -> None:
-        self.padded = padded
+    def __init__(self, padded: PaddedEngine, int8: Mapping[str, bytes] = {}) -> None:
+        self.padded, self.int8 = padded, int8
         self.failure = ""
         self._digest = b""
         self._compiled: dict[tuple[Any, ...], CompiledEngine] = {}
@@ -299,13 +313,17 @@ class OpenVino:
             raise EngineError(_MISSING) from None
         ids, mask = self.padded.trial()
         module, streams = LayersOf(self.padded, layers), min(threads, _STREAMS)
+        in_bf16 = precision == "bf16" or (precision == "int8" and native_bf16(ids.device))
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
+            "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": streams,
             "ENABLE_CPU_PINNING": False,  # a busy core must not hold up the others
         }
         self.padded.hf_model.eval()
+        if precision == "int8":
+            compiled = openvino.Core().compile_model(self._rounded(layers), "CPU", settings)
+            return CompiledEngine(self.padded, compiled, streams)
         with converting("OpenVINO cannot convert this model"):
             expected = module(ids, mask.long())
             # Of another shape than the trial: what a trace takes for constant must not pass.
@@ -319,6 +337,27 @@ class OpenVino:
             if not cosine >= _LEAST_COSINE[precision]:
                 raise EngineError(f"OpenVINO computes something else here (cosine {cosine:.4f})")
         return CompiledEngine(self.padded, compiled, streams)
+
+    # Return the rounded model, if it is what these weights and layers became.
+    def _rounded(self, layers: tuple[int, ...]) -> Any:
+        import openvino
+
+        graph, made_of = None, ""
+        if self.int8:
+            graph = openvino.Core().read_model(*(self.int8[name] for name in INT8))
+            made_of = graph.get_rt_info(["trfnb"]).astype(str)
+        if made_of != int8_origin(self._digest, layers):
+            raise EngineError(
+                'precision = "int8" expected the encoder that `trfnb quantize` rounded, got '
+                + ("other weights or layers than it had then" if self.int8 else "none")
+                + '. Run `trfnb quantize` on this pipeline, or set precision = "auto".'
+            )
+        return graph
+
+
+def int8_origin(digest: bytes, layers: Sequence[int]) -> str:
+    """Return what a rounded model was made of: the weights' digest, and which layers it returns."""
+    return f"{digest.hex()} {list(layers)}"
 
 
 @contextmanager

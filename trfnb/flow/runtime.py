@@ -11,7 +11,7 @@ import torch
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
-Precision = Literal["fp32", "bf16", "fp16", "auto"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "auto"]
 EngineName = Literal["torch", "openvino", "auto"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -36,7 +36,8 @@ class Runtime:
     Attributes:
         precision: ``"fp32"`` is exact; ``"bf16"`` and ``"fp16"`` run matrix products in half
             precision over weights that stay in fp32; ``"auto"`` is bf16 where the device
-            multiplies it natively, and fp32 elsewhere.
+            multiplies it natively, and fp32 elsewhere; ``"int8"`` is inference by OpenVINO over
+            what ``trfnb quantize`` rounded, and ``"auto"`` for all else.
         max_batch_items: The most wordpieces of one forward pass, padding included.
         checkpointing: While training, keep the states between layers alone and compute the rest
             again on the way back: less memory for a second forward pass.
@@ -62,12 +63,12 @@ class Runtime:
         return min(self.max_batch_items, _CPU_LARGE_ITEMS if large else _CPU_ITEMS)
 
     def precision_on(self, device: torch.device) -> Precision:
-        """Return what ``"auto"`` stands for on a device; other precisions stand for themselves.
+        """Return what ``"auto"`` and ``"int8"`` stand for in torch on a device; others stay.
 
         bf16 where its matrix products run natively, as token vectors keep a cosine above 0.999
         there; elsewhere it is emulated, and slower than fp32.
         """
-        if self.precision != "auto":
+        if self.precision not in ("auto", "int8"):
             return self.precision
         return "bf16" if native_bf16(device) else "fp32"
 

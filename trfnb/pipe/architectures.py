@@ -51,8 +51,8 @@ def TransformerModel(  # noqa: N802
         transformer_config: Passed to ``AutoConfig.from_pretrained``; dropout is set here, e.g.
             ``{"hidden_dropout_prob": 0.0}``. ``output_attentions`` is the same as `attentions`,
             ``output_hidden_states`` keeps all layers.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"``: bf16 where the machine
-            multiplies it natively, fp32 elsewhere.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` (after ``trfnb quantize``), or
+            ``"auto"``: bf16 where the machine multiplies it natively, fp32 elsewhere.
         engine: What runs the encoder where nothing is trained: ``"torch"``, ``"openvino"``, or
             ``"auto"``: OpenVINO where it is installed and agrees with torch.
         layers: Layers to keep in `doc._.trf_data` beside those that listeners read; 0 is the
@@ -104,7 +104,7 @@ def Tok2VecTransformer(  # noqa: N802
         get_spans: What the encoder reads of each doc.
         tokenizer_config: Passed to the tokenizer.
         transformer_config: Passed to the configuration.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"``, ``"int8"`` or ``"auto"``.
         engine: ``"torch"``, ``"openvino"`` or ``"auto"``.
         trust_remote_code: Run code that comes with the weights.
         trainable_layers: How many of the upper layers learn.

@@ -1,4 +1,4 @@
-"""``trfnb import-pipeline`` and ``trfnb export``."""
+"""``trfnb import-pipeline``, ``trfnb export`` and ``trfnb quantize``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,9 +7,10 @@ import typer
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add ``import-pipeline`` and ``export`` to the command ``trfnb``."""
+    """Add ``import-pipeline``, ``export`` and ``quantize`` to the command ``trfnb``."""
     app.command("import-pipeline")(rewrite)
     app.command("export")(write)
+    app.command("quantize")(round_off)
 
 
 def rewrite(
@@ -43,3 +44,25 @@ def write(
 
     apart, n = export(pipeline, out, to, component, tolerance)
     typer.echo(f"{out}: within {apart:.1e} of the pipeline's hidden states, on {n} wordpieces")
+
+
+def round_off(
+    pipeline: Annotated[str, typer.Argument(help="A folder, or a package's name.")],
+    texts: Annotated[Path, typer.Argument(help="A file with one text per line.", exists=True)],
+    out: Annotated[Path, typer.Argument(help="A folder to make.")],
+    component: Annotated[
+        str | None, typer.Option(help="Whose encoder, where several have one.")
+    ] = None,
+    least: Annotated[
+        float, typer.Option(help="The least cosine to fp32, at the 1st percentile.")
+    ] = 0.99,
+) -> None:
+    """Write a pipeline whose encoder runs in int8 on a CPU, if its vectors stay close enough.
+
+    Example: trfnb quantize my_pipeline some_texts.txt my_fast_pipeline
+    """
+    from .quantizing import quantize
+
+    lines = filter(None, texts.read_text(encoding="utf8").splitlines())
+    cosine, n = quantize(pipeline, out, lines, component, least)
+    typer.echo(f"{out}: cosine {cosine:.4f} to fp32 at the 1st percentile of {n:,} wordpieces")

@@ -12,10 +12,11 @@ import spacy
 import torch
 import transformers
 from numpy.typing import NDArray
+from spacy.language import Language
 from thinc.api import Model, to_numpy
 
 from ..files import atomic_folder
-from ..flow.encoder import EncoderShim, encoders
+from ..flow.encoder import EncoderInput, EncoderShim, HiddenStates, encoders
 from ..flow.engines import LayersOf, converting
 from ..flow.wordpieces import encode, max_wordpieces
 
@@ -73,7 +74,7 @@ def export(
         raise ImportError(
             f"export --to {to} needs {', '.join(missing)}: run `pip install 'trfnb[export]'`."
         )
-    node = _encoder_of(source, component)
+    _, node = encoder_of(spacy.load(source), component)
     node.attrs["runtime"] = replace(node.attrs["runtime"], precision="fp32", engine="torch")
     shim = cast(EncoderShim, node.shims[0])
     limit = max_wordpieces(shim.tokenizer, shim.config)
@@ -110,9 +111,19 @@ def export(
     return apart, len(found)
 
 
-# Find the layer that runs an encoder, in the only component that has one or in the one named.
-def _encoder_of(source: str | Path, component: str | None) -> Model:
-    components: dict[str, Any] = dict(spacy.load(source).components)
+def encoder_of(
+    nlp: Language, component: str | None
+) -> tuple[str, Model[EncoderInput, HiddenStates]]:
+    """Return the component that has an encoder, and the layer that runs it.
+
+    Args:
+        nlp: The pipeline.
+        component: Whose encoder, where several have one.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    components: dict[str, Any] = dict(nlp.components)
     found = [
         (name, node)
         for name, pipe in components.items()
@@ -121,12 +132,12 @@ def _encoder_of(source: str | Path, component: str | None) -> Model:
     ]
     if len(found) != 1:
         raise ValueError(
-            f"export expected one transformer in {component or 'all components'} of "
-            f"{str(source)!r} ({', '.join(components)}), got {len(found)}: "
+            f"Expected one transformer in {component or 'all components'} of the pipeline "
+            f"({', '.join(components)}), got {len(found)}: "
             f"{', '.join(name for name, _ in found) or 'none'}. Choose a component that has one "
             "with --component; spaCy's own tok2vec runs in spaCy alone."
         )
-    return found[0][1]
+    return found[0]
 
 
 # Return the states of the texts' wordpieces as another program computes them.

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 import pandas as pd
-import yaml
+import srsly
 from IPython import get_ipython
 from IPython.core.pylabtools import print_figure
 from ipywidgets import HTML, Button, Dropdown, HBox, Layout, SelectionSlider, Text
@@ -132,9 +132,10 @@ class GradFactorTuner(View):
             "Stop": self.tuner.stop,
             "Export": self._export,
         }
-        self.buttons = {name: Button(layout=Layout(width="90px")) for name in actions}
+        self.buttons = {
+            name: Button(description=name, layout=Layout(width="90px")) for name in actions
+        }
         for name, button in self.buttons.items():
-            button.description = name
             button.on_click(partial(self._act, actions[name]))
         self._presets = presets(self.tuner.tasks)
         self.preset = Dropdown(options=["", *self._presets], description="Preset")
@@ -239,8 +240,7 @@ class GradFactorTuner(View):
         config, parameters = self.exports / "tuned.cfg", self.exports / "tuned.yml"
         self.exports.mkdir(parents=True, exist_ok=True)
         self.tuner.export_config().to_disk(config)
-        text = yaml.safe_dump(self.tuner.export_parameters(), sort_keys=False)
-        parameters.write_text(text, encoding="utf8")
+        srsly.write_yaml(parameters, self.tuner.export_parameters())
         return (
             f"Exported. Train again with: spacy train {config}; or run the notebook with the "
             f"parameters in {parameters}."

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 import pandas as pd
-import srsly
+import yaml
 from IPython import get_ipython
 from IPython.core.pylabtools import print_figure
 from ipywidgets import HTML, Button, Dropdown, HBox, Layout, SelectionSlider, Text
@@ -240,7 +240,8 @@ class GradFactorTuner(View):
         config, parameters = self.exports / "tuned.cfg", self.exports / "tuned.yml"
         self.exports.mkdir(parents=True, exist_ok=True)
         self.tuner.export_config().to_disk(config)
-        srsly.write_yaml(parameters, self.tuner.export_parameters())
+        text = yaml.safe_dump(self.tuner.export_parameters(), sort_keys=False)
+        parameters.write_text(text, encoding="utf8")
         return (
             f"Exported. Train again with: spacy train {config}; or run the notebook with the "
             f"parameters in {parameters}."

@@ -20,9 +20,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
+import srsly
 from pydantic import Strict, TypeAdapter, ValidationError
-from srsly.ruamel_yaml import YAML
-from srsly.ruamel_yaml.constructor import SafeConstructor
 
 # Default of a parameter that is only annotated.
 REQUIRED = object()
@@ -201,9 +200,10 @@ def read_yaml(text: str) -> Any:
     Raises:
         ValueError: the text is no such YAML, or a key is given twice.
     """
-    reader = YAML(typ="safe", pure=True)
-    as_text = {"tag:yaml.org,2002:timestamp": SafeConstructor.construct_yaml_str}
-    reader.constructor.yaml_constructors = SafeConstructor.yaml_constructors | as_text
+    reader = srsly.ruamel_yaml.YAML(typ="safe", pure=True)
+    made = reader.constructor
+    as_text = {"tag:yaml.org,2002:timestamp": type(made).construct_yaml_str}
+    made.yaml_constructors = made.yaml_constructors | as_text
     try:
         return reader.load(text)
     except Exception as error:  # a key given twice is a Warning there, all else a YAMLError

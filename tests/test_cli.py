@@ -131,8 +131,9 @@ def test_errors_are_a_line_and_exit_code_2(sweep: Path, capsys, arguments, messa
 def test_the_parent_of_a_sweep_stays_light(sweep: Path) -> None:
     code = (
         "import sys; from trfnb.cli import main; code = main(['sweep', 'night.yml', '--no-report',"
-        " '-q']); heavy = {'torch', 'spacy', 'thinc', 'transformers', 'papermill', 'ipywidgets',"
-        " 'ray', 'optuna', 'matplotlib'} & set(sys.modules); print('heavy', heavy);"
+        " '-q', '--set', 'rate=0.1']); heavy = {'torch', 'spacy', 'thinc', 'transformers',"
+        " 'papermill', 'ipywidgets', 'ray', 'optuna', 'matplotlib'} & set(sys.modules);"
+        " print('heavy', heavy);"
         " sys.exit(code)"
     )
     source = str(Path(__file__).parents[1])

@@ -127,10 +127,11 @@ def test_conda_environment_agrees_with_the_project():
     assert any(one.startswith("pip") for one in conda), "conda needs pip for a pip section"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=str)
-def test_workflows_fit_githubs_schema(path):
+def test_workflows_fit_githubs_schema():
+    paths = sorted((ROOT / ".github/workflows").glob("*.yml"))
+    assert paths
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema",
-               "vendor.github-workflows", str(path)]  # fmt: skip
+               "vendor.github-workflows", *map(str, paths)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

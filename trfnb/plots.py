@@ -152,10 +152,10 @@ def learning_curves(
         seeds = histories[name]
         for place, history in enumerate([seeds] if isinstance(seeds, pd.DataFrame) else seeds):
             along = history[x] if x == "step" else history[x].cumsum()
-            known = history[y].notna()
+            curve = pd.DataFrame({"x": along, "y": history[y]}).dropna()
             axes.plot(
-                along[known],
-                history[y][known],
+                curve["x"],
+                curve["y"],
                 color=colour,
                 marker=marker,
                 markersize=4,
@@ -352,13 +352,12 @@ def _intervals(
     hues = _unique(table[hue]) if hue else [None]
     figure, ((axes,),) = blank(max(6.0, 1.6 + 1.5 * len(ticks) * (not joined)), 3.6)
     gap = float(np.ptp(ticks)) * 0.012 if numeric else min(0.1, 0.6 / len(hues))
+    table = table.assign(at=table[x] if numeric else table[x].map(ticks.index)).sort_values("at")
     for place, (name, colour, marker) in enumerate(_styles(hues)):
         rows = table if hue is None else table[table[hue] == name]
-        rows = rows.sort_values(x) if numeric else rows
-        along = np.array(rows[x] if numeric else [ticks.index(value) for value in rows[x]], float)
         shift = place - (len(hues) - 1) / 2
         axes.errorbar(
-            along * 1.03**shift if logx else along + shift * gap,
+            rows["at"] * 1.03**shift if logx else rows["at"] + shift * gap,
             rows["mean"],
             yerr=_half(rows, floor),
             color=colour,

@@ -4,6 +4,7 @@ Needs tables of runs alone, neither spaCy nor torch: notebooks and reports use t
 """
 
 from collections.abc import Callable, Sequence
+from operator import sub
 from typing import Any, Literal
 
 import numpy as np
@@ -61,20 +62,16 @@ def verdict(
     half = _half_width(spread, n, level)
     told = f"{of} − {against} is {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}, {n} seeds)"
     answer: str = _answer(mean, half, margin)
-    more = 0
+    more = _more_seeds(mean, spread, n, margin, level) if answer == "cannot tell" else 0
     if answer in ("share", "keep apart") and (of, against) != ("independent", "shared"):
         answer = f"{of if mean > 0 else against} is better"
-    sentence = f"{metric}: {answer}: {told}."
+    says = {
+        "no difference": f"no difference worth {margin:g}: {told}",
+        "cannot tell": f"cannot tell, about {more} more seed{'s' * (more > 1)} needed: {told}",
+    }
     if n < FEWEST:
-        more = FEWEST - n
-        sentence = f"{metric}: cannot tell from {n} seed(s): at least {more} more."
-    elif answer == "cannot tell":
-        more = _more_seeds(mean, spread, n, margin, level)
-        sentence = (
-            f"{metric}: cannot tell, about {more} more seed{'s' * (more > 1)} needed: {told}."
-        )
-    elif answer == "no difference":
-        sentence = f"{metric}: no difference worth {margin:g}: {told}."
+        says["cannot tell"] = f"cannot tell from {n} seed(s): at least {more} more"
+    sentence = f"{metric}: {says.get(answer, f'{answer}: {told}')}."
     row = (metric, answer, mean, mean - half, mean + half, n, more, sentence)
     return dict(zip(VERDICT, row, strict=True))
 
@@ -98,7 +95,7 @@ def verdicts(
     Raises:
         ValueError: names every column that the runs lack.
     """
-    gaps = _gaps(runs, list(metrics), of, against, by, paired)
+    gaps = sub(*_sides(runs, metrics, of, against, by, paired))
     rows = [
         verdict(gaps[metric].to_list(), metric, of=of, against=against, margin=margin, level=level)
         for metric in metrics
@@ -175,7 +172,7 @@ def differences(
         ValueError: names every column that the runs lack.
     """
     metrics = [metric] if isinstance(metric, str) else list(metric)
-    gaps = _gaps(runs, metrics, of, against, by, paired).dropna(how="all")
+    gaps = sub(*_sides(runs, metrics, of, against, by, paired)).dropna(how="all")
     gaps = gaps.reset_index(drop=True).assign(pair="of")
     table = intervals(gaps, "pair", metrics, level).drop(columns="pair")
     shows = np.select([table["low"] > 0, table["high"] < 0], ["more", "less"], "open")
@@ -248,17 +245,12 @@ def _answer(mean: float, half: float, margin: float) -> Answer:
 
 # Return how many more seeds settle it if mean and spread stay as they are; at most MOST.
 def _more_seeds(mean: float, spread: float, n: int, margin: float, level: float) -> int:
+    if n < FEWEST:
+        return FEWEST - n
     for more in np.unique(np.geomspace(1, MOST, 60).astype(int)):
         if _answer(mean, _half_width(spread, n + more, level), margin) != "cannot tell":
             return int(more)
     return MOST
-
-
-def _gaps(
-    runs: pd.DataFrame, metrics: list[str], of: str, against: str, by: str, paired: str
-) -> pd.DataFrame:
-    looked_at, taken_off = _sides(runs, metrics, of, against, by, paired)
-    return looked_at - taken_off
 
 
 # Return each setting's scores by seed: a pair is one seed, whatever else varies.

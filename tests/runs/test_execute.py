@@ -15,7 +15,7 @@ PARAMETERS = "case: str = 'good'\nseed: int = 0"
 BEGIN = "import trfnb, os, signal, subprocess, time\ntrfnb.record('begun', True)"
 MISHAP = """if case == "raise":
     hold = bytearray(300_000_000)
-    time.sleep(3)
+    time.sleep(1)
     raise KeyError("no such thing")
 if case == "hang":
     import ctypes
@@ -46,11 +46,11 @@ def test_mishaps_end_in_their_states_and_leave_good_rows(
         "segfault": (State.FAILED, "the kernel crashed (SIGSEGV)"),
         "group": (State.FAILED, "ExceptionGroup: two of them (2 sub-exceptions)"),
     }
-    runs = [{"seed": 1}, *({"case": case} for case in expected), {"seed": 2}]
+    runs = [*({"case": case} for case in expected), {"seed": 2}]
     found = run_sweep(Sweep(notebook, runs=runs, jobs=2))
     assert not found.complete
-    first, *bad, last = found.statuses
-    assert [first.metrics["score"], last.metrics["score"]] == [1, 2]
+    *bad, last = found.statuses
+    assert last.metrics["score"] == 2
     assert bad[0].peak_memory > 300
     for status in bad:
         state, cause = expected[status.parameters["case"]]
@@ -66,9 +66,9 @@ def test_mishaps_end_in_their_states_and_leave_good_rows(
 
 def test_a_run_that_hangs_ends_when_its_time_is_over(make_notebook) -> None:
     notebook = make_notebook(BEGIN, MISHAP, END, parameters=PARAMETERS)
-    found = run_sweep(Sweep(notebook, runs=[{"case": "hang"}], timeout=8))
+    found = run_sweep(Sweep(notebook, runs=[{"case": "hang"}], timeout=5))
     (status,) = found.statuses
-    assert (status.state, status.cause) == (State.TIMED_OUT, "the run took longer than 8 s")
+    assert (status.state, status.cause) == (State.TIMED_OUT, "the run took longer than 5 s")
     assert_nothing_is_left(found)
 
 

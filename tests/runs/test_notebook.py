@@ -4,7 +4,6 @@ import ast
 import json
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,12 +148,12 @@ def test_any_literal_comes_back_from_its_source(value) -> None:
 
 
 def test_yaml_numbers_are_numbers_and_a_key_has_one_value() -> None:
-    assert read_yaml("[12:30, 010, 7, -1_000, 0x1F]") == ["12:30", "010", 7, -1000, 31]
+    assert read_yaml("[12:30, yes, no, 7, -1_000, 0x1F]") == ["12:30", "yes", "no", 7, -1000, 31]
     text = "{wd: 1e-4, lrs: [1e-3, 2, .5], cfg: {lr: 1E-3}, when: 2024-01-02, none: }"
     assert read_yaml(text) == {
         "wd": 1e-4, "lrs": [1e-3, 2, 0.5], "cfg": {"lr": 1e-3}, "when": "2024-01-02", "none": None,
     }  # fmt: skip
-    with pytest.raises(yaml.YAMLError, match=r"(?s)the key `grid` is given twice.*line 3"):
+    with pytest.raises(ValueError, match=r"(?s)duplicate key \"grid\".*line 3"):
         read_yaml("grid: {a: [1]}\nseeds: 2\ngrid: {b: [1]}")
 
 

@@ -82,7 +82,7 @@ def test_wrong_keys_of_a_file_come_all_at_once(tiny: Path, tmp_path: Path) -> No
     ("content", "message"),
     [
         ("notebook: !!python/object/apply:os.system ['true']\n", "no sweep in YAML"),
-        ("notebook: tiny.ipynb\ngrid: {rate: [1]}\ngrid: {rate: [2]}\n", "`grid` is given twice"),
+        ("notebook: tiny.ipynb\ngrid: {rate: [1]}\ngrid: {rate: [2]}\n", 'duplicate key "grid"'),
         ("grid: {}\n", "expected a mapping with the key `notebook`"),
     ],
 )

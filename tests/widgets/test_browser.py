@@ -178,15 +178,18 @@ def run_cell(page, number):
     prompt = cell.locator(".jp-InputPrompt")
     before = prompt.inner_text()
     begun = re.compile(r"\[(\*|\d+)\]")
-    for _ in range(12):
-        cell.locator(".jp-InputArea-editor").click()
-        page.keyboard.press("Escape")
-        page.keyboard.press("Shift+Enter")
+    for _ in range(30):
         try:
+            cell.locator(".jp-InputArea-editor").click(timeout=5_000)
+            page.keyboard.press("Escape")
+            page.keyboard.press("Shift+Enter")
             cell.locator(".jp-InputPrompt").filter(has_text=begun).filter(
                 has_not_text=before
             ).wait_for(timeout=5_000)
         except TooLate:
+            # A busy JupyterLab may ask for a kernel before it knows the default: take its offer.
+            for button in page.locator(".jp-Dialog .jp-mod-accept").all():
+                button.click()
             continue
         return
     pytest.fail("the cell did not begin to run")

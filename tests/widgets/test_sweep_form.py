@@ -72,11 +72,11 @@ def test_a_notebook_without_parameters_has_no_form(tmp_path):
 
 @pytest.mark.slow
 def test_run_starts_the_sweep_and_says_how_it_ended(form):
-    form.fields["seed"].value = "0; 1"
+    form.fields["seed"].value = "1"
     form.run_button.click()
     assert form.run_button.disabled
     form.follower.join(120)
     assert "ended with exit code 0" in form.shown.value
     assert form.shown.value in form.static()["text/html"]
-    assert sorted(pd.read_csv(form.out / "results.csv")["score"]) == [0.5, 1.0]
+    assert pd.read_csv(form.out / "results.csv")["score"].tolist() == [1.0]
     assert not form.run_button.disabled

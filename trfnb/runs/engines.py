@@ -2,6 +2,9 @@
 
 Each engine starts `trfnb.runs.execute` for a run in a process that dies with its starter.
 How a run went is in its status, where it could still write one.
+
+A job is a run that was started: it says how it ``ended``, None while it is under way, and can be
+told to ``cancel``: to stop, or with ``now`` to be killed with all that it started.
 """
 
 import contextlib
@@ -12,11 +15,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from trfnb.runs.execute import kill, launch
 from trfnb.runs.ledger import Status
-from trfnb.runs.specification import EngineSettings, Sweep
+from trfnb.runs.specification import Sweep
 
 # Seconds that a cancelled run on a cluster gets to save its notebook.
 PATIENCE = 15.0
@@ -37,16 +40,6 @@ class Ended(NamedTuple):
     lost: bool = False
 
 
-class Job(Protocol):
-    """A run that was started."""
-
-    def ended(self) -> Ended | None:
-        """Return how it ended; None while it is under way."""
-
-    def cancel(self, *, now: bool) -> None:
-        """Ask it to stop, or kill it and all it started."""
-
-
 @dataclass
 class Engine:
     """Where runs execute.
@@ -60,7 +53,7 @@ class Engine:
 
     slots: int
     threads: int
-    start: Callable[[list[tuple[Path, Status]]], list[Job]]
+    start: Callable[[list[tuple[Path, Status]]], list["Job"]]
     close: Callable[[], object] = lambda: None
 
 
@@ -73,7 +66,7 @@ def make_engine(sweep: Sweep) -> Engine:
     name = sweep.engine.name
     make = {"local": _local, "ray": _ray, "slurm": _slurm}[name]
     try:
-        return make(sweep.jobs, sweep.threads, sweep.engine)
+        return make(sweep)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"Engine {name!r} needs {error.name}: run `pip install 'trfnb[{name}]'`."
@@ -112,11 +105,11 @@ def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
 
 
 # Parallel processes on this machine; one where jobs are not given.
-def _local(jobs: int | None, threads: int | None, _: EngineSettings) -> Engine:
-    slots = jobs or 1
+def _local(sweep: Sweep) -> Engine:
+    slots = sweep.jobs or 1
     return Engine(
         slots,
-        threads or max(1, cores() // slots),
+        sweep.threads or max(1, cores() // slots),
         lambda runs: [_Process(launch(folder, status), folder) for folder, status in runs],
     )
 
@@ -142,7 +135,7 @@ class _Process:
 # One Ray task per run, on a cluster whose nodes share the sweep's folder (extra ``ray``). Ray's own
 # retries are off: a run whose worker is lost is started again by the sweep, which knows whether it
 # had ended before. Without an address, a cluster is started here.
-def _ray(jobs: int | None, threads: int | None, settings: EngineSettings) -> Engine:
+def _ray(sweep: Sweep) -> Engine:
     import ray
 
     here = not ray.is_initialized()
@@ -150,16 +143,16 @@ def _ray(jobs: int | None, threads: int | None, settings: EngineSettings) -> Eng
         # a dying worker must leave the executor alive, which ends all that the run started
         os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "false")
         try:
-            ray.init(address=settings.address, log_to_driver=False, include_dashboard=False)
+            ray.init(address=sweep.engine.address, log_to_driver=False, include_dashboard=False)
         except Exception as error:  # Ray raises the bare class where a node does not start
-            where = settings.address or "a cluster of its own"
+            where = sweep.engine.address or "a cluster of its own"
             raise ValueError(f"Engine 'ray': cannot reach or start {where}: {error}") from None
-    threads = threads or 1
+    threads = sweep.threads or 1
     resources = ray.cluster_resources()
     needs = {"num_cpus": threads, "num_gpus": int(bool(resources.get("GPU")))}
     task = ray.remote(start_and_wait).options(**needs, max_retries=0)
     return Engine(
-        jobs or max(1, int(resources.get("CPU", 1)) // threads),
+        sweep.jobs or max(1, int(resources.get("CPU", 1)) // threads),
         threads,
         lambda runs: [_RayTask(ray, task.remote(folder, status)) for folder, status in runs],
         ray.shutdown if here else lambda: None,
@@ -191,32 +184,34 @@ class _RayTask:
 
 # One task of a job array per run, through submitit (extra ``slurm``). Jobs are Slurm's
 # ``slurm_array_parallelism``; all at once when not given.
-def _slurm(jobs: int | None, threads: int | None, settings: EngineSettings) -> Engine:
+def _slurm(sweep: Sweep) -> Engine:
     import submitit
 
-    here = settings.cluster == "local"
+    here = sweep.engine.cluster == "local"
     if not here and not shutil.which("srun"):
         raise ValueError(
             "Engine 'slurm': expected `srun` on this machine, found none. Call trfnb on a "
             "login node of the cluster, or try the engine {name: slurm, cluster: local}."
         )
-    threads = threads or 1
+    threads = sweep.threads or 1
     parameters = {
         "name": "trfnb",
-        "timeout_min": settings.minutes,
+        "timeout_min": sweep.engine.minutes,
         "cpus_per_task": threads,
-        **({"slurm_array_parallelism": jobs} if jobs else {}),
-        **settings.parameters,
+        **({"slurm_array_parallelism": sweep.jobs} if sweep.jobs else {}),
+        **sweep.engine.parameters,
     }
 
-    def start(runs: list[tuple[Path, Status]]) -> list[Job]:
+    def start(runs: list[tuple[Path, Status]]) -> list["Job"]:
         folders, statuses = zip(*runs, strict=True)
         logs = folders[0].parents[1] / "slurm"
-        executor = submitit.AutoExecutor(logs, cluster=settings.cluster)
+        executor = submitit.AutoExecutor(logs, cluster=sweep.engine.cluster)
         executor.update_parameters(**parameters)
         return [_SlurmTask(job) for job in executor.map_array(start_and_wait, folders, statuses)]
 
-    slots = (jobs or max(1, cores() // threads)) if here else ARRAY
+    # processes here are few; and a search whose queue is full of proposals learns nothing
+    few = sweep.jobs or (max(1, cores() // threads) if here else ARRAY)
+    slots = few if here or sweep.search else ARRAY
     return Engine(slots, threads, start)
 
 
@@ -235,3 +230,6 @@ class _SlurmTask:
 
     def cancel(self, *, now: bool) -> None:
         self.job.cancel()  # Slurm first asks (SIGTERM), then kills
+
+
+Job = _Process | _RayTask | _SlurmTask

@@ -156,9 +156,7 @@ async def run_cells(folder: Path, status: Status, manager: Any, cells: list[Any]
 
     # Parameters come as Python source; papermill's own turns sets and integer keys to text.
     class AsWritten(PythonTranslator):
-        @classmethod
-        def translate(cls, val: str) -> str:
-            return val
+        translate = staticmethod(str)
 
     def save(**_: Any) -> None:
         with atomic_write(folder / NOTEBOOK) as stream:
@@ -222,13 +220,13 @@ def outcome(
 def marked(folder: Path | str) -> list[psutil.Process]:
     """Return the living processes whose run lies in this folder or is it, save our own."""
     root = os.path.realpath(folder)
-    living = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            ours = f"{process.environ().get(MARK, '')}/".startswith(f"{root}/")
-            if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                living.append(process)
-    return living
+    return [
+        process
+        for process in psutil.process_iter(["environ", "status"])
+        if f"{(process.info['environ'] or {}).get(MARK, '')}/".startswith(f"{root}/")
+        and process.pid != os.getpid()
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
 
 
 def kill(folder: Path | str) -> None:

@@ -211,25 +211,17 @@ class Identities:
         sources = {name: source_of(value) for name, value in parameters.items()}
         return _digest([sources, self.code, self.data(parameters)])[:12]
 
+    def named(self, parameters: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+        """Return the hash of each piece of data by parameter and value; empty if it is absent."""
+        values = {name: parameters.get(name) for name in self._names}
+        listed = {n: v if isinstance(v, list | tuple) else [v] for n, v in values.items()}
+        texts = [(n, i) for n, items in listed.items() for i in items if i and isinstance(i, str)]
+        return {(name, item): self._digest_of(item) for name, item in texts}
+
     def data(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Return the hash of each piece of data that is there, by ``parameter=value``."""
-        return {
-            plain(f"{n}={item}"): digest for n, item, digest in self._named(parameters) if digest
-        }
-
-    def missing(self, parameters: Mapping[str, Any]) -> list[str]:
-        """Return a line for each piece of data that is written as a path and is not there."""
-        return [
-            f"`{name}`: no file or folder {item!r}, seen from {Path.cwd()}."
-            for name, item, digest in self._named(parameters)
-            if re.search(r"/|\.\w+$", item) and not digest
-        ]
-
-    def _named(self, parameters: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-        named = {name: parameters.get(name) for name in self._names}
-        listed = {n: v if isinstance(v, list | tuple) else [v] for n, v in named.items()}
-        paths = [(n, i) for n, items in listed.items() for i in items if i and isinstance(i, str)]
-        return [(name, item, self._digest_of(item)) for name, item in paths]
+        named = self.named(parameters).items()
+        return {plain(f"{name}={item}"): digest for (name, item), digest in named if digest}
 
 
 class Ledger:
@@ -239,9 +231,8 @@ class Ledger:
         self.folder = folder
 
     def statuses(self) -> list[Status]:
-        """Return every run that the folder holds, trials by number, else the earliest first."""
-        statuses = filter(None, map(read_status, sorted((self.folder / RUNS).glob("*/"))))
-        return sorted(statuses, key=lambda s: (s.trial or 0, s.started or math.inf))
+        """Return every run that the folder holds, by name."""
+        return [*filter(None, map(read_status, sorted((self.folder / RUNS).glob("*/"))))]
 
     def home(self, status: Status) -> Path:
         """Return a run's folder."""
@@ -304,7 +295,8 @@ def gather(folder: Path | str) -> tuple[dict[str, Any], list[Status], list[Statu
     """Return a sweep's description, its current runs and its outdated ones.
 
     Current are the runs of the notebook, the library version and, for each corpus, the content
-    that were in use when the sweep was last called. The sweep may still run.
+    that were in use when the sweep was last called. They come in the order asked for, others and
+    trials by their number, else the earliest first. The sweep may still run.
 
     Raises:
         FileNotFoundError: the folder holds no sweep.
@@ -316,9 +308,11 @@ def gather(folder: Path | str) -> tuple[dict[str, Any], list[Status], list[Statu
             f"{folder} holds no sweep (no sweep.json): give a folder that `trfnb sweep` wrote, "
             "such as papermill_runs/NAME."
         ) from None
-    statuses = Ledger(Path(folder)).statuses()
     rank = {identity: place for place, identity in enumerate(about["order"])}
-    statuses.sort(key=lambda status: rank.get(status.identity, len(rank)))
+    statuses = sorted(
+        Ledger(Path(folder)).statuses(),
+        key=lambda s: (rank.get(s.identity, len(rank)), s.trial or 0, s.started or math.inf),
+    )
     # the two unions are equal where both digests of each piece of data agree
     code, data = about["code"], about["data"]
     current = [s for s in statuses if s.code == code and s.data | data == data | s.data]

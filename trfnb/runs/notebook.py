@@ -20,7 +20,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
+import srsly
 from pydantic import Strict, TypeAdapter, ValidationError
 
 # Default of a parameter that is only annotated.
@@ -90,14 +90,15 @@ def read_parameters(notebook: Path | str) -> dict[str, Parameter]:
 
 
 def read_cells(notebook: Path | str) -> list[dict[str, Any]]:
-    """Return the cells of a notebook file.
+    """Return the cells of a notebook file, the source of each as one text.
 
     Raises:
         ValueError: there is no such file, or it is no Python notebook of format 4.
     """
     try:
         content = json.loads(Path(notebook).read_text(encoding="utf-8"))
-        cells, about = [dict(cell) for cell in content["cells"]], content.get("metadata") or {}
+        cells = [{**cell, "source": "".join(cell.get("source", ""))} for cell in content["cells"]]
+        about = content.get("metadata") or {}
     except (FileNotFoundError, IsADirectoryError):
         raise ValueError(f"No notebook at {notebook}: give the path of an .ipynb file.") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -114,7 +115,7 @@ def read_cells(notebook: Path | str) -> list[dict[str, Any]]:
 
 def notebook_digest(notebook: Path | str) -> str:
     """Return the hash of a notebook's code cells; prose and outputs change no result."""
-    code = [_text_of(c) for c in read_cells(notebook) if c.get("cell_type") == "code"]
+    code = [c["source"] for c in read_cells(notebook) if c.get("cell_type") == "code"]
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()
 
 
@@ -158,15 +159,15 @@ def from_text(text: str, parameter: Parameter | None) -> Any:
 
     The first of these that fits: its value as a Python literal, its YAML value, the text itself.
     """
-    readings: list[Any] = []
-    for read in (ast.literal_eval, read_yaml):
-        with contextlib.suppress(ValueError, SyntaxError, yaml.YAMLError):
+    readings: list[Any] = [text]
+    for read in (read_yaml, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError):
             value = read(text.strip())
-            readings.append(text if isinstance(value, str) else value)
-    readings.append(text)
-    for reading in readings if parameter else ():
+            readings.insert(0, text if isinstance(value, str) else value)
+    for reading in readings:
         with contextlib.suppress(ValueError):
-            parameter.checked(reading)  # type: ignore[union-attr]
+            if parameter:
+                parameter.checked(reading)
             return reading
     return readings[0]
 
@@ -194,12 +195,20 @@ def source_of(value: Any) -> str:
 
 
 def read_yaml(text: str) -> Any:
-    """Return the content of YAML text: ``1e-3`` is a number; ``12:30``, ``010``, a date are text.
+    """Return the content of text in YAML 1.2: ``1e-3`` is a number, ``yes`` and a date are text.
 
     Raises:
-        yaml.YAMLError: the text is no such YAML, or a key is given twice.
+        ValueError: the text is no such YAML, or a key is given twice.
     """
-    return yaml.load(text, _Loader)
+    reader = srsly.ruamel_yaml.YAML(typ="safe", pure=True)
+    made = reader.constructor
+    as_text = {"tag:yaml.org,2002:timestamp": type(made).construct_yaml_str}
+    made.yaml_constructors = made.yaml_constructors | as_text
+    try:
+        return reader.load(text)
+    except Exception as error:  # a key given twice is a Warning there, all else a YAMLError
+        problem = str(error).partition("\n\n")[0]  # what follows is advice to programmers
+        raise ValueError(problem) from None
 
 
 def did_you_mean(name: Any, known: Any) -> str:
@@ -208,43 +217,8 @@ def did_you_mean(name: Any, known: Any) -> str:
     return f" Did you mean `{near[0]}`?" if near else ""
 
 
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own attribute
-        first: [pair for pair in pairs if not pair[0].endswith((":int", ":float", ":timestamp"))]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [str(key.value) for key, _ in node.value]
-        for place, (key, _) in enumerate(node.value):
-            if names[place] in names[:place] and names[place] != "<<":
-                problem = f"the key `{names[place]}` is given twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-        return dict(super().construct_mapping(node, deep=deep))
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
-    ),
-    list("-+.0123456789"),
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int",
-    re.compile(r"^[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"),
-    list("-+0123456789"),
-)
-
-
-def _text_of(cell: Mapping[str, Any]) -> str:
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
-
-
 def _code_of(cell: Mapping[str, Any]) -> str:
-    return re.sub(r"(?m)^[ \t]*[%!].*$", "", _text_of(cell))
+    return re.sub(r"(?m)^[ \t]*[%!].*$", "", cell["source"])
 
 
 def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
@@ -262,27 +236,25 @@ def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
     }
     declared = {}
     for node in statements:
-        note = comments.get(node.end_lineno or 0, "")
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            default = REQUIRED if node.value is None else _literal(node.value)
-            name, kind = node.target.id, ast.unparse(node.annotation)
-            declared[name] = Parameter(name, kind, default, note)
-        elif isinstance(node, ast.Assign):
-            for target in node.targets:
-                for name, default in _assignments(target, node.value):
-                    kind = type(default).__name__ if type(default).__name__ in _TYPES else ""
-                    declared[name] = Parameter(name, kind, default, note)
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            for name, value in _bound(node):
+                default = REQUIRED if value is None else _literal(value)
+                kind = type(default).__name__ if type(default).__name__ in _TYPES else ""
+                kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else kind
+                note = comments.get(node.end_lineno or 0, "")
+                declared[name] = Parameter(name, kind, default, note)
     return declared
 
 
-# The names that an assignment binds, each with its value: of ``a`` and of ``a, b``.
-def _assignments(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, Any]]:
-    targets = getattr(target, "elts", [target])
-    values = getattr(value, "elts", ()) if targets != [target] else [value]
-    same = len(values) == len(targets)
-    for place, name in enumerate(targets):
-        if isinstance(name, ast.Name):
-            yield name.id, _literal(values[place]) if same else UNKNOWN
+# The names that an assignment binds, as ``a`` or ``a, b``, each with its value: None where there is
+# none, the name itself where it cannot be told.
+def _bound(node: ast.Assign | ast.AnnAssign) -> Iterator[tuple[str, ast.expr | None]]:
+    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        names = getattr(target, "elts", [target])
+        values = getattr(node.value, "elts", ()) if names != [target] else [node.value]
+        for name, value in zip(names, values if len(values) == len(names) else names, strict=True):
+            if isinstance(name, ast.Name):
+                yield name.id, value
 
 
 def _literal(node: ast.expr) -> Any:

@@ -34,13 +34,12 @@ def write_report(folder: Path | str) -> Path:
     Raises:
         FileNotFoundError: the folder holds no sweep.
     """
-    from jinja2 import Environment
+    from jinja2 import Template
 
     report = Report(folder)
     source = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["short"] = short
-    page = environment.from_string(source).render(report=report, shown=SETTINGS)
+    template = Template(source, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = template.render(report=report, shown=SETTINGS, short=short)
     path = report.folder / "report.html"
     with atomic_write(path) as stream:
         stream.write(_CONTROL.sub("\ufffd", page))
@@ -69,8 +68,8 @@ class Report:
         columns = [f"recorded.{n}" if f"recorded.{n}" in self.table else n for n in names]
         self.metrics = [n for n in self.about["metrics"] if n in columns] or columns[:METRICS]
         self.varied = [name for name in self.about["varied"] if name in self.table]
-        texts = self.table[self.varied].map(str)
-        self.settings = [n for n in self.varied if n != "seed" and texts[n].nunique() > 1]
+        values = {name: self.table[name].map(str).nunique() for name in self.varied}
+        self.settings = [name for name in self.varied if name != "seed" and values[name] > 1]
         self.labels: dict[str, str] = {}
         if self.metrics:
             runs = self.table[self.table["status"] == State.DONE]
@@ -78,8 +77,8 @@ class Report:
             shown = [*self.metrics, "seconds", "peak_memory_mb"]
             self.means = intervals(runs.assign(key=list(map(str, rows))), "key", shown)
             labels = {str(row): label(row) or "all runs" for row in rows}
-            best_first = self.of_metric(self.metrics[0])["key"]
-            self.labels = {key: labels[key] for key in dict.fromkeys([*best_first, *labels])}
+            best_first = [*self.of_metric(self.metrics[0])["key"], *labels]
+            self.labels = {key: labels[key] for key in best_first}
 
     def heading(self) -> list[str]:
         """Return what was run: notebook, time, versions, what is left out."""

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from trfnb.runs.ledger import RUNS, State, Status, flat, gather, plain
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from trfnb.answer import Answer
 
 MIME = "application/scrapbook.scrap.json+json"
-LAST = ("seconds", "peak_memory_mb", "attempt", "started", "cause")
 log = logging.getLogger("trfnb")
 
 
@@ -100,10 +100,7 @@ def table_of(statuses: Iterable[Status]) -> "pandas.DataFrame":
     """Return runs as the table that `results` describes."""
     import pandas
 
-    rows = [_row(status) for status in statuses]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = [n for n in names if n not in LAST] + [n for n in LAST if n in names]
-    return pandas.DataFrame(rows, columns=columns)
+    return pandas.DataFrame([_row(status) for status in statuses])
 
 
 def answer_of(about: Mapping[str, Any], statuses: Iterable[Status]) -> "Answer | None":
@@ -159,25 +156,26 @@ def out_of_bounds(statuses: Iterable[Status], bounds: Mapping[str, Iterable[floa
     lines = []
     for name, (low, high) in bounds.items():
         values = [row[name] for row in done if name in row]
-        mean = sum(values) / max(1, len(values))
-        if not values or not low <= mean <= high:
-            got = f"got {mean:.4g} (mean of {len(values)} runs)" if values else "got nothing"
+        got = f"got {fmean(values):.4g} (mean of {len(values)} runs)" if values else "got nothing"
+        if not values or not low <= fmean(values) <= high:
             lines.append(f"{name}: expected {low} to {high}, {got}.")
     return lines
 
 
 def _row(status: Status) -> dict[str, Any]:
-    row: dict[str, Any] = {"run": status.run, "status": str(status.state)} | status.parameters
-    for name, value in flat(status.metrics).items():
-        row[f"recorded.{name}" if name in row or name in LAST else name] = value
     started = status.started and datetime.fromtimestamp(status.started, UTC).isoformat()
-    row |= zip(
-        LAST,
-        (status.seconds, status.peak_memory, status.attempt, started, status.cause),
-        strict=True,
-    )
-    for name, value in status.environment.items():
-        row[f"environment.{name}" if name in row else name] = value
+    row: dict[str, Any] = {
+        "run": status.run,
+        "status": str(status.state),
+        **status.parameters,
+        "seconds": status.seconds,
+        "peak_memory_mb": status.peak_memory,
+        "attempt": status.attempt,
+        "started": started,
+        "cause": status.cause,
+    }
+    for kind, values in ("recorded", flat(status.metrics)), ("environment", status.environment):
+        row |= {f"{kind}.{n}" if n in row else n: value for n, value in values.items()}
     row = plain(row)
     nested = {name: value for name, value in row.items() if isinstance(value, list | dict)}
     return row | {name: json.dumps(value, ensure_ascii=False) for name, value in nested.items()}

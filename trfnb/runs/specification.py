@@ -6,7 +6,6 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -114,13 +113,12 @@ class EngineSettings(_Settings):
 
     @model_validator(mode="after")
     def _of_this_engine(self) -> "EngineSettings":
-        options = {"local": [], "ray": ["address"], "slurm": ["cluster", "minutes", "parameters"]}
-        known = ["name", *options[self.name]]
-        other = [f"`{option}`" for option in self.model_fields_set.difference(known)]
-        if other:
+        known = {"ray": ["address"], "slurm": ["cluster", "minutes", "parameters"]}
+        of_this = ["name", *known.get(self.name, ())]
+        if other := self.model_fields_set.difference(of_this):
             raise ValueError(
-                f"{', '.join(sorted(other))}: no option of engine {self.name!r}; expected only "
-                f"{', '.join(known)}"
+                f"{', '.join(f'`{option}`' for option in sorted(other))}: no option of engine "
+                f"{self.name!r}; expected only {', '.join(of_this)}"
             )
         return self
 
@@ -218,11 +216,15 @@ class Sweep(_Settings):
         def less(values: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in values.items() if name not in fixed}
 
-        change: dict[str, Any] = {"grid": less(self.grid), "runs": [less(run) for run in self.runs]}
-        if self.search:
-            change["search"] = self.search.model_copy(update={"space": less(self.search.space)})
-        change["seeds"] = None if "seed" in fixed else self.seeds
-        return self.model_copy(update=change | {"fixed": self.fixed | fixed})
+        change = {
+            "fixed": self.fixed | fixed,
+            "grid": less(self.grid),
+            "runs": [less(run) for run in self.runs],
+            "seeds": None if "seed" in fixed else self.seeds,
+            "search": self.search
+            and self.search.model_copy(update={"space": less(self.search.space)}),
+        }
+        return self.model_copy(update=change)
 
 
 def load_sweep(path: Path | str, **settings: Any) -> Sweep:
@@ -244,19 +246,15 @@ def load_sweep(path: Path | str, **settings: Any) -> Sweep:
         inside = ", ".join(sorted(file.name for file in path.glob("*.y*ml")))
         line = f"expected a sweep's YAML file, got a folder; give one of its files: {inside}."
         raise SpecificationError(path, [line]) from None
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise SpecificationError(path, [f"no sweep in YAML: {error}"]) from None
-    given = {str(key): value for key, value in content.items() if value is not None}
-    engine = _named(given.get("engine"))
+    engine = _named(content.get("engine"))
     if isinstance(engine, Mapping) and engine.get("name") == settings.get("engine"):
         settings["engine"] = engine  # the file's own options for that engine stay
-    given |= {name: value for name, value in settings.items() if value is not None}
-    given = {"name": path.stem} | given
+    both = [("name", path.stem), *content.items(), *settings.items()]
+    given = {str(key): value for key, value in both if value is not None}
     notebook = path.parent / Path(str(given.pop("notebook"))).expanduser()
-    try:
-        return Sweep(notebook, **given)
-    except SpecificationError as error:
-        raise SpecificationError(path, error.errors) from None
+    return Sweep(notebook, **given)
 
 
 def expand(sweep: Sweep, *, smoke: bool = False) -> list[Run]:
@@ -270,16 +268,12 @@ def expand(sweep: Sweep, *, smoke: bool = False) -> list[Run]:
         SpecificationError: with every unknown name, wrong type and wrong choice of all runs.
         ValueError: the notebook cannot be read.
     """
-    declared, errors = read_parameters(sweep.notebook), dict[str, None]()
-    different: dict[str, Run] = {}
-    for row in _corners(sweep.search.space) if sweep.search else _combinations(sweep):
-        run, wrong = completed(sweep, row, declared, smoke=smoke)
-        errors |= dict.fromkeys(wrong)
-        if not wrong:
-            different.setdefault(source_of(run.parameters), run)
-    if errors:
+    declared = read_parameters(sweep.notebook)
+    rows = _corners(sweep.search.space) if sweep.search else _combinations(sweep)
+    runs = [completed(sweep, row, declared, smoke=smoke) for row in rows]
+    if errors := dict.fromkeys(line for _, wrong in runs for line in wrong):
         raise SpecificationError(sweep.notebook, errors)
-    return list(different.values())
+    return list({source_of(run.parameters): run for run, _ in runs}.values())
 
 
 def completed(
@@ -314,12 +308,12 @@ def _lines(error: Any) -> list[str]:
         return list(expected.splitlines())
     if error["type"] == "extra_forbidden":
         models: dict[str, type[BaseModel]] = {
+            "": Sweep,
             "search": SearchSettings,
             "engine": EngineSettings,
             "answer": Question,
         }
-        model = Sweep if len(where) == 1 else models.get(where[0], Sweep)
-        known = list(Range.model_fields if len(where) > 2 else model.model_fields)
+        known = models.get(".".join(where[:-1]), Range).model_fields
         hint = did_you_mean(where[-1], known) or f" Known: {', '.join(known)}."
         return [f"`{'.'.join(where)}`: no such key.{hint}"]
     return [f"`{'.'.join(where)}`: {expected}, got {error['input']!r}."]

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -61,6 +62,7 @@ class Plan:
 
     Attributes:
         runs: those asked for; of a search, its space's corners.
+        data: the hash of all data that they name, as `Identities.named` gives it.
         statuses: one per run asked for; none yet for a search.
         notes: what there is to do, and warnings, in words.
 
@@ -74,9 +76,14 @@ class Plan:
         self.folder = Path(out) if out else HOME / sweep.name
         self.runs, self.ledger = expand(sweep, smoke=smoke), Ledger(self.folder.absolute())
         self.identities = Identities(sweep.notebook, sweep.data)
-        missing = [line for run in self.runs for line in self.identities.missing(run.parameters)]
+        self.data = dict(ChainMap(*(self.identities.named(run.parameters) for run in self.runs)))
+        missing = [
+            f"`{name}`: no file or folder {item!r}, seen from {Path.cwd()}."
+            for (name, item), digest in self.data.items()
+            if re.search(r"/|\.\w+$", item) and not digest
+        ]
         if missing:
-            raise SpecificationError(sweep.notebook, dict.fromkeys(missing))
+            raise SpecificationError(sweep.notebook, missing)
         self.refresh()
 
     def refresh(self) -> None:
@@ -132,8 +139,6 @@ def run_sweep(
         )
     plan = Plan(sweep, out=out, smoke=smoke)
     engine, ledger = make_engine(sweep), plan.ledger
-    if sweep.search and sweep.jobs:
-        engine.slots = min(engine.slots, sweep.jobs)  # a queue full of proposals learns nothing
     try:
         with locked(ledger.folder, "sweep"):
             psutil.wait_procs(marked(ledger.folder), timeout=3.0)
@@ -213,10 +218,9 @@ class Loop:
     def _start(self) -> None:
         chosen: list[Status] = []
         while not self.stops and len(self.running) + len(chosen) < self.engine.slots:
-            proposed = self.search.next() if self.search and not self.waiting else None
-            if not self.waiting and proposed is None:
+            status = self.waiting.popleft() if self.waiting else self.search and self.search.next()
+            if not status:
                 break
-            status = proposed or self.waiting.popleft()
             if status.elsewhere:
                 self.running[status.run] = status, None
             else:
@@ -314,12 +318,11 @@ def _warnings(plan: Plan) -> list[str]:
         "will show the value given."
         for name, cell in overwritten(plan.sweep.notebook, given)
     ]
-    corpora = dict.fromkeys(str(run.parameters.get("corpus")) for run in plan.runs)
     lines += [
-        f"Warning: `corpus`: {corpus!r} is no path here and does not come with trfnb; "
+        f"Warning: `{name}`: {item!r} is no path here and does not come with trfnb; "
         "the notebook must find it by itself."
-        for corpus in (corpora if "corpus" in given else ())
-        if not plan.identities.data({"corpus": corpus})
+        for (name, item), digest in plan.data.items()
+        if name in given and not digest
     ]
     return lines
 

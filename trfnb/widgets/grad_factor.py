@@ -132,9 +132,10 @@ class GradFactorTuner(View):
             "Stop": self.tuner.stop,
             "Export": self._export,
         }
-        self.buttons = {name: Button(layout=Layout(width="90px")) for name in actions}
+        self.buttons = {
+            name: Button(description=name, layout=Layout(width="90px")) for name in actions
+        }
         for name, button in self.buttons.items():
-            button.description = name
             button.on_click(partial(self._act, actions[name]))
         self._presets = presets(self.tuner.tasks)
         self.preset = Dropdown(options=["", *self._presets], description="Preset")

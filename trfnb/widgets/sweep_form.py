@@ -8,7 +8,7 @@ from collections import deque
 from html import escape
 from pathlib import Path
 
-import yaml
+import srsly
 from ipywidgets import BoundedIntText, Button, HBox, Label, Text
 
 from trfnb.runs.notebook import REQUIRED, UNKNOWN, from_text, read_parameters
@@ -83,7 +83,7 @@ class SweepForm(View):
         file = self.out.with_name(f"{self.out.name}.form.yml")
         content = {"notebook": str(self.notebook), "name": self.notebook.stem}
         content |= self.sweep.model_dump(include={"grid", "jobs"})
-        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf8")
+        srsly.write_yaml(file, content)
         command = [sys.executable, "-m", "trfnb", "sweep", str(file), "--out", str(self.out)]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -5,7 +5,9 @@ neither transformers nor a notebook library.
 """
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 from spacy.language import Language
 from spacy.pipeline import Pipe
@@ -119,7 +121,11 @@ def joined_reader(
     with notebook_side():
         from .corpora import join
     corpus = join(sources, tasks=tasks, exponent=exponent, seed=seed)
-    return lambda nlp: list(corpus.examples(split, nlp.vocab))
+    return partial(_examples, corpus, split)
+
+
+def _examples(corpus: Any, split: str, nlp: Language) -> list[Example]:
+    return list(corpus.examples(split, nlp.vocab))
 
 
 for _function in (manifest.to_disk, manifest.from_disk):

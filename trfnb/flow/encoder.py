@@ -26,7 +26,7 @@ from thinc.api import (
 from thinc.types import Floats2d, Floats3d
 
 from .batching import Part, Request, distinct, text_rows
-from .engines import INT8, Engines
+from .engines import Engines
 from .grad_factor import Schedule
 from .optimizer import step
 from .runtime import Runtime
@@ -48,7 +48,6 @@ EncoderInput = tuple[Wordpieces, Sequence[Layer]]
 HiddenStates = tuple[dict[int, Floats2d], list[Floats3d] | None]
 Backprop = Callable[[Mapping[int, Floats2d]], None]
 _APART: ContextVar[bool] = ContextVar("weights_apart", default=False)
-_NO_MEMORY = "can't allocate memory"  # of a CPU, by torch
 
 
 @contextmanager
@@ -133,7 +132,7 @@ def forward(
             result = _run(shim, runtime, X, is_train)
             break
         except RuntimeError as error:
-            full = isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error)
+            full = isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error)
             if not full or items <= X[0].lengths.max(initial=1):
                 raise
         # Outside the handler, where the failed pass's tensors are no longer held.
@@ -329,8 +328,7 @@ class EncoderShim(PyTorchShim):
             OSError: files are missing or damaged.
         """
         self._install(*load_encoder(directory, {}, {}, self.trust_remote_code, self.lora))
-        there = [name for name in INT8 if (directory / name).exists()]
-        self.int8 = {name: (directory / name).read_bytes() for name in there}
+        self.int8 = {path.name: path.read_bytes() for path in directory.glob("int8.*")}
         self.saved_apart = False
 
     def save(self, directory: Path) -> None:

@@ -27,8 +27,9 @@ setup: $(READY)  ## make .venv and install
 demo: $(READY)  ## share one encoder or train one per task? (CORPUS=path for your own)
 	$(BIN)/trfnb sweep notebooks/sweeps/demo.yml --jobs $(JOBS) --set corpus=$(CORPUS) --set encoder=$(ENCODER)
 
+# Two kernels at work share the cores: torch's threads must not wait in a loop.
 lab: $(READY)  ## open the notebooks in JupyterLab (LAB_ARGS for its own options)
-	$(BIN)/jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/00_anatomy.ipynb $(LAB_ARGS)
+	OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(BIN)/jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/00_anatomy.ipynb $(LAB_ARGS)
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)

@@ -60,6 +60,8 @@ def test_neighbours_without_documents_stay_together(write: Write) -> None:
     corpus = load(write("a.conllu", _many(2000)))
     numbers = {int(str(s.sent_id)[1:]) // 20 for s in corpus.test}
     assert (len(corpus.test), len(numbers)) == (200, 10)
+    large = load(write("b.conllu", _many(7000)))
+    assert [len(part) for part in (large.train, large.dev, large.test)] == [5800, 600, 600]
 
 
 def test_texts_sorted_by_category_are_held_out_one_by_one(write: Write) -> None:

@@ -36,6 +36,8 @@ READERS: dict[str, Callable[[str | Path, Reading], Any]] = {
     ".tsv": read_table,
     **dict.fromkeys((".conll", ".iob", ".iob2", ".bio", ".bioes", ".bilou", ".bmes"), read_columns),
 }
+# Sentences to choose or score by, where they are held out: more would be missed in training.
+_HELD_OUT = 600
 _PACKED = re.compile(r"\.(gz|bz2|xz|zip|zst)$")
 _PART = re.compile(
     r"(?:^|[^a-z])(?:(?P<train>train|training)|(?P<test>test|testb|eval|evaluation)"
@@ -89,7 +91,7 @@ def load(
 
     Three splits come from files, or parts of a file, with train, dev (devel, development, val,
     valid, validation) and test in their names. What is missing is held out of train, a tenth
-    each: whole documents where the corpus marks them, else blocks of neighbouring sentences.
+    each, at most 600 sentences or so: whole documents where the corpus marks them, else blocks of neighbouring sentences.
 
     Args:
         source: ``"newsroom"`` (comes with trfnb), ``"ud_ewt"`` or ``"ud_gum"`` (see `fetch`), a
@@ -273,7 +275,7 @@ def _three_splits(name: str, splits: Splits, reading: Reading) -> Splits:
 
 
 def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
-    """Hold out about a tenth of the sentences for each part, whole documents at a time.
+    """Hold out a tenth of the sentences for each part, at most 600 or so, whole documents at a time.
 
     Sentences of no document, or all of one, go in blocks of neighbours; texts that all have
     categories, which often lie sorted by them, one by one. The same sentences are held out in
@@ -292,7 +294,7 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
     random.Random(0).shuffle(order)
     held: dict[str, list[int]] = {part: [] for part in parts}
     for chosen in held.values():
-        while len(chosen) < len(sentences) / 10 and len(order) > 1:
+        while len(chosen) < min(len(sentences) / 10, _HELD_OUT) and len(order) > 1:
             chosen += order.pop()
     held["train"] = [i for group in order for i in group]
     return {part: [sentences[i] for i in sorted(chosen)] for part, chosen in held.items()}

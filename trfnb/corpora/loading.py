@@ -91,7 +91,8 @@ def load(
 
     Three splits come from files, or parts of a file, with train, dev (devel, development, val,
     valid, validation) and test in their names. What is missing is held out of train, a tenth
-    each, at most 600 sentences or so: whole documents where the corpus marks them, else blocks of neighbouring sentences.
+    each, about 600 sentences at most: whole documents where the corpus marks them, else blocks of
+    neighbouring sentences.
 
     Args:
         source: ``"newsroom"`` (comes with trfnb), ``"ud_ewt"`` or ``"ud_gum"`` (see `fetch`), a
@@ -275,7 +276,7 @@ def _three_splits(name: str, splits: Splits, reading: Reading) -> Splits:
 
 
 def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
-    """Hold out a tenth of the sentences for each part, at most 600 or so, whole documents at a time.
+    """Hold out a tenth of the sentences for each part, about 600 at most, in whole documents.
 
     Sentences of no document, or all of one, go in blocks of neighbours; texts that all have
     categories, which often lie sorted by them, one by one. The same sentences are held out in

@@ -180,6 +180,18 @@ class PaddedEngine:
         ids[1, 7:], mask[1, 7:] = self.pad_id, False
         return ids.to(self.device), mask.to(self.device)
 
+    def example(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what a converter traces the model with: ids and mask, (2, 12), both int64.
+
+        Another shape than the trial's: what a trace takes for constant must not pass.
+        """
+        ids, mask = self.trial()
+        return ids[:2, :12], mask[:2, :12].long()
+
+    def digest(self) -> bytes:
+        """Return a hash of all weights and buffers."""
+        return weights_digest(chain(self.hf_model.parameters(), self.hf_model.buffers()))
+
     def output(
         self, ids: torch.Tensor, mask: torch.Tensor | None, layers: Sequence[int] = ()
     ) -> Any:
@@ -295,8 +307,7 @@ class OpenVino:
             EngineError: OpenVINO is not installed, cannot convert the model, or computes
                 something else.
         """
-        model = self.padded.hf_model
-        digest = weights_digest(chain(model.parameters(), model.buffers()))
+        digest = self.padded.digest()
         if digest != self._digest:
             self._compiled, self._digest = {}, digest
         key = layers, precision, torch.get_num_threads()
@@ -326,9 +337,7 @@ class OpenVino:
             return CompiledEngine(self.padded, compiled, streams)
         with converting("OpenVINO cannot convert this model"):
             expected = module(ids, mask.long())
-            # Of another shape than the trial: what a trace takes for constant must not pass.
-            example = ids[:2, :12], mask[:2, :12].long()
-            graph = openvino.convert_model(module, example_input=example)
+            graph = openvino.convert_model(module, example_input=self.padded.example())
             compiled = openvino.Core().compile_model(graph, "CPU", settings)
             found = compiled([ids.numpy(), mask.long().numpy()])
         for place, states in enumerate(expected):

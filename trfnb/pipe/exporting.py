@@ -83,7 +83,6 @@ def export(
     if shim.lora is not None:
         hf_model = hf_model.merge_and_unload()
     engine = replace(shim.begin(False).padded, hf_model=hf_model)
-    example = tuple(one[:2, :12].long() for one in engine.trial())
     alone = shim.tokenizer.pad_token is None or engine.padding_counts
     with atomic_folder(target) as folder:
         shim.tokenizer.save_pretrained(folder)
@@ -93,7 +92,7 @@ def export(
             "use another format, safetensors takes any."
         )
         with converting(failed):
-            run = write(folder, LayersOf(engine, [shim.n_layers]), example)
+            run = write(folder, LayersOf(engine, [shim.n_layers]), engine.example())
             found = _states(folder, run, shim, limit, alone)
         expected = to_numpy(states[shim.n_layers])
         same = found.shape == expected.shape  # else the tokenizers differ

@@ -15,7 +15,6 @@ from ..files import atomic_folder
 from ..flow.batching import MicroBatch, Request
 from ..flow.encoder import EncoderShim
 from ..flow.engines import INT8, LayersOf, PaddedEngine, converting, int8_origin
-from ..flow.saving import weights_digest
 from .exporting import encoder_of
 
 # Wordpieces of a block, blocks to calibrate on at most, and which of them are kept for the check.
@@ -93,12 +92,13 @@ def quantize(
         )
     blocks = [blocks[i] for i in np.random.default_rng(0).permutation(len(blocks))[:_BLOCKS]]
     layers = sorted({layer for request in listening.requests for layer in request.layers})
-    module, model = LayersOf(listening.padded, layers), shim.loaded()
-    ids, mask = listening.padded.trial()
+    module = LayersOf(listening.padded, layers)
     logging.getLogger("nncf").setLevel(logging.WARNING)
     with converting("OpenVINO cannot convert this encoder"):
-        graph = openvino.convert_model(module, example_input=(ids[:2, :12], mask[:2, :12].long()))
+        graph = openvino.convert_model(module, example_input=listening.padded.example())
     checked, rest = blocks[::_CHECKED], [b for i, b in enumerate(blocks) if i % _CHECKED]
+    with torch.no_grad():
+        expected = [module(*map(torch.from_numpy, _inputs(block))) for block in checked]
     reached = []
     for strength, narrowing in _RECIPES:
         skipped = [] if narrowing else _narrowing(graph)
@@ -112,7 +112,7 @@ def quantize(
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=strength)
             ),
         )
-        cosines = _cosines(rounded, module, checked)
+        cosines = _cosines(rounded, checked, expected)
         reached.append(float(np.percentile(cosines, 1)))
         if reached[-1] >= least:
             break
@@ -122,8 +122,7 @@ def quantize(
             f"{max(reached):.4f}: this encoder loses more. Stay with bf16, or accept it with "
             "--least."
         )
-    weights = weights_digest([*model.parameters(), *model.buffers()])
-    rounded.set_rt_info(int8_origin(weights, layers), ["trfnb"])
+    rounded.set_rt_info(int8_origin(listening.padded.digest(), layers), ["trfnb"])
     _set_precision(nlp.get_pipe_config(name))
     with atomic_folder(target) as folder:
         paths = [folder / name for name in INT8]
@@ -151,19 +150,18 @@ def _narrowing(graph: Any) -> list[str]:
     return names
 
 
-# Return the cosine of each wordpiece's states in int8 with those in fp32, of each layer.
-def _cosines(graph: Any, module: LayersOf, blocks: list[MicroBatch]) -> np.ndarray:
+# Return the cosine of each wordpiece's states in int8 with those expected, of each layer.
+def _cosines(
+    graph: Any, blocks: list[MicroBatch], expected: list[tuple[torch.Tensor, ...]]
+) -> np.ndarray:
     import openvino
 
     compiled, found = openvino.Core().compile_model(graph, "CPU"), []
-    for block in blocks:
-        ids, mask = map(torch.from_numpy, _inputs(block))
-        with torch.no_grad():
-            expected = module(ids, mask)
-        rounded = compiled([ids.numpy(), mask.numpy()])
-        for place, states in enumerate(expected):
-            ours = torch.from_numpy(rounded[place])[mask.bool()]
-            found.append(functional.cosine_similarity(ours, states[mask.bool()], dim=-1).numpy())
+    for block, layers in zip(blocks, expected, strict=True):
+        rounded, mask = compiled(_inputs(block)), torch.from_numpy(block.mask)
+        for place, states in enumerate(layers):
+            ours = torch.from_numpy(rounded[place])[mask]
+            found.append(functional.cosine_similarity(ours, states[mask], dim=-1).numpy())
     return np.concatenate(found)
 
 

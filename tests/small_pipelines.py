@@ -56,5 +56,6 @@ def initialized(nlp: Language, free: tuple[str, ...] = ("transformer", "tok2vec"
             for node in pipe.model.walk():
                 if node.has_param("W") and not node.get_param("W").any():
                     shape = node.get_param("W").shape
-                    node.set_param("W", noise.normal(scale=0.3, size=shape).astype("float32"))
+                    start = noise.normal(scale=0.3, size=shape).astype("float32")
+                    node.set_param("W", node.ops.asarray(start))
     return nlp

@@ -25,6 +25,7 @@ _HOME = {
     "registry": "trfnb.registration",
     "results": "trfnb.runs.results",
     "token_vectors": "trfnb.pipe.data",
+    "use_device": "trfnb.device",
 }
 
 _MODULES = ("corpora", "experiments", "models", "vectors", "widgets")

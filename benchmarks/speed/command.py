@@ -7,6 +7,7 @@ import platform
 import sys
 import tempfile
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def main() -> None:
     """Measure what was asked for; a quick run fails where a ratio fell."""
     given = _arguments()
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    os.environ["TRFNB_DEVICE"] = given.device
     asked = given.side or [parts.BOUND, *([] if given.quick else PEERS)]
     path = given.model or models.path("minilm")
     with tempfile.TemporaryDirectory() as name:
@@ -101,7 +103,9 @@ def _about(given: Any, sizes: dict[str, Any]) -> dict[str, Any]:
         "threads": os.environ.get("OMP_NUM_THREADS") or os.cpu_count(),
         **_machine(),
         "versions": {
-            name: version(name) for name in ("torch", "transformers", "spacy", "thinc", "openvino")
+            name: version(name)
+            for name in ("torch", "transformers", "spacy", "thinc", "openvino")
+            if find_spec(name)
         },
         "peers": {**PEERS, **ENGINES},
     }
@@ -115,6 +119,7 @@ def _machine() -> dict[str, Any]:
     flags = told.get("flags", "").split()
     blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
+        "device": torch.cuda.get_device_name() if os.environ["TRFNB_DEVICE"] != "cpu" else "cpu",
         "processor": told.get("model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "instructions": [one for one in flags if "bf16" in one or "vnni" in one or "amx" in one],
@@ -139,6 +144,8 @@ def _arguments() -> Any:
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--clock", choices=["seconds", "cpu"], default="seconds",
                         help="cpu where others use the machine too")  # fmt: skip
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu",
+                        help="cuda: trfnb, huggingface and curated transformers")  # fmt: skip
     parser.add_argument("--no-auto", dest="auto", action="store_false", help="fp32 alone")
     parser.add_argument("--model", help="a local model in place of MiniLM")
     parser.add_argument("--folder", help="keep what the sides exchange")

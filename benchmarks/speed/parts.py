@@ -29,7 +29,7 @@ def tuned(side: Side, kind: str) -> tuple[int | None, dict[str, float]]:
     for choice in [*answer["choices"], answer["default"]] if answer["choices"] else []:
         part = {"kind": kind, "precision": "fp32", "choice": choice, "part": 0.25}
         side.ask("embed", **part)
-        taken[choice] = side.ask("embed", **part)["cpu"]
+        taken[choice] = side.ask("embed", **part)["seconds"]
     best = min(taken, key=lambda choice: taken[choice]) if taken else None
     return best, {str(choice): round(cpu, 3) for choice, cpu in taken.items()}
 
@@ -64,8 +64,9 @@ def inference(
             turns[f"{name}, as shipped"] = ask
             turns[f"{name}, tuned"] = partial(ask, choice=best[name])
         if BOUND in sides and kind != "book":
-            for p in ("fp32", "bf16"):
-                turns[f"{BOUND}, {p}"] = partial(sides[BOUND].ask, "embed", kind=kind, precision=p)
+            best[BOUND], one["tuning"][BOUND] = tuned(sides[BOUND], kind)
+            ask = partial(sides[BOUND].ask, "embed", kind=kind, choice=best[BOUND])
+            turns |= {f"{BOUND}, {p}": partial(ask, precision=p) for p in ("fp32", "bf16")}
         found_rounds = rounds(turns, count)
         for p in precisions:
             name = OURS if p == "fp32" else f"{OURS}, {p}"

@@ -32,6 +32,10 @@ class Clock:
 
     def read(self):
         """Return both since the clock was made."""
+        if device() != "cpu":
+            import torch
+
+            torch.cuda.synchronize()
         wall, cpu = self.start
         return {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
@@ -97,7 +101,9 @@ class Worker:
         taken = clock.read()
         if save:
             read = self.side.states if save == "states" else self.side.vectors
-            self.keep([read(doc) for doc in docs], kind, precision)
+            found = [read(doc) for doc in docs]
+            found = [one.get() if hasattr(one, "get") else one for one in found]  # of cupy
+            self.keep(found, kind, precision)
         return {**taken, "words": words}
 
     def keep(self, found, kind, precision):
@@ -161,6 +167,11 @@ def start_up(folder, side, words):
     return {"seconds": time.perf_counter() - imported}
 
 
+def device():
+    """Return where the encoder and the task models are to run."""
+    return os.environ.get("TRFNB_DEVICE", "cpu")
+
+
 def main():
     """Answer requests until the input ends."""
     side, folder, path = sys.argv[1:4]
@@ -170,6 +181,11 @@ def main():
         texts = json.loads((Path(folder) / "texts.json").read_text())
         print(json.dumps(start_up(folder, side, texts["sentences"][0])), file=out, flush=True)
         return
+    if device() != "cpu" and side not in ("huggingface", "openvino", "onnxruntime"):
+        from thinc.api import require_gpu, use_pytorch_for_gpu_memory
+
+        require_gpu()
+        use_pytorch_for_gpu_memory()
     worker = Worker(side, folder, path)
     for line in sys.stdin:
         request = json.loads(line)

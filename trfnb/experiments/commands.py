@@ -30,6 +30,7 @@ def compare_command(
         0.01
     ),
     out: Annotated[Path, typer.Option(help="Where the winner goes.")] = Path("winner"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     code: Annotated[
         Path | None, typer.Option(help="A Python file that registers your own components.")
     ] = None,
@@ -44,8 +45,10 @@ def compare_command(
     from spacy.cli._util import import_code
 
     from trfnb import corpora
+    from trfnb.device import use_device
     from trfnb.experiments.comparison import DocBinCorpus, compare
 
+    use_device(device)
     import_code(code)
     folder = Path(corpus)
     data = DocBinCorpus(folder) if (folder / "train.spacy").exists() else corpora.load(corpus)

@@ -7,6 +7,7 @@ nothing above the highest layer asked for.
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, cast
 
@@ -76,7 +77,10 @@ class PackedBert:
         x = self._embedded(pack)
         training = torch.is_grad_enabled()
         by_hand = training or torch.is_autocast_enabled(x.device.type)
-        groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
+        if x.is_cuda and not training:
+            groups: Any = Sequences.of(pack, x.device)
+        else:
+            groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
         found = {0: x} if 0 in layers else {}
         for number, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
             if checkpointing and training:
@@ -119,11 +123,15 @@ class PackedBert:
             d = d.masked_fill((ids == table.padding_idx)[..., None], 0.0)
         weight.grad.index_add_(0, ids.flatten(), d.flatten(0, -2).to(weight.dtype))
 
-    def _layer(self, layer: Any, x: torch.Tensor, groups: Sequence[Group]) -> torch.Tensor:
+    def _layer(self, layer: Any, x: torch.Tensor, groups: Any) -> torch.Tensor:
         mixed, outer = layer.attention.output, layer.output
         own, heads = layer.attention.self, self.heads
         # Queries, keys and values have no name, so that they go once they are mixed.
-        found = attend(own.query(x), own.key(x), own.value(x), groups, heads, _rate(own.dropout))
+        parts = own.query(x), own.key(x), own.value(x)
+        if isinstance(groups, Sequences):
+            found = groups.attend(*parts, heads)
+        else:
+            found = attend(*parts, groups, heads, _rate(own.dropout))
         x_mixed = mixed.dense(found)
         x = mixed.LayerNorm(dropout(x_mixed, _rate(mixed.dropout)) + x)
         inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(x))
@@ -150,6 +158,36 @@ class PackedBert:
             return False  # another version of the model names its parts otherwise
         finally:
             hf_model.train(was)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Where texts that lie end to end begin and end, as flash attention on a GPU reads it.
+
+    Attributes:
+        ends: (texts + 1,) int32, 0 first.
+        longest: the most wordpieces of a text.
+    """
+
+    ends: torch.Tensor
+    longest: int
+
+    @classmethod
+    def of(cls, pack: Pack, device: torch.device) -> Self:
+        """Read them off a pack."""
+        counts, lengths = np.array(pack.runs).T
+        ends = np.concatenate([[0], np.repeat(lengths, counts)]).cumsum(dtype=np.int32)
+        return cls(torch.from_numpy(ends).to(device), int(lengths.max()))
+
+    def attend(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int
+    ) -> torch.Tensor:
+        """Let each wordpiece attend to those of its own text, in half precision, (n, width)."""
+        from torch.nn.attention.varlen import varlen_attn
+
+        one, two, three = (x.unflatten(-1, (heads, -1)) for x in (q, k, v))
+        span = (self.ends, self.ends, self.longest, self.longest)
+        return cast(torch.Tensor, varlen_attn(one, two, three, *span)).flatten(-2)
 
 
 def attend(

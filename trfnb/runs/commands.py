@@ -25,6 +25,9 @@ Given = Annotated[
 Out = Annotated[Path | None, typer.Option(help="The folder; papermill_runs/NAME by default.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="The smallest parameters: runs of seconds.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
+Device = Annotated[
+    str | None, typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1 and so on.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Folder = Annotated[Path, typer.Argument(help="A sweep's folder.")]
 
@@ -60,15 +63,15 @@ def run(
     notebook: Annotated[Path, typer.Argument(help="An .ipynb file.")],
     assignments: Given = [],  # noqa: B006 - typer reads it and never changes it
     out: Out = None,
+    device: Device = None,
     smoke: Smoke = False,
     no_report: NoReport = False,
     quiet: Quiet = False,
 ) -> int:
     """Run a notebook once, with parameters."""
     row = Sweep(notebook).fixing(_given(assignments)).fixed
-    return _run(
-        Sweep(notebook, runs=[row]), out=out, smoke=smoke, report=not no_report, quiet=quiet
-    )
+    asked = Sweep(notebook, runs=[row], device=device)
+    return _run(asked, out=out, smoke=smoke, report=not no_report, quiet=quiet)
 
 
 def sweep(
@@ -79,6 +82,7 @@ def sweep(
     threads: Annotated[
         int | None, typer.Option(help="Threads of each run; cores / jobs by default.")
     ] = None,
+    device: Device = None,
     engine: Annotated[str | None, typer.Option(help="local, ray or slurm.")] = None,
     timeout: Annotated[
         str | None, typer.Option(help="Of a run, in seconds or as '30 min'.")
@@ -94,7 +98,8 @@ def sweep(
     """Run what is missing of a sweep; the same command again resumes it."""
     if out and len(files) > 1:
         raise ValueError("--out: expected one sweep with it, got several files.")
-    limits = {"jobs": jobs, "threads": threads, "engine": engine, "timeout": timeout}
+    limits: dict[str, Any] = {"jobs": jobs, "threads": threads, "device": device}
+    limits |= {"engine": engine, "timeout": timeout}
     given, codes = _given(assignments), [OK]
     options: Any = {"smoke": smoke, "report": not no_report, "quiet": quiet, "check": check}
     for asked in [load_sweep(path, **limits).fixing(given) for path in files]:

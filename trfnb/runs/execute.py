@@ -30,6 +30,8 @@ from trfnb.runs.results import recorded
 LIFELINE = 0
 # Environment variable with the run's folder, inherited by all its processes.
 MARK = "TRFNB_RUN"
+# Environment variable with the device that `trfnb.use_device` takes when it is told none.
+DEVICE = "TRFNB_DEVICE"
 TICK = 0.1
 HEARTBEAT = 2.0
 
@@ -69,12 +71,9 @@ def execute(folder: Path, token: str) -> None:
     sockets = socket_folder(token)
     sockets.mkdir(mode=0o700, exist_ok=True)
     os.environ |= {f"{name}_NUM_THREADS": str(status.threads) for name in THREADS}
+    os.environ[DEVICE] = status.device
     status.state, status.started = State.RUNNING, time.time()
-    status.environment |= {
-        "host": os.uname().nodename,
-        "device": device(),
-        "threads": status.threads,
-    }
+    status.environment |= {"host": os.uname().nodename, "threads": status.threads}
     cells: list[Any] = []
     state, cause, traceback = asyncio.run(watch(folder, status, cells))
     kill(folder)
@@ -82,6 +81,8 @@ def execute(folder: Path, token: str) -> None:
     current = read_status(folder)
     if current is None or current.token == token:
         status.traceback, status.metrics = traceback, recorded(cells)
+        told = status.metrics.pop("device", "cpu")
+        status.environment["device"] = processor() if told == "cpu" else told
         status.end(state, cause)
         status.write(folder)
 
@@ -260,14 +261,8 @@ def memory_of(pid: int) -> float:
     return total / 1e6
 
 
-def device() -> str:
-    """Return the name of the visible GPU, else of the processor."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        if visible != "" and shutil.which("nvidia-smi"):
-            query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-            query += ["-i", visible] if visible else []
-            return subprocess.check_output(query, text=True, timeout=20).splitlines()[0]
+def processor() -> str:
+    """Return the name of the processor."""
     with contextlib.suppress(OSError, IndexError):
         return re.findall(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())[0]
     return platform.processor() or platform.machine()

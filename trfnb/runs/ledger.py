@@ -76,6 +76,7 @@ class Status(BaseModel):
         cwd: working directory of the notebook.
         timeout: seconds; None for no limit.
         threads: that the run may use.
+        device: for `trfnb.use_device`.
         environment: columns of the results: versions, commit, machine, device.
         token: drawn at each start; whoever holds an older one may not write any more.
         cause: why it ended as it did, in words; empty when done.
@@ -97,6 +98,7 @@ class Status(BaseModel):
     cwd: str = ""
     timeout: float | None = None
     threads: int = 1
+    device: str = "auto"
     environment: dict[str, Any] = {}
     token: str = ""
     attempt: int = 0

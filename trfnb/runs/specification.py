@@ -136,6 +136,7 @@ class Sweep(_Settings):
         smoke: parameters that ``--smoke`` lays over all runs.
         timeout: of a run, in seconds or as "15 min".
         jobs, threads: runs at once; threads of each.
+        device: of each, for `trfnb.use_device`.
         data: parameters that name data whose content counts in a run's identity.
         metrics: those that reports show first.
         bounds: ``{metric: [low, high]}`` that ``--check`` holds the mean of all runs to;
@@ -158,6 +159,7 @@ class Sweep(_Settings):
     timeout: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_seconds)] = None
     jobs: Count | None = None
     threads: Count | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     data: list[str] = ["corpus", "layers", "vectors"]
     metrics: list[str] = []
     bounds: Bounds = {}

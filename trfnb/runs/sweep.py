@@ -290,6 +290,7 @@ def _settings(plan: Plan, threads: int) -> dict[str, Any]:
         "cwd": str(Path.cwd()),
         "timeout": plan.sweep.timeout,
         "threads": threads,
+        "device": plan.sweep.device,
         "environment": environment,
     }
 

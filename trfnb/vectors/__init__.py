@@ -14,5 +14,6 @@ __getattr__, __dir__, __all__ = on_first_use(
         "load": "trfnb.vectors.store",
         "most_similar": "trfnb.vectors.similar",
         "prune": "trfnb.vectors.similar",
+        "word_vectors": "trfnb.vectors.similar",
     },
 )

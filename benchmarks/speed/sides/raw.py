@@ -13,19 +13,22 @@ class Raw:
     Args:
         path: The model's directory.
         run: Takes ids and mask, (texts, longest) int64 each; returns (texts, longest, width).
+        budget: Wordpieces of a block, about.
     """
 
-    def __init__(self, path, run):
+    def __init__(self, path, run, budget=BUDGET):
         self.tokenizer, self.run = AutoTokenizer.from_pretrained(path), run
+        self.budget = budget
 
     def embed(self, texts):
-        """Return the last layer's states of every text, in blocks of about 1,024 wordpieces."""
+        """Return the last layer's states of every text, in blocks of about the budget."""
         found = [None] * len(texts)
         ids = self.tokenizer([" ".join(words) for words in texts], truncation=True)["input_ids"]
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
         while order:
             longest = len(ids[order[0]])
-            group, order = order[: max(BUDGET // longest, 1)], order[max(BUDGET // longest, 1) :]
+            few = max(self.budget // longest, 1)
+            group, order = order[:few], order[few:]
             block = np.zeros((len(group), longest), dtype="int64")
             mask = np.zeros_like(block)
             for row, i in enumerate(group):

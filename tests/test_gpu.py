@@ -1,0 +1,229 @@
+"""On a GPU: the CPU's numbers, arrays that stay there, files that load on both sides."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+import torch
+from small_pipelines import examples, initialized, transformer_pipeline
+from thinc.api import fix_random_seed, get_current_ops, to_numpy
+
+from trfnb import corpora, token_vectors, use_device
+from trfnb.cli import main
+from trfnb.device import missing_for_gpu
+from trfnb.experiments import build_config, compare, train, weights
+from trfnb.pipe.architectures import registry
+from trfnb.pretraining import pretrain
+from trfnb.runs import results
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(bool(missing_for_gpu()), reason=missing_for_gpu()),
+]
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WHERE = {"cpu": "numpy", "cuda": "cupy"}
+SPANS = [
+    {},
+    {"get_spans": {"@span_getters": "trfnb.strided_spans.v1", "window": 4, "stride": 2}},
+    {"get_spans": {"@span_getters": "trfnb.token_windows.v1"}},
+    {"layers": [1, 2]},
+    {"precision": "bf16"},
+    {"gradient_checkpointing": True},
+]
+BALANCERS = sorted(registry.balancers.get_all())
+
+
+@pytest.fixture(autouse=True)
+def _back_to_the_cpu():
+    yield
+    use_device("cpu")
+
+
+def tok2vec_pipeline():
+    """Two tasks on a small tok2vec of ours."""
+    nlp = spacy.blank("en")
+    nlp.add_pipe("trfnb_tok2vec", name="tok2vec")
+    width = nlp.get_pipe("tok2vec").model.get_dim("nO")
+    listener = {"@architectures": "trfnb.Tok2VecListener.v1", "width": width}
+    for name in ("tagger", "ner"):
+        nlp.add_pipe(name, config={"model": {"tok2vec": listener}})
+    return initialized(nlp)
+
+
+def updated(nlp, steps=3, **settings):
+    """Train a little, without dropout; return the losses of each step."""
+    optimizer = nlp.create_optimizer()
+    found = []
+    for _ in range(steps):
+        fix_random_seed(0)
+        found.append(nlp.update(examples(nlp), drop=0.0, sgd=optimizer, losses={}))
+    return found
+
+
+def annotated(nlp):
+    """What a pipeline says of the four texts, as numbers on the host."""
+    docs = list(nlp.pipe([eg.text for eg in examples(nlp)]))
+    said = [[(token.tag_, token.ent_type_) for token in doc] for doc in docs]
+    if "transformer" not in nlp.pipe_names:
+        return said, np.zeros(1)
+    return said, np.concatenate([to_numpy(token_vectors(doc)) for doc in docs])
+
+
+@pytest.mark.parametrize("settings", SPANS, ids=lambda s: next(iter(s), "plain"))
+def test_a_transformer_learns_and_says_the_same(tiny, settings, tmp_path):
+    close = {"rtol": 0.05} if "precision" in settings else {"rtol": 2e-3}
+    pipelines = {"cpu": transformer_pipeline(tiny, **settings)}
+    pipelines["cpu"].to_disk(tmp_path / "start")
+    use_device("cuda")
+    pipelines["cuda"] = spacy.load(tmp_path / "start")
+    assert pipelines["cuda"].get_pipe("transformer").model.ops.name == "cupy"
+    losses = {}
+    for device, nlp in pipelines.items():
+        use_device(device)
+        losses[device] = updated(nlp)
+    for ours, theirs in zip(*losses.values(), strict=True):
+        for name in ("tagger", "ner"):
+            assert math.isclose(ours[name], theirs[name], rel_tol=close["rtol"])
+    assert losses["cuda"][-1]["tagger"] < losses["cuda"][0]["tagger"]
+    use_device("cuda")
+    before = annotated(pipelines["cuda"])
+    pipelines["cuda"].to_disk(tmp_path / "trained")
+    use_device("cpu")
+    after = annotated(spacy.load(tmp_path / "trained"))
+    assert before[0] == after[0]
+    np.testing.assert_allclose(before[1], after[1], atol=2e-2 if "precision" in settings else 1e-4)
+
+
+def test_a_tok2vec_learns_and_says_the_same(tmp_path):
+    on_cpu = tok2vec_pipeline()
+    on_cpu.to_disk(tmp_path / "start")
+    expected = updated(on_cpu)
+    use_device("cuda")
+    on_gpu = spacy.load(tmp_path / "start")
+    found = updated(on_gpu)
+    assert found[-1]["tagger"] == pytest.approx(expected[-1]["tagger"], rel=2e-3)
+    on_gpu.to_disk(tmp_path / "trained")
+    said = annotated(on_gpu)[0]
+    use_device("cpu")
+    assert annotated(spacy.load(tmp_path / "trained"))[0] == said
+
+
+def test_nothing_leaves_the_gpu(tiny):
+    import cupy
+
+    use_device("cuda")
+    nlp = transformer_pipeline(tiny)
+    updated(nlp, steps=1)
+    for _, array in weights.arrays(nlp):
+        assert isinstance(array, cupy.ndarray | torch.Tensor)
+    shim = next(shim for node in nlp.get_pipe("transformer").model.walk() for shim in node.shims)
+    assert {p.device.type for p in shim.loaded().parameters()} == {"cuda"}
+    doc = nlp("the river bank plans")
+    assert isinstance(token_vectors(doc), cupy.ndarray)
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_a_balancer_finds_the_same_factors(tiny, name):
+    found = {}
+    for device in ("cpu", "cuda"):
+        use_device(device)
+        nlp = spacy.blank("en")
+        config = {"model": {"name": tiny}, "balance": {"@balancers": name}}
+        nlp.add_pipe("trfnb_transformer", name="transformer", config=config)
+        listener = {"@architectures": "trfnb.TransformerListener.v1"}
+        for task in ("tagger", "ner"):
+            nlp.add_pipe(task, config={"model": {"tok2vec": listener}})
+        initialized(nlp)
+        updated(nlp)
+        log = nlp.get_pipe("transformer").gradient_log
+        log.close()
+        found[device] = log.table()[["listener", "factor", "raw_norm"]]
+    assert list(found["cpu"]["listener"]) == list(found["cuda"]["listener"])
+    for column in ("factor", "raw_norm"):
+        assert np.allclose(found["cpu"][column], found["cuda"][column], rtol=0.02, equal_nan=True)
+
+
+@pytest.mark.parametrize("sharing", ["shared", "independent", "frozen"])
+def test_ways_of_sharing_are_compared(minilm, sharing, tmp_path):
+    assert use_device("cuda") == torch.cuda.get_device_name(0)
+    data = corpora.load("newsroom", limit=40, dev_limit=20)
+    options = {"batch_words": 100}
+    found = compare(data, encoder=minilm, sharings=[sharing], seeds=1, budget="600 words",
+                    options=options, progress=False)  # fmt: skip
+    assert found.runs["tag_acc"].iloc[0] > 0.05
+    nlp = spacy.load(found.save(tmp_path / "winner"))
+    said = [[token.tag_ for token in doc] for doc in nlp.pipe(["Rates rose again ."])]
+    use_device("cpu")
+    nlp = spacy.load(tmp_path / "winner")
+    assert said == [[token.tag_ for token in doc] for doc in nlp.pipe(["Rates rose again ."])]
+
+
+def test_a_training_repeats_itself(minilm):
+    use_device("cuda")
+    data = corpora.load("newsroom", limit=40, dev_limit=20)
+    config = build_config(["tagger", "ner", "textcat"], minilm, batch_words=100)
+    first, again = (train(config, data, budget="400 words", progress=False) for _ in range(2))
+    assert first.score == pytest.approx(again.score, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"@architectures": "trfnb.PretrainCharacters.v1", "hidden_size": 16},
+        {"@architectures": "trfnb.PretrainWords.v1", "hidden_size": 16, "text": "TEXT"},
+        {"@architectures": "trfnb.PretrainReplaced.v1", "hidden_size": 16},
+        {"@architectures": "trfnb.PretrainDistillation.v1", "teacher": "TINY"},
+    ],
+    ids=lambda objective: objective["@architectures"].split(".")[1],
+)
+def test_pretraining(objective, tiny, tmp_path):
+    from small_runs import config, text
+
+    use_device("cuda")
+    lines = text(tmp_path)
+    given = {"TEXT": str(lines), "TINY": tiny}
+    objective = {key: given.get(value, value) for key, value in objective.items()}
+    pretrain(config(lines, objective), tmp_path / "out", progress=False)
+    found = [row["dev_loss"] for row in csv.DictReader((tmp_path / "out/log.csv").open())]
+    assert float(found[-1]) < float(found[0])
+
+
+def test_static_vectors_are_embedded(tmp_path):
+    from spacy.vectors import Vectors
+
+    found = {}
+    rows = np.random.default_rng(0).normal(size=(4, 6)).astype("f4")
+    for device, ops in WHERE.items():
+        use_device(device)
+        assert get_current_ops().name == ops
+        nlp = spacy.blank("en")
+        nlp.vocab.vectors = Vectors(
+            data=get_current_ops().asarray(rows), keys=["the", "river", "bank", "plans"]
+        )
+        fix_random_seed(0)
+        layer = registry.architectures.get("trfnb.StaticVectors.v1")(width=8)
+        docs = [eg.reference for eg in examples(nlp)]
+        layer.initialize(docs)
+        if device == "cpu":
+            start = layer.to_bytes()
+        layer.from_bytes(start)
+        output, backward = layer.begin_update(docs)
+        backward(output)
+        found[device] = [to_numpy(array) for array in output]
+    for ours, theirs in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_there(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "run"
+    assert (
+        main(["run", str(path), "-p", "smoke", "true", "--device", "cuda", "--out", str(out)]) == 0
+    )
+    assert results(out)["device"].iloc[0] == torch.cuda.get_device_name(0)

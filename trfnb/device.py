@@ -1,0 +1,80 @@
+"""The device that an encoder, on torch, and spaCy's task models, on cupy, work on."""
+
+import os
+import re
+import sys
+import warnings
+from typing import Any
+
+import torch
+from thinc.api import require_cpu, require_gpu, use_pytorch_for_gpu_memory
+from thinc.compat import has_cupy_gpu
+
+from trfnb.runs.execute import DEVICE
+from trfnb.runs.results import record
+
+
+def use_device(device: str | None = None) -> str:
+    """Choose the device for all that is made or loaded from here on.
+
+    In a notebook this holds for all later cells too: Thinc keeps its device in a context variable,
+    which ends with the cell that set it, so it is set again before each.
+
+    Args:
+        device: ``"auto"``, a GPU where torch and cupy both see one, else the CPU; ``"cpu"``; or
+            ``"cuda"`` with or without a number, as in ``"cuda:1"``. Left out: what the
+            environment variable ``TRFNB_DEVICE`` says, else ``"auto"``.
+
+    Returns:
+        The GPU's name, or ``"cpu"``. A run's results name either in their column ``device``.
+
+    Raises:
+        ValueError: there is no such device; the message says what is missing.
+    """
+    device = device or os.environ.get(DEVICE) or "auto"
+    found = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
+    if not found:
+        raise ValueError(f"device: expected auto, cpu, cuda or cuda:1 and so on, got {device!r}.")
+    missing, number = missing_for_gpu(), int(found.group(1) or 0)
+    if not missing and number >= torch.cuda.device_count():
+        missing = f"there are {torch.cuda.device_count()} GPUs, numbered from 0"
+    if missing and device.startswith("cuda"):
+        raise ValueError(f"device {device!r}: {missing}. See the page Install for a GPU.")
+    if torch.cuda.is_available() and missing and device == "auto":
+        warnings.warn(f"On the CPU, though torch sees a GPU: {missing}.", stacklevel=2)
+    on_gpu = device != "cpu" and not missing
+
+    def use(*_: Any) -> None:
+        if on_gpu:
+            require_gpu(number)
+            use_pytorch_for_gpu_memory()  # one pool for both
+        else:
+            require_cpu()
+
+    use()
+    _before_each_cell(use)
+    name = torch.cuda.get_device_name(number) if on_gpu else "cpu"
+    record("device", name)
+    return name
+
+
+def missing_for_gpu() -> str:
+    """Return in words what keeps pipelines from a GPU; empty where nothing does."""
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no CUDA device"
+    if not has_cupy_gpu:
+        major = (torch.version.cuda or "13").partition(".")[0]
+        extra = "gpu-cuda12" if major == "12" else "gpu"
+        return f"cupy for CUDA {major} is missing or does not work: `pip install 'trfnb[{extra}]'`"
+    return ""
+
+
+def _before_each_cell(use: Any) -> None:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is None:
+        return
+    for earlier in list(shell.events.callbacks["pre_run_cell"]):
+        if getattr(earlier, "__qualname__", "") == use.__qualname__:
+            shell.events.unregister("pre_run_cell", earlier)
+    shell.events.register("pre_run_cell", use)

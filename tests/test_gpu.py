@@ -95,7 +95,7 @@ def test_a_transformer_learns_and_says_the_same(tiny, settings, tmp_path):
     use_device("cpu")
     after = annotated(spacy.load(tmp_path / "trained"))
     assert before[0] == after[0]
-    np.testing.assert_allclose(before[1], after[1], atol=2e-2 if "precision" in settings else 1e-4)
+    np.testing.assert_allclose(before[1], after[1], atol=6e-2 if "precision" in settings else 1e-4)
 
 
 def test_a_tok2vec_learns_and_says_the_same(tmp_path):
@@ -128,6 +128,8 @@ def test_nothing_leaves_the_gpu(tiny):
 
 @pytest.mark.parametrize("name", BALANCERS)
 def test_a_balancer_finds_the_same_factors(tiny, name):
+    if "cagrad" in name:
+        pytest.importorskip("clarabel")
     found = {}
     for device in ("cpu", "cuda"):
         use_device(device)

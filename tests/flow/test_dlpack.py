@@ -4,17 +4,19 @@ import pytest
 import torch
 from thinc.api import torch2xp, xp2torch
 
+from trfnb.device import missing_for_gpu
+
 
 @pytest.mark.gpu
 def test_arrays_go_back_and_forth_without_a_copy():
     cupy = pytest.importorskip("cupy")
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
+    if missing_for_gpu():
+        pytest.skip(missing_for_gpu())
     tensor = torch.arange(6, dtype=torch.float32, device="cuda").reshape(2, 3)
     array = torch2xp(tensor)
     assert isinstance(array, cupy.ndarray)
     array[0, 0] = 7
-    again = xp2torch(array)
+    again = xp2torch(array, device=tensor.device)
     assert again.data_ptr() == tensor.data_ptr()
     assert tensor[0, 0].item() == 7
 

@@ -77,7 +77,7 @@ class PackedBert:
         x = self._embedded(pack)
         training = torch.is_grad_enabled()
         by_hand = training or torch.is_autocast_enabled(x.device.type)
-        if x.is_cuda and not training:
+        if x.is_cuda and torch.is_autocast_enabled("cuda") and not training:
             groups: Any = Sequences.of(pack, x.device)
         else:
             groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
@@ -179,9 +179,7 @@ class Sequences:
         ends = np.concatenate([[0], np.repeat(lengths, counts)]).cumsum(dtype=np.int32)
         return cls(torch.from_numpy(ends).to(device), int(lengths.max()))
 
-    def attend(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int
-    ) -> torch.Tensor:
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
         """Let each wordpiece attend to those of its own text, in half precision, (n, width)."""
         from torch.nn.attention.varlen import varlen_attn
 

@@ -21,7 +21,7 @@ from thinc.types import Floats3d
 from torch.nn import functional
 
 from .batching import MicroBatch, Part, Request, micro_batches
-from .packed import PackedBert
+from .packed import PackedBert, has_flash
 from .runtime import Precision, keep_freed_memory, native_bf16
 from .saving import quiet, weights_digest
 
@@ -70,7 +70,9 @@ class Engines:
         self._seen = self._overtaken = 0
 
     def choose(self, request: Request) -> "PackedBert | PaddedEngine | CompiledEngine":
-        """Return the fastest engine for a batch; on a GPU packs are not measured yet.
+        """Return the fastest engine for a batch.
+
+        On a GPU packs need flash attention, which knows neither fp32 nor dropout.
 
         Raises:
             EngineError: OpenVINO was asked for by name and cannot run this model.
@@ -106,7 +108,9 @@ class Engines:
                 if by_name:
                     raise
                 self.openvino.failure = reason = str(error)
-        packed = self.packed if device.type == "cpu" else None
+        flash = device.type == "cuda" and precision in ("bf16", "fp16") and has_flash()
+        on_packs = device.type == "cpu" or (flash and not request.is_train)
+        packed = self.packed if on_packs else None
         self.report = f"torch over {'packs' if packed else 'padded blocks'} ({reason})"
         return packed or self.padded
 

@@ -8,7 +8,8 @@ nothing above the highest layer asked for.
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
 from typing import Any, Self, cast
 
 import numpy as np
@@ -186,6 +187,12 @@ class Sequences:
         one, two, three = (x.unflatten(-1, (heads, -1)) for x in (q, k, v))
         span = (self.ends, self.ends, self.longest, self.longest)
         return cast(torch.Tensor, varlen_attn(one, two, three, *span)).flatten(-2)
+
+
+@cache
+def has_flash() -> bool:
+    """Return whether torch has flash attention for texts that lie end to end: from 2.10 on."""
+    return find_spec("torch.nn.attention.varlen") is not None
 
 
 def attend(

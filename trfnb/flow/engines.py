@@ -21,7 +21,7 @@ from thinc.types import Floats3d
 from torch.nn import functional
 
 from .batching import MicroBatch, Part, Request, micro_batches
-from .packed import PackedBert, has_flash
+from .packed import PackedBert
 from .runtime import Precision, keep_freed_memory, native_bf16
 from .saving import quiet, weights_digest
 
@@ -108,9 +108,10 @@ class Engines:
                 if by_name:
                     raise
                 self.openvino.failure = reason = str(error)
-        flash = device.type == "cuda" and precision in ("bf16", "fp16") and has_flash()
-        on_packs = device.type == "cpu" or (flash and not request.is_train)
-        packed = self.packed if on_packs else None
+        packed = self.packed
+        if packed and device.type != "cpu":
+            half = device.type == "cuda" and precision in ("bf16", "fp16")
+            packed = packed if half and packed.flash and not request.is_train else None
         self.report = f"torch over {'packs' if packed else 'padded blocks'} ({reason})"
         return packed or self.padded
 

@@ -8,7 +8,7 @@ nothing above the highest layer asked for.
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any, Self, cast
 
@@ -46,6 +46,12 @@ class PackedBert:
             return None
         packed = cls(hf_model)
         return packed if packed._agrees(hf_model) else None
+
+    @cached_property
+    def flash(self) -> bool:
+        """Whether torch's flash attention reads packs of this model: from 2.10 on."""
+        fits = int(self.layers[0].attention.self.query.out_features) // self.heads % 8 == 0
+        return fits and find_spec("torch.nn.attention.varlen") is not None
 
     def run(self, request: Request) -> Iterator[Part]:
         """Run texts of a flat batch through the encoder, pack by pack."""
@@ -187,12 +193,6 @@ class Sequences:
         one, two, three = (x.unflatten(-1, (heads, -1)) for x in (q, k, v))
         span = (self.ends, self.ends, self.longest, self.longest)
         return cast(torch.Tensor, varlen_attn(one, two, three, *span)).flatten(-2)
-
-
-@cache
-def has_flash() -> bool:
-    """Return whether torch has flash attention for texts that lie end to end: from 2.10 on."""
-    return find_spec("torch.nn.attention.varlen") is not None
 
 
 def attend(

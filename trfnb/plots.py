@@ -289,7 +289,9 @@ def alignment(doc: "Doc", wordpieces: Sequence[str], rows: "Ragged") -> HTML:
     Raises:
         ValueError: A row is not the number of a wordpiece.
     """
-    numbers, lengths = np.asarray(rows.dataXd), np.asarray(rows.lengths)
+    from thinc.util import to_numpy
+
+    numbers, lengths = to_numpy(rows.dataXd), to_numpy(rows.lengths)
     if len(numbers) and int(numbers.max()) >= len(wordpieces):
         raise ValueError(
             f"alignment expected rows of {len(wordpieces)} wordpieces, got the row "

@@ -46,7 +46,8 @@ def same_weights(model):
         for name in node.param_names:
             if node.has_param(name) and name not in ("mix", "gamma"):
                 shape = node.get_param(name).shape
-                node.set_param(name, draw.normal(0, 0.05, shape).astype("float32"))
+                drawn = draw.normal(0, 0.05, shape).astype("float32")
+                node.set_param(name, node.ops.asarray(drawn))
 
 
 def first_losses(nlp, batch):

@@ -28,7 +28,12 @@ def test_what_is_no_device_is_refused(asked):
         use_device(asked)
 
 
-@pytest.mark.skipif(not device.missing_for_gpu(), reason="there is a GPU")
+@pytest.fixture(autouse=True)
+def _nothing_given(monkeypatch):
+    monkeypatch.delenv("TRFNB_DEVICE", raising=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told():
     with pytest.raises(ValueError, match=r"'cuda': torch .* sees no CUDA device\. See"):
         use_device("cuda")
@@ -67,5 +72,5 @@ def test_a_devices_name_is_checked_before_anything_runs(tmp_path: Path):
     command = [sys.executable, "-m", "trfnb", "run", str(tmp_path / "a.ipynb"), "--device", "tpu"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert "device" in done.stderr
+    assert "`device`: expected auto, cpu, cuda or cuda:1 and so on, got 'tpu'." in done.stderr
     assert not (tmp_path / "papermill_runs").exists()

@@ -10,15 +10,15 @@ import torch
 from thinc.api import require_cpu, require_gpu, use_pytorch_for_gpu_memory
 from thinc.compat import has_cupy_gpu
 
-from trfnb.runs.execute import DEVICE
-from trfnb.runs.results import record
+from trfnb.runs.ledger import DEVICE, DEVICES
+from trfnb.runs.results import TOLD, record
 
 
 def use_device(device: str | None = None) -> str:
     """Choose the device for all that is made or loaded from here on.
 
     In a notebook this holds for all later cells too: Thinc keeps its device in a context variable,
-    which ends with the cell that set it, so it is set again before each.
+    which may end with the cell that set it, so it is set again before each.
 
     Args:
         device: ``"auto"``, a GPU where torch and cupy both see one, else the CPU; ``"cpu"``; or
@@ -26,13 +26,14 @@ def use_device(device: str | None = None) -> str:
             environment variable ``TRFNB_DEVICE`` says, else ``"auto"``.
 
     Returns:
-        The GPU's name, or ``"cpu"``. A run's results name either in their column ``device``.
+        The GPU's name, or ``"cpu"``. The column ``device`` of a run's results has the name of the
+        GPU or the processor that the last call chose.
 
     Raises:
         ValueError: there is no such device; the message says what is missing.
     """
     device = device or os.environ.get(DEVICE) or "auto"
-    found = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
+    found = re.fullmatch(DEVICES, device)
     if not found:
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:1 and so on, got {device!r}.")
     missing, number = missing_for_gpu(), int(found.group(1) or 0)
@@ -54,7 +55,7 @@ def use_device(device: str | None = None) -> str:
     use()
     _before_each_cell(use)
     name = torch.cuda.get_device_name(number) if on_gpu else "cpu"
-    record("device", name)
+    record(TOLD, name)
     return name
 
 

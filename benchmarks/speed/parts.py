@@ -22,16 +22,16 @@ SHIPPED, CURATED = "spacy-transformers", "spacy-curated-transformers"
 Sides = dict[str, Side]
 
 
-def tuned(side: Side, kind: str) -> tuple[int | None, dict[str, float]]:
+def tuned(side: Side, kind: str, clock: str) -> tuple[int | None, dict[str, float]]:
     """Return a side's fastest batch setting on a kind of text, and what each setting took."""
     answer = side.ask("choices")
     taken = {}
     for choice in [*answer["choices"], answer["default"]] if answer["choices"] else []:
         part = {"kind": kind, "precision": "fp32", "choice": choice, "part": 0.25}
         side.ask("embed", **part)
-        taken[choice] = side.ask("embed", **part)["seconds"]
+        taken[choice] = side.ask("embed", **part)[clock]
     best = min(taken, key=lambda choice: taken[choice]) if taken else None
-    return best, {str(choice): round(cpu, 3) for choice, cpu in taken.items()}
+    return best, {str(choice): round(spent, 3) for choice, spent in taken.items()}
 
 
 def inference(
@@ -45,7 +45,7 @@ def inference(
         result[kind] = one
         best = {}
         for name in peers:
-            best[name], one["tuning"][name] = tuned(sides[name], kind)
+            best[name], one["tuning"][name] = tuned(sides[name], kind, clock)
             sides[name].ask("embed", kind=kind, precision="fp32", save=True, choice=best[name])
         for precision in precisions:
             sides[OURS].ask("embed", kind=kind, precision=precision, save=True)
@@ -64,7 +64,7 @@ def inference(
             turns[f"{name}, as shipped"] = ask
             turns[f"{name}, tuned"] = partial(ask, choice=best[name])
         if BOUND in sides and kind != "book":
-            best[BOUND], one["tuning"][BOUND] = tuned(sides[BOUND], kind)
+            best[BOUND], one["tuning"][BOUND] = tuned(sides[BOUND], kind, clock)
             ask = partial(sides[BOUND].ask, "embed", kind=kind, choice=best[BOUND])
             turns |= {f"{BOUND}, {p}": partial(ask, precision=p) for p in ("fp32", "bf16")}
         found_rounds = rounds(turns, count)

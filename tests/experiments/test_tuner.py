@@ -119,13 +119,13 @@ def test_started_again_it_trains_with_the_factors_as_they_stand(corpus):
     assert tuner.trained is None
 
 
-def test_the_thread_has_thincs_context(corpus):
+def test_the_thread_has_the_context_that_the_tuner_was_made_in(corpus):
     seen = []
-    tuner = Tuner(config(max_steps=1), corpus)
-    tuner.history = type("Rows", (list,), {"append": lambda s, r: seen.append(get_current_ops())})()
     with use_ops("numpy", use_blis=False):
         here = get_current_ops()
-        tuner.start()
+        tuner = Tuner(config(max_steps=1), corpus)
+    tuner.history = type("Rows", (list,), {"append": lambda s, r: seen.append(get_current_ops())})()
+    tuner.start()  # as from a widget's callback, which has another context
     tuner.join(20)
     assert seen == [here]
 

@@ -63,7 +63,7 @@ def test_values_arrive_unchanged_both_ways(make_notebook) -> None:
     assert (row["f1"], row["scores.ner"], row["scores.pos.fine"]) == (0.5, 0.25, 1)
     assert row["losses"] == "[3.0, 2.0, null]"
     assert (row["seed"], row["recorded.seed"]) == (0, "told")
-    assert {"device", "threads", "python", "torch", "commit", "seconds"} <= set(row.index)
+    assert {"threads", "python", "torch", "commit", "seconds"} <= set(row.index)
     # one bad value costs its own cell
     assert table["huge"].tolist() == [1, 2**70]
     assert table["text"].tolist() == ["b", "a \\ud83d"]

@@ -30,7 +30,7 @@ def compare_command(
         0.01
     ),
     out: Annotated[Path, typer.Option(help="Where the winner goes.")] = Path("winner"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
     code: Annotated[
         Path | None, typer.Option(help="A Python file that registers your own components.")
     ] = None,

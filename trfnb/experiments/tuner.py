@@ -66,6 +66,8 @@ class Tuner:
 
     def __init__(self, config: Config, corpus: HasExamples) -> None:
         self.config, self.corpus = config.copy(), corpus
+        # Thinc's device is a context variable, which new threads and a widget's callbacks lack.
+        self._context = copy_context()
         blocks = listener_blocks(self.config)
         self.tasks = tuple(blocks)
         self.settings = {task: block["grad_factor"] for task, block in blocks.items()}
@@ -140,10 +142,8 @@ class Tuner:
         if self._thread is not None:
             self._reset()
             self._waiting.extend(self.settings.items())
-        # Thinc keeps its present device in a context variable, which a new thread lacks.
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._train, script), daemon=True
-        )
+        run = self._context.copy().run
+        self._thread = threading.Thread(target=run, args=(self._train, script), daemon=True)
         self._thread.start()
 
     def pause(self) -> None:

@@ -1,8 +1,8 @@
 """The engines that run a batch of wordpieces through an encoder.
 
 Each takes a `Request` and returns hidden states, part by part. There are three: torch over packs
-(BERT's family on a CPU), torch over padded blocks (every other encoder, and GPUs), and OpenVINO
-over padded blocks (inference on a CPU, where it is installed).
+(BERT's family on a CPU, and in half precision for inference on a GPU), torch over padded blocks
+(all else), and OpenVINO over padded blocks (inference on a CPU, where it is installed).
 """
 
 import warnings
@@ -110,7 +110,7 @@ class Engines:
                 self.openvino.failure = reason = str(error)
         packed = self.packed
         if packed and device.type != "cpu":
-            half = device.type == "cuda" and precision in ("bf16", "fp16")
+            half = precision in ("bf16", "fp16") and native_bf16(device)
             packed = packed if half and packed.flash and not request.is_train else None
         self.report = f"torch over {'packs' if packed else 'padded blocks'} ({reason})"
         return packed or self.padded
@@ -135,7 +135,8 @@ class PaddedEngine:
             keep_freed_memory()
         if request.is_train and runtime.checkpointing:
             self.hf_model.gradient_checkpointing_enable({"use_reentrant": False})
-        for batch in self.blocks(request, runtime.items(device, request.is_train)):
+        kept = request.is_train or self.attentions
+        for batch in self.blocks(request, runtime.items(device, kept)):
             ids = torch.from_numpy(batch.ids).to(device)
             mask = None if batch.mask.all() else torch.from_numpy(batch.mask).to(device)
             with torch.set_grad_enabled(request.is_train), runtime.autocast(device):

@@ -51,7 +51,8 @@ class PackedBert:
     def flash(self) -> bool:
         """Whether torch's flash attention reads packs of this model: from 2.10 on."""
         fits = int(self.layers[0].attention.self.query.out_features) // self.heads % 8 == 0
-        return fits and find_spec("torch.nn.attention.varlen") is not None
+        there = torch.backends.cuda.is_flash_attention_available()
+        return fits and there and find_spec("torch.nn.attention.varlen") is not None
 
     def run(self, request: Request) -> Iterator[Part]:
         """Run texts of a flat batch through the encoder, pack by pack."""

@@ -62,7 +62,8 @@ class Runtime:
     def items(self, device: torch.device, is_train: bool = False) -> int:
         """Return the budget of one forward pass on a device."""
         if device.type != "cpu":
-            return self.max_batch_items * (1 if is_train else _WITHOUT_GRAPH)
+            more = device.type == "cuda" and not is_train
+            return self.max_batch_items * (_WITHOUT_GRAPH if more else 1)
         large = is_train or self.precision_on(device) != "fp32"
         return min(self.max_batch_items, _CPU_LARGE_ITEMS if large else _CPU_ITEMS)
 

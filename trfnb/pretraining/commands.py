@@ -36,7 +36,7 @@ def pretrain(
     """
     from spacy.cli._util import import_code, parse_config_overrides, setup_gpu
     from spacy.util import load_config
-    from thinc.api import Config
+    from thinc.api import Config, use_pytorch_for_gpu_memory
 
     from trfnb import registration  # noqa: F401  what the config may name
     from trfnb.pretraining.config import SECTION, filled
@@ -54,5 +54,6 @@ def pretrain(
         )
     import_code(code)
     setup_gpu(gpu_id, silent=True)
+    use_pytorch_for_gpu_memory()  # nothing on a CPU
     given = Config().from_str(given.to_str(), interpolate=False, overrides=overrides)
     typer.echo(run(given, out, resume=resume, progress=not quiet))

@@ -149,7 +149,8 @@ def _ray(sweep: Sweep) -> Engine:
             raise ValueError(f"Engine 'ray': cannot reach or start {where}: {error}") from None
     threads = sweep.threads or 1
     resources = ray.cluster_resources()
-    needs = {"num_cpus": threads, "num_gpus": int(bool(resources.get("GPU")))}
+    on_gpu = sweep.device != "cpu" and bool(resources.get("GPU"))
+    needs = {"num_cpus": threads, "num_gpus": int(on_gpu)}
     task = ray.remote(start_and_wait).options(**needs, max_retries=0)
     return Engine(
         sweep.jobs or max(1, int(resources.get("CPU", 1)) // threads),

@@ -23,15 +23,13 @@ from typing import Any
 import psutil
 
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import LOG, NOTEBOOK, State, Status, plain, read_status
-from trfnb.runs.results import recorded
+from trfnb.runs.ledger import DEVICE, LOG, NOTEBOOK, State, Status, plain, read_status
+from trfnb.runs.results import TOLD, recorded
 
 # Standard input: whoever started the run holds the other end.
 LIFELINE = 0
 # Environment variable with the run's folder, inherited by all its processes.
 MARK = "TRFNB_RUN"
-# Environment variable with the device that `trfnb.use_device` takes when it is told none.
-DEVICE = "TRFNB_DEVICE"
 TICK = 0.1
 HEARTBEAT = 2.0
 
@@ -71,7 +69,8 @@ def execute(folder: Path, token: str) -> None:
     sockets = socket_folder(token)
     sockets.mkdir(mode=0o700, exist_ok=True)
     os.environ |= {f"{name}_NUM_THREADS": str(status.threads) for name in THREADS}
-    os.environ[DEVICE] = status.device
+    if status.device:
+        os.environ[DEVICE] = status.device
     status.state, status.started = State.RUNNING, time.time()
     status.environment |= {"host": os.uname().nodename, "threads": status.threads}
     cells: list[Any] = []
@@ -81,8 +80,8 @@ def execute(folder: Path, token: str) -> None:
     current = read_status(folder)
     if current is None or current.token == token:
         status.traceback, status.metrics = traceback, recorded(cells)
-        told = status.metrics.pop("device", "cpu")
-        status.environment["device"] = processor() if told == "cpu" else told
+        if told := status.metrics.pop(TOLD, None):
+            status.environment["device"] = processor() if told == "cpu" else told
         status.end(state, cause)
         status.write(folder)
 

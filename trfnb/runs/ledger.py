@@ -29,6 +29,9 @@ LOG = "log.txt"
 # Fields of a status that a new start leaves as they are.
 KEPT = {"run", "identity", "parameters", "given", "code", "data", "trial"}
 # Seconds without a heartbeat after which a run on another machine counts as lost.
+# Environment variable with the device that `trfnb.use_device` takes when it is told none.
+DEVICE = "TRFNB_DEVICE"
+DEVICES = r"auto|cpu|cuda(?::(\d+))?"
 STALE = 30.0
 
 
@@ -76,7 +79,7 @@ class Status(BaseModel):
         cwd: working directory of the notebook.
         timeout: seconds; None for no limit.
         threads: that the run may use.
-        device: for `trfnb.use_device`.
+        device: for `trfnb.use_device`; None leaves it to the environment variable.
         environment: columns of the results: versions, commit, machine, device.
         token: drawn at each start; whoever holds an older one may not write any more.
         cause: why it ended as it did, in words; empty when done.
@@ -98,7 +101,7 @@ class Status(BaseModel):
     cwd: str = ""
     timeout: float | None = None
     threads: int = 1
-    device: str = "auto"
+    device: str | None = None
     environment: dict[str, Any] = {}
     token: str = ""
     attempt: int = 0

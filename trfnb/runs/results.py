@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from trfnb.answer import Answer
 
 MIME = "application/scrapbook.scrap.json+json"
+# The name under which `trfnb.use_device` records the device; results have it as ``device``.
+TOLD = "trfnb.device"
 log = logging.getLogger("trfnb")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,7 +19,7 @@ from pydantic import (
 )
 
 from trfnb.answer import Question
-from trfnb.runs.ledger import Run
+from trfnb.runs.ledger import DEVICES, Run
 from trfnb.runs.notebook import (
     UNKNOWN,
     Parameter,
@@ -49,6 +50,12 @@ def _seconds(value: Any) -> Any:
         return float(number) * {"": 1, "s": 1, "min": 60, "h": 3600}[unit.strip()]
     except (ValueError, KeyError):
         raise ValueError("expected a duration such as 90, '15 min' or '2 h'") from None
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(DEVICES, value):
+        raise ValueError("expected auto, cpu, cuda or cuda:1 and so on")
+    return value
 
 
 def _named(value: Any) -> Any:
@@ -159,7 +166,7 @@ class Sweep(_Settings):
     timeout: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_seconds)] = None
     jobs: Count | None = None
     threads: Count | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str | None, AfterValidator(_device)] = None
     data: list[str] = ["corpus", "layers", "vectors"]
     metrics: list[str] = []
     bounds: Bounds = {}

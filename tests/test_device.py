@@ -74,3 +74,9 @@ def test_a_devices_name_is_checked_before_anything_runs(tmp_path: Path):
     assert done.returncode == 2
     assert "`device`: expected auto, cpu, cuda or cuda:1 and so on, got 'tpu'." in done.stderr
     assert not (tmp_path / "papermill_runs").exists()
+
+
+def test_a_pipelines_core_has_it():
+    line = "import sys; sys.modules['psutil'] = None; import trfnb; print(trfnb.use_device('cpu'))"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "cpu"

@@ -68,7 +68,7 @@ def made(tiny, tmp_path_factory):
     objects = {}
     for kind in registry.get_registry_names():
         for name, function in getattr(registry, kind).get_all().items():
-            theirs = not getattr(function, "__module__", "").startswith("trfnb")
+            theirs = not (getattr(function, "__module__", None) or "").startswith("trfnb")
             if theirs or kind == "factories" or function is refused_v1:
                 continue
             settings = {one: given[one] for one in needed(function)}

@@ -93,6 +93,7 @@ class Worker:
                 self.keep(states, kind, precision)
             return {**taken, "words": words}
         from spacy.tokens import Doc
+        from thinc.api import to_numpy
 
         docs = [Doc(nlp.vocab, words=words) for words in texts]
         clock = Clock()
@@ -101,9 +102,7 @@ class Worker:
         taken = clock.read()
         if save:
             read = self.side.states if save == "states" else self.side.vectors
-            found = [read(doc) for doc in docs]
-            found = [one.get() if hasattr(one, "get") else one for one in found]  # of cupy
-            self.keep(found, kind, precision)
+            self.keep([to_numpy(read(doc)) for doc in docs], kind, precision)
         return {**taken, "words": words}
 
     def keep(self, found, kind, precision):

@@ -19,9 +19,10 @@ from thinc.api import Adam
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 import trfnb
-from trfnb.flow.encoder import EncoderShim
+from trfnb.flow.encoder import EncoderShim, set_runtime
 from trfnb.flow.listener import TransformerListener
 from trfnb.flow.packed import PackedBert
+from trfnb.flow.runtime import Runtime
 from trfnb.pipe.manifest import NOTE
 
 FORMAT = {"format": "pt"}
@@ -246,6 +247,27 @@ def test_out_of_memory_halves_the_batch(tiny, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         list(nlp.pipe(TEXTS))
+
+
+def test_out_of_memory_where_a_pass_takes_a_multiple_of_what_is_set(tiny, monkeypatch):
+    """As inference on a GPU does."""
+    nlp = transformer_pipeline(tiny)
+    transformer = nlp.get_pipe("transformer")
+    set_runtime(transformer.model, max_batch_items=32)
+    monkeypatch.setattr(Runtime, "items", lambda self, *_: 4 * self.max_batch_items)
+    run, sizes = PackedBert.states, []
+
+    def states(self, pack, *args, **options):
+        sizes.append(len(pack.ids))
+        if len(pack.ids) > 64:
+            raise torch.OutOfMemoryError("out of memory")
+        return run(self, pack, *args, **options)
+
+    monkeypatch.setattr(PackedBert, "states", states)
+    told = "Out of memory at 128 .* going on with 64. Set max_batch_items = 16 on"
+    with pytest.warns(RuntimeWarning, match=told):
+        list(nlp.pipe([" ".join(["unable"] * n) for n in range(8, 14)]))
+    assert sum(size > 64 for size in sizes) == 1  # the pass that failed
 
 
 def test_out_of_memory_without_a_way_out(tiny, monkeypatch):

@@ -127,6 +127,7 @@ def forward(
     """
     shim, runtime = cast(EncoderShim, model.shims[0]), model.attrs["runtime"]
     first = items = runtime.items(shim.device, is_train)
+    times = max(1, first // runtime.max_batch_items)  # of what is set
     while True:
         try:
             result = _run(shim, runtime, X, is_train)
@@ -137,14 +138,13 @@ def forward(
                 raise
         # Outside the handler, where the failed pass's tensors are no longer held.
         items //= 2
-        runtime = replace(runtime, max_batch_items=items)
-        if shim.device.type == "cuda":
-            torch.cuda.empty_cache()
+        runtime = replace(runtime, max_batch_items=max(1, items // times))
+        torch.cuda.empty_cache()  # nothing where there is no GPU
     if items < first:
         model.attrs["runtime"] = runtime
         warnings.warn(
             f"Out of memory at {first} wordpieces a forward pass; going on with {items}. "
-            f"Set max_batch_items = {items} on the transformer to start there.",
+            f"Set max_batch_items = {runtime.max_batch_items} on the transformer to start there.",
             RuntimeWarning,
             stacklevel=2,
         )

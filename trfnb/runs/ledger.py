@@ -29,10 +29,10 @@ LOG = "log.txt"
 # Fields of a status that a new start leaves as they are.
 KEPT = {"run", "identity", "parameters", "given", "code", "data", "trial"}
 # Seconds without a heartbeat after which a run on another machine counts as lost.
+STALE = 30.0
 # Environment variable with the device that `trfnb.use_device` takes when it is told none.
 DEVICE = "TRFNB_DEVICE"
 DEVICES = r"auto|cpu|cuda(?::(\d+))?"
-STALE = 30.0
 
 
 class State(StrEnum):

@@ -44,7 +44,7 @@ def test_a_lower_table_is_asked_in_lower_case(tmp_path):
 
 
 def test_neighbours_are_exact(monkeypatch):
-    monkeypatch.setattr("trfnb.vectors.similar._COSINES", 10_000)
+    monkeypatch.setattr("trfnb.vectors.store._COSINES", 10_000)
     data = np.random.default_rng(0).normal(size=(5000, 8)).astype("f4")
     words = [f"w{i}" for i in range(5000)]
     vectors = Vectors(strings=StringStore(words), data=data, keys=words)

@@ -54,6 +54,7 @@ from trfnb.pretraining.masking import (
     words_of,
 )
 from trfnb.pretraining.text import PretrainingError, texts
+from trfnb.vectors.store import word_vectors
 
 Objective = Callable[..., Model]
 
@@ -332,11 +333,7 @@ def vector_targets(
     """Return the static vectors of the words that stand at the rows; zeros for unknown words."""
     vectors: Any = docs[0].vocab.vectors
     keys = np.concatenate([np.asarray(doc.to_array(vectors.attr)) for doc in docs])[rows]
-    targets = np.array(to_numpy(vectors.get_batch(keys)), dtype="f")
-    if getattr(vectors, "mode", None) == "default":
-        # spaCy gives the last row for a key that it does not have.
-        targets[[int(key) not in vectors.key2row for key in keys]] = 0
-    return targets
+    return word_vectors(vectors, keys.tolist())
 
 
 def vector_problems(docs: Sequence[Doc]) -> list[str]:

@@ -11,10 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +339,26 @@ def content_hash(hashes: Hashes, rows: Ints, digest: bytes, settings: dict[str, 
     whole.update(np.ascontiguousarray(hashes[order], dtype="<u8").data)
     whole.update(np.ascontiguousarray(rows[order] if len(hashes) else rows, dtype="<i8").data)
     return whole.hexdigest()
+
+
+def corpus_words(corpus: Any) -> Counter[str]:
+    """Count the words of a corpus.
+
+    Args:
+        corpus: what `trfnb.corpora.load` gives or takes (a name or a path), Docs, lists of
+            words, or texts (split at spaces).
+    """
+    if isinstance(corpus, (str, PathLike)):
+        from trfnb import corpora
+
+        corpus = corpora.load(str(corpus))
+    counts: Counter[str] = Counter()
+    for sentence in getattr(corpus, "train", corpus):
+        if isinstance(sentence, str):
+            sentence = sentence.split()
+        tokens = getattr(sentence, "words", getattr(sentence, "reference", sentence))
+        counts.update(token if isinstance(token, str) else token.text for token in tokens)
+    return counts
 
 
 def empty_pipeline(lang: str, directory: Path) -> dict[str, int]:

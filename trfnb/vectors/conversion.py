@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +23,7 @@ from trfnb.vectors.blocks import (
     TableFiles,
     VectorsError,
     content_hash,
+    corpus_words,
     empty_pipeline,
     in_blocks,
     murmur64,
@@ -288,26 +288,6 @@ def _in_order(blocks: Iterator[Block]) -> Iterator[tuple[Block, Hashes]]:
             )
         done += len(block.keys)
         yield block, np.empty(0, np.uint64)
-
-
-def corpus_words(corpus: Any) -> Counter[str]:
-    """Count the words of a corpus.
-
-    Args:
-        corpus: what `trfnb.corpora.load` gives or takes (a name or a path), Docs, lists of
-            words, or texts (split at spaces).
-    """
-    if isinstance(corpus, (str, PathLike)):
-        from trfnb import corpora
-
-        corpus = corpora.load(str(corpus))
-    counts: Counter[str] = Counter()
-    for sentence in getattr(corpus, "train", corpus):
-        if isinstance(sentence, str):
-            sentence = sentence.split()
-        tokens = getattr(sentence, "words", getattr(sentence, "reference", sentence))
-        counts.update(token if isinstance(token, str) else token.text for token in tokens)
-    return counts
 
 
 def asked_words(words: Keys | None, corpus: Any) -> list[str]:

@@ -21,8 +21,8 @@ from trfnb.flow.batching import Request
 from trfnb.flow.engines import PaddedEngine
 from trfnb.flow.runtime import Runtime
 from trfnb.flow.wordpieces import encode
-from trfnb.vectors.blocks import ConversionReport, Floats, VectorsError
-from trfnb.vectors.conversion import asked_words, check_place, convert, corpus_words
+from trfnb.vectors.blocks import ConversionReport, Floats, VectorsError, corpus_words
+from trfnb.vectors.conversion import asked_words, check_place, convert
 from trfnb.vectors.readers_binary import Keys
 
 _SMOOTH = 1e-3

@@ -33,8 +33,7 @@ from thinc.api import (
 )
 from thinc.types import Floats2d
 
-from trfnb import notebook_side
-from trfnb.vectors.blocks import VectorsError
+from trfnb.vectors.blocks import VectorsError, corpus_words
 from trfnb.vectors.store import fingerprint
 
 Embedding = Model[list[Doc], list[Floats2d]]
@@ -187,7 +186,7 @@ def _init_learned(
 ) -> None:
     if X:
         (remap,) = [node for node in model.walk() if "mapping_table" in node.attrs]
-        words = _words(X if corpus is None else corpus)
+        words = corpus_words(X if corpus is None else corpus)
         remap.attrs["mapping_table"] = key_map(words, X[0].vocab, rows, attr=attr)
     build(model, X=X, Y=Y)
 
@@ -289,14 +288,6 @@ def key_map(counts: Counter[str], vocab: Vocab, rows: int, *, attr: str = "ORTH"
     return {key: row for row, (key, _) in enumerate(frequent, start=1)}
 
 
-# A pipeline that only predicts counts nothing, and needs no reader of tables.
-def _words(corpus: Any) -> Counter[str]:
-    with notebook_side():
-        from trfnb.vectors.conversion import corpus_words
-
-        return corpus_words(corpus)
-
-
 @registry.misc("trfnb.key2row.v1")
 def key2row(corpus: str | None = None, rows: int = 2000, attr: str = "ORTH") -> dict[int, int]:
     """Build a key map inside a config, for layers of your own that take one.
@@ -306,7 +297,7 @@ def key2row(corpus: str | None = None, rows: int = 2000, attr: str = "ORTH") -> 
     """
     if corpus is None or (("/" in corpus or "." in corpus) and not Path(corpus).exists()):
         return {}
-    return key_map(_words(corpus), Vocab(), rows, attr=attr)
+    return key_map(corpus_words(corpus), Vocab(), rows, attr=attr)
 
 
 EMBEDDINGS: Mapping[str, Mapping[str, Any]] = {

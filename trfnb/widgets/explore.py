@@ -11,7 +11,7 @@ from thinc.types import Ragged
 
 from trfnb import plots
 from trfnb.flow.wordpieces import Wordpieces
-from trfnb.vectors.similar import most_similar
+from trfnb.vectors.store import most_similar
 
 Look = Callable[[str], tuple[Doc, Sequence[str], Ragged]]
 

@@ -192,8 +192,6 @@ def test_keys_that_are_missing_broken_or_not_wanted(tmp_path):
     (tmp_path / "k.json").write_text("{broken")
     with pytest.raises(VectorsError, match=r"k\.json: expected words"):
         convert(path, tmp_path / "out", keys=tmp_path / "k.json")
-    (tmp_path / "k.json").write_text(f"[{', '.join(map(str, range(len(WORDS))))}]")
-    assert "11" in read(path, keys=tmp_path / "k.json")[0]
     with pytest.raises(VectorsError, match="text has its own"):
         convert(tables.write_text(tmp_path / "v.vec"), tmp_path / "out", keys=WORDS)
     assert not (tmp_path / "out").exists()
@@ -250,7 +248,7 @@ def test_keys_and_rows_must_be_as_many(tmp_path):
     with pytest.raises(VectorsError, match="a key for each of 12 rows, got 2"):
         convert(path, tmp_path / "out", keys=["a", "b"])
     path.write_bytes(path.read_bytes() + b"1")
-    with pytest.raises(VectorsError, match="its size is another"):
+    with pytest.raises(VectorsError, match="in a file of another size"):
         convert(path, tmp_path / "out")
 
 

@@ -56,7 +56,7 @@ BROKEN = {
     "nan": ("bad 1 nan 3\n", "a value is not a finite float32"),
     "overflow": ("bad 1 1e39 3\n", "a value is not a finite float32"),
     "two spaces": ("bad  1 2 3\n", "an empty value"),
-    "empty key": (" 1 2 3\n", "empty key"),
+    "no key": (" 1 2 3\n", "no key"),
     "duplicate": ("a 7 8 9\n", "the key is a duplicate"),
 }
 

@@ -146,20 +146,17 @@ def fasttext_ngram_rows(
     changes = owner[1:] != owner[:-1]
     at_an_end = np.append(True, changes) | np.append(changes, True)
     signed = data.view(np.int8).astype(np.int32).view(np.uint32)
-    first, h = np.arange(len(begins)), np.full(len(begins), 2166136261, dtype=np.uint32)
     found = [np.empty((2, 0), np.int64)]
-    # Each n-gram goes on by its n-th character.
-    for n in range(1, min(maxn, np.bincount(owner).max(initial=0)) + 1):
-        inside = first + n <= len(begins)
-        inside[inside] = owner[first[inside]] == owner[first[inside] + n - 1]
-        first, h = first[inside], h[inside]
-        low, high = begins[first + n - 1], ends[first + n - 1]
+    longest = int(np.bincount(owner).max(initial=0))
+    for n in range(max(minn, 1), min(maxn, longest) + 1):
+        first = np.flatnonzero(owner[: len(owner) - n + 1] == owner[n - 1 :])
+        first = first[~at_an_end[first]] if n == 1 else first
+        low, high = begins[first], ends[first + n - 1]
+        h = np.full(len(first), 2166136261, dtype=np.uint32)
         for step in range(int((high - low).max(initial=0))):
             live = low + step < high
             h[live] = (h[live] ^ signed[low[live] + step]) * np.uint32(16777619)
-        if n >= minn:
-            counts = ~at_an_end[first] if n == 1 else slice(None)
-            found.append(np.stack([owner[first[counts]], h[counts] % np.uint32(buckets)]))
+        found.append(np.stack([owner[first], h % np.uint32(buckets)]))
     word, row = np.concatenate(found, axis=1)
     order = np.argsort(word, kind="stable")
     return word[order], row[order]
@@ -206,7 +203,7 @@ def usable(
     good = finite & np.array([bool(key) and is_utf8(key) for key in keys], dtype=bool)
     for place in np.flatnonzero(~good).tolist():
         key = keys[place]
-        reason = "a value is not a finite float32" if key else "empty key"
+        reason = "a value is not a finite float32" if key else "no key"
         reason = reason if is_utf8(key) else "key is not UTF-8"
         report.skip(reason, int(lines[place]), ascii(key[:40]))
     return Block(keys, vectors, lines, rows).take(good)

@@ -31,6 +31,7 @@ from trfnb.vectors.blocks import (
 )
 from trfnb.vectors.readers_binary import (
     FASTTEXT_MAGIC,
+    TENSORS,
     Keys,
     from_gensim,
     from_spacy,
@@ -42,12 +43,13 @@ from trfnb.vectors.readers_binary import (
     read_word2vec,
 )
 from trfnb.vectors.readers_text import (
-    HEAD,
+    LONGEST_LINE,
     looks_like_word2vec,
     open_table,
     read_text,
 )
 
+_HEAD = 1 << 18
 _KNOWN = {
     "dtype": ("float32", "float16"),
     "form": ("auto", "text", "word2vec", "fasttext", "gensim", "npy", "safetensors"),
@@ -226,16 +228,16 @@ def open_source(
         raise VectorsError(
             f"Expected a path, a URL, a spaCy or a gensim object, got {type(source)}."
         )
+    model = Path(source) / "model.safetensors"
+    if model.is_file() and not Path(source, "config.cfg").is_file():
+        source = model
     name, place = str(source), Path(source)
     if "://" not in name and not place.is_file():
-        model = place / "model.safetensors"
-        if model.is_file() and not (place / "config.cfg").is_file():
-            return read_safetensors(model, report, str(model), keys)
         from trfnb.vectors.store import load
 
         return from_spacy(load(place), report)
     with open_table(name) as opened:
-        head = opened.read(HEAD)
+        head = opened.read(_HEAD) + opened.readline(LONGEST_LINE)
     if not head:
         raise VectorsError(f"{name}: expected vectors, the file is empty.")
     form = _format(head) if form == "auto" else form
@@ -248,14 +250,30 @@ def open_source(
         place = scratch
         with open_table(name) as packed, scratch.open("wb") as unpacked:
             shutil.copyfileobj(packed, unpacked)
-    readers: dict[str, Callable[[Path, ConversionReport, str], Source]] = {
-        "word2vec": read_word2vec,
-        "fasttext": read_fasttext,
-        "gensim": read_gensim,
-        "npy": partial(read_array, keys=keys),
-        "safetensors": partial(read_safetensors, keys=keys),
+    readers: dict[str, tuple[str, Callable[[Path, ConversionReport, str], Source]]] = {
+        "word2vec": ("word2vec's binary table", read_word2vec),
+        "fasttext": (
+            "fastText's whole model (.bin), not quantised (.ftz), not floret's",
+            read_fasttext,
+        ),
+        "gensim": ("gensim's vectors", read_gensim),
+        "npy": ("a .npy array", partial(read_array, keys=keys)),
+        "safetensors": (
+            f"one tensor, or one named {' or '.join(TENSORS)}, and model2vec's mapping and weights "
+            "to fit",
+            partial(read_safetensors, keys=keys),
+        ),
     }
-    return readers[form](place, report, name)
+    expected, read = readers[form]
+    try:
+        return read(place, report, name)
+    except VectorsError:
+        raise
+    except Exception as problem:  # each format's library raises its own
+        raise VectorsError(
+            f"{name}: expected {expected}, got: {problem!r}. Fetch or save it again if it is cut "
+            "off or damaged, convert its text table, or name the format."
+        ) from problem
 
 
 def _format(head: bytes) -> str:

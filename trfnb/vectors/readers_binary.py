@@ -2,16 +2,18 @@
 
 fastText's ``.bin`` follows its `FastText::saveModel`, version 12: settings, dictionary, the input
 matrix (words first, then n-gram buckets), the output matrix. A word's vector is the mean of its own
-row and its n-grams'.
+own row and its n-grams'.
+
+A reader may raise anything at a damaged file: `trfnb.vectors.conversion.open_source` names it.
 """
 
-import json
 import mmap
 import pickle
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ FASTTEXT_MAGIC = struct.pack("<i", 793712314)
 _EOS = "</s>"
 _SUPERVISED = 3
 _LONGEST_KEY = 1 << 16
-_TENSORS = ("vectors", "embeddings", "embedding.weight", "weight")
+TENSORS = ("vectors", "embeddings", "embedding.weight", "weight")
 Keys = str | PathLike[str] | Iterable[str]
 
 
@@ -132,21 +134,9 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 def read_fasttext(path: Path, report: ConversionReport, name: str) -> Source:
-    """Read a ``.bin`` model of fastText.
+    """Read a ``.bin`` model of fastText."""
+    data = _mapped(path)
 
-    Raises:
-        VectorsError: the file is cut off, damaged, quantised, floret's or of another version.
-    """
-    try:
-        return _fasttext(path, _mapped(path), report)
-    except (struct.error, IndexError, ValueError) as problem:
-        raise VectorsError(
-            f"{name}: expected fastText's whole model (.bin), got: {problem}. The file is cut off, "
-            "damaged, quantised (.ftz) or floret's: fetch it again, or convert the text table."
-        ) from problem
-
-
-def _fasttext(path: Path, data: mmap.mmap, report: ConversionReport) -> Source:
     def check(sound: bool, what: str) -> None:
         if not sound:
             raise ValueError(what)
@@ -208,17 +198,10 @@ def from_array(
 
 
 def read_array(path: Path, report: ConversionReport, name: str, keys: Keys | None) -> Source:
-    """Read a ``.npy`` array and its keys, by default from a file beside it.
-
-    Raises:
-        VectorsError: the array is broken, not two-dimensional, not of numbers, or has no keys.
-    """
-    try:
-        data = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as problem:  # a damaged header is evaluated and may raise anything
-        raise VectorsError(f"{name}: expected a .npy array, got {problem!r}.") from problem
+    """Read a ``.npy`` array and its keys, by default from a file beside it."""
+    data = np.load(path, mmap_mode="r", allow_pickle=False)
     if data.offset + data.nbytes != path.stat().st_size:
-        raise VectorsError(f"{name}: expected an array of {data.shape}, its size is another.")
+        raise ValueError(f"an array of {data.shape} in a file of another size")
     return from_array(data, load_keys(keys, name), report, name, ".npy")
 
 
@@ -227,60 +210,45 @@ def read_safetensors(path: Path, report: ConversionReport, name: str, keys: Keys
 
     Where model2vec's ``mapping`` and ``weights`` are in the file, a key's vector is its weight
     times the row that it is mapped to.
-
-    Raises:
-        VectorsError: the file is broken, has no table, or the table has no keys.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:  # NumPy knows no bf16; what is shorter than float32 becomes that, exactly
-        tensors = {
-            n: (t.float() if t.is_floating_point() and t.itemsize < 4 else t).numpy()
-            for n, t in load_file(path).items()
-        }
-        named = [n for n in _TENSORS if n in tensors] or list(tensors)[: len(tensors) == 1]
-        data = tensors[named[0]]
-        # -1 would be the last row.
-        mapping = tensors.get("mapping", np.arange(len(data)))
-        data = data[np.where(mapping < 0, len(data), mapping)]
-        data = data * tensors["weights"][:, None] if "weights" in tensors else data
-    except (
-        *(SafetensorError, TypeError, KeyError, OSError, IndexError, ValueError, RuntimeError),
-        AttributeError,
-    ) as problem:
-        raise VectorsError(
-            f"{name}: expected a safetensors file of one tensor, or one named "
-            f"{' or '.join(_TENSORS)}, and model2vec's mapping and weights to fit; got {problem!r}."
-        ) from problem
+    # NumPy knows no bf16; what is shorter than float32 becomes that, exactly.
+    tensors = {
+        n: (t.float() if t.is_floating_point() and t.itemsize < 4 else t).numpy()
+        for n, t in load_file(path).items()
+    }
+    named = [n for n in TENSORS if n in tensors] or list(tensors)[: len(tensors) == 1]
+    data = tensors[named[0]]
+    # -1 would be the last row.
+    mapping = tensors.get("mapping", np.arange(len(data)))
+    data = data[np.where(mapping < 0, len(data), mapping)]
+    data = data * tensors["weights"][:, None] if "weights" in tensors else data
     return from_array(data, load_keys(keys, name), report, name, "safetensors")
 
 
 def load_keys(keys: Keys | None, table: str) -> list[str]:
-    """Load keys from an iterable or a file: one per line, a JSON list or a tokenizer.json.
+    """Load keys from an iterable or a file: one per line, or a tokenizer.json.
 
     Args:
         keys: the file or the keys; by default a file beside the table.
         table: the table's path.
     """
-    if keys is None:
-        places = [Path(table).with_suffix(".keys"), Path(table).with_name("tokenizer.json")]
-        keys = next((place for place in places if place.is_file()), None)
-        if keys is None:
-            raise VectorsError(
-                f"{table}: its rows have no keys. Give keys=, or put them beside it into "
-                f"{places[0].name}, one per line."
-            )
+    beside = [Path(table).with_suffix(".keys"), Path(table).with_name("tokenizer.json")]
+    if keys is None and not any(place.is_file() for place in beside):
+        raise VectorsError(
+            f"{table}: its rows have no keys. Give keys=, or put them beside it into "
+            f"{beside[0].name}, one per line."
+        )
+    keys = next(place for place in beside if place.is_file()) if keys is None else keys
     if not isinstance(keys, (str, PathLike)):
         return [str(key) for key in keys]
     try:
-        text = Path(keys).read_bytes().decode("utf8").removeprefix("\ufeff")
-        lines = text.removesuffix("\n").removesuffix("\r").replace("\r\n", "\n").split("\n")
-        found = json.loads(text) if str(keys).endswith(".json") else lines
-        if isinstance(found, dict):
+        text = Path(keys).read_bytes().decode("utf-8-sig")
+        if str(keys).endswith(".json"):
             vocab = Tokenizer.from_str(text).get_vocab()
-            found = sorted(vocab, key=vocab.__getitem__)
-        return [str(key) for key in found]
+            return sorted(vocab, key=vocab.__getitem__)
+        return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     except Exception as problem:  # the tokenizer's are of no class of their own
         raise VectorsError(f"{keys}: expected words in UTF-8, got {problem}.") from problem
 
@@ -321,25 +289,18 @@ class _SafeUnpickler(pickle.Unpickler):
         inert = module.split(".")[0] == "gensim" or module.startswith("numpy.random")
         if inert or (module, name) == ("builtins", "hash"):
             return _Plain
-        raise VectorsError(
+        raise ValueError(
             f"the pickle asks for {module}.{name}, which a word-vector table has no use for: it is "
             "not gensim's, or not to be trusted"
         )
 
 
 def read_gensim(path: Path, report: ConversionReport, name: str) -> Source:
-    """Read what gensim's ``KeyedVectors.save`` or ``Word2Vec.save`` wrote, without gensim.
-
-    Raises:
-        VectorsError: the file is broken, names anything unsafe, or holds no vectors.
-    """
-    try:
-        with path.open("rb") as file:
-            # Python 2 wrote arrays as text, which only this encoding gives back byte by byte.
-            found = _SafeUnpickler(file, encoding="latin1").load()
-        _fetch_arrays(found, name)
-    except Exception as problem:  # a damaged pickle may raise anything
-        raise VectorsError(f"{name}: expected gensim's vectors, got: {problem}.") from problem
+    """Read what gensim's ``KeyedVectors.save`` or ``Word2Vec.save`` wrote, without gensim."""
+    with path.open("rb") as file:
+        # Python 2 wrote arrays as text, which only this encoding gives back byte by byte.
+        found = _SafeUnpickler(file, encoding="latin1").load()
+    _fetch_arrays(found, name)
     return from_gensim(found, report, name)
 
 
@@ -353,7 +314,7 @@ def _fetch_arrays(found: Any, prefix: str) -> None:
         elif path.is_file():
             state[name] = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
-            raise VectorsError(f"gensim keeps its {name} in {path} or {packed}, which is missing")
+            raise ValueError(f"gensim keeps its {name} in {path} or {packed}, which is missing")
     for name in state.get("__recursive_saveloads", []):
         if isinstance(state.get(name), _Plain):
             _fetch_arrays(state[name], f"{prefix}.{name}")
@@ -364,20 +325,16 @@ def from_gensim(found: Any, report: ConversionReport, name: str = "KeyedVectors"
     table = getattr(found, "wv", found)
     # Version 3 said index2word, and 2 syn0.
     words = getattr(table, "index_to_key", None) or getattr(table, "index2word", None)
-    data: Any = getattr(table, "vectors", None)
-    data = getattr(table, "syn0", None) if data is None else data
+    data: Any = getattr(table, "vectors", getattr(table, "syn0", None))
     ngrams = getattr(table, "vectors_ngrams", None)
     if not words or (data is None and ngrams is None):
         raise VectorsError(f"{name}: expected gensim's words and vectors, got neither.")
     if ngrams is not None:
-        own = np.asarray(table.vectors_vocab)
-        return SubwordModel(list(words), own, ngrams, table.min_n, table.max_n).source(
-            "gensim FastTextKeyedVectors", report
-        )
+        model = SubwordModel(list(words), table.vectors_vocab, ngrams, table.min_n, table.max_n)
+        return model.source("gensim FastTextKeyedVectors", report)
     # Places that were reserved and never filled have no key.
-    rows = [row for row, word in enumerate(words) if word is not None]
-    data = data if len(rows) == len(data) else data[rows]
-    return from_array(data, [str(words[row]) for row in rows], report, name, "gensim KeyedVectors")
+    keys = ["" if word is None else str(word) for word in words]
+    return from_array(data, keys, report, name, "gensim KeyedVectors")
 
 
 def from_spacy(found: Any, report: ConversionReport) -> Source:
@@ -389,13 +346,10 @@ def from_spacy(found: Any, report: ConversionReport) -> Source:
         source = from_array(data, keys, report, "spaCy vectors", "spaCy floret")
         source.floret = {name: getattr(vectors, name) for name in FLORET}
         return source
-    for place, key in enumerate(vectors.key2row, start=1):
-        if key not in vectors.strings:
-            report.skip("the key's string is not in strings.json", place, str(key))
-    known = [(row, key) for key, row in vectors.key2row.items() if key in vectors.strings]
-    known.sort(key=lambda pair: pair[0])
-    rows = np.array([row for row, _ in known], dtype=np.int64)
-    keys = [vectors.strings[key] for _, key in known]
+    known = sorted(vectors.key2row.items(), key=itemgetter(1))
+    rows = np.array([row for _, row in known], dtype=np.int64)
+    strings = vectors.strings  # some may be missing in strings.json
+    keys = [strings[key] if key in strings else "" for key, _ in known]  # noqa: SIM401  no dict
 
     def blocks() -> Iterator[Block]:
         for start in range(0, len(data), ROWS):

@@ -4,10 +4,7 @@ Text is fastText's .vec, word2vec's, GloVe's (without a header) or floret's.
 """
 
 import io
-import lzma
 import re
-import zipfile
-import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,16 +29,9 @@ from trfnb.vectors.blocks import (
     usable,
 )
 
-# The last three are fsspec's, for what it does not know or has no package for; a RuntimeError is
-# zipfile's, for passwords and unknown versions.
-_UNREADABLE = (
-    OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError,
-    ImportError, ValueError, KeyError,
-)  # fmt: skip
 _BOM = b"\xef\xbb\xbf"
 _BYTES = 1 << 20
-HEAD = 1 << 18
-_LONGEST_LINE = 16 << 20
+LONGEST_LINE = 16 << 20
 _SAMPLE = 50
 _AHEAD = 4
 Parsed = tuple[list[str], Floats, Ints, list[tuple[str, int, str]]]
@@ -62,30 +52,23 @@ def open_table(source: str) -> Iterator[IO[bytes]]:
     place, kind = source, infer_compression(source.partition("::")[0])
     try:
         if kind == "zip":
-            kind, place = None, f"zip://{_only_member(source)}::{source}"
+            names = [n for n in fsspec.filesystem(kind, fo=source).find("") if "__MACOSX" not in n]
+            if len(names) != 1:
+                raise VectorsError(
+                    f"{source}: expected one table in the zip archive, found {len(names)}: "
+                    f"{', '.join(names[:10])}. Name the one wanted: zip://TABLE.txt::{source}"
+                )
+            kind, place = None, f"zip://{names[0]}::{source}"
         with fsspec.open(place, "rb", compression=kind) as file:
-            yield io.BufferedReader(
-                file
-            )  # some that fsspec opens cannot read a line of some length
+            # Some that fsspec opens cannot read a line of some length.
+            yield io.BufferedReader(file)
     except VectorsError:
         raise
-    except _UNREADABLE as problem:
+    except Exception as problem:  # each compression and file system raises its own
         raise VectorsError(
             f"{source}: could not be read: {problem!r}. Check the name; a file or an archive that "
             "is cut off or broken must be fetched again."
         ) from problem
-
-
-def _only_member(source: str) -> str:
-    with fsspec.open(source, "rb") as file:
-        names = zipfile.ZipFile(file).namelist()
-    names = [n for n in names if not n.endswith("/") and "__MACOSX" not in n]
-    if len(names) != 1:
-        raise VectorsError(
-            f"{source}: expected one table in the zip archive, found {len(names)}: "
-            f"{', '.join(names[:10])}. Name the one wanted: zip://TABLE.txt::{source}"
-        )
-    return names[0]
 
 
 @dataclass(frozen=True)
@@ -122,18 +105,15 @@ def read_text(source: str, head: bytes, report: ConversionReport) -> Source:
 
 
 def find_layout(head: bytes, name: str) -> Layout:
-    """Tell a text table's layout from its first lines; refuse it if half of them do not fit."""
+    """Tell a text table's layout from its first whole lines; refuse it if half do not fit."""
     wrong = f"{name}: expected lines of a key and its numbers, "
-    if head.startswith(b"version https://git-lfs"):
-        raise VectorsError(f"{wrong}found git-lfs's pointer to a file. Run `git lfs pull`.")
     if b"\0" in head:
         raise VectorsError(
             f"{wrong}found binary data at byte {head.index(0):,}. Unpack an archive, convert "
             "UTF-16 (iconv -f UTF-16 -t UTF-8), or name the format."
         )
     lines = head.removeprefix(_BOM).split(b"\n")
-    lines = lines[:-1] if len(head) >= HEAD else lines
-    first = lines[0].split() if lines else []
+    first = lines[0].split()
     header = len(first) in (2, 8) and all(part.isdigit() for part in first[:6])
     rows = [line.strip(b"\r").rstrip(b" \t") for line in lines[header:] if line.strip()][:_SAMPLE]
     if not rows:
@@ -187,11 +167,11 @@ def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Itera
 
 # Return the next whole lines, about a megabyte.
 def _stretch(file: IO[bytes], report: ConversionReport) -> bytes:
-    data = file.read(_BYTES) + file.readline(_LONGEST_LINE)
-    if len(data) > _LONGEST_LINE:
+    data = file.read(_BYTES) + file.readline(LONGEST_LINE)
+    if len(data) > LONGEST_LINE:
         raise VectorsError(
             f"{report.source}: expected lines of text, found one of more than "
-            f"{_LONGEST_LINE - _BYTES >> 20} MB. Name the format if it is not text."
+            f"{LONGEST_LINE - _BYTES >> 20} MB. Name the format if it is not text."
         )
     if data and not data.endswith(b"\n"):
         report.measures["rows without a line end; cut off there, their last value is wrong"] = 1
@@ -267,16 +247,14 @@ def _line(text: bytes, layout: Layout) -> tuple[bytes, list[float]] | str:
         return "a value is not a number"
     if key != key.strip(layout.delimiter):
         return "an empty value"
-    if layout.delimiter == b"\t":
-        return "too many values" if b"\t" in key else (key, [float(value) for value in values])
-    parts = key.split()
+    parts = key.split(b"\t") if layout.delimiter == b"\t" else key.split()
     numbers = [part for part in parts if _NUMBER.fullmatch(part)]
-    if len(parts) > 1 and numbers:
-        # A key such as "windows 10" is believed where a header tells the width and no value was
-        # torn in two: then all are written alike.
-        alike = len({b"." in value or b"e" in value.lower() for value in values}) == 1
-        if layout.declared is None or not alike or not all(map(bytes.isdigit, numbers)):
-            return "too many values"
+    # A key such as "windows 10" is believed where a header tells the width and no value was torn
+    # in two: then all are written alike.
+    alike = len({b"." in value or b"e" in value.lower() for value in values}) == 1
+    sure = layout.declared is not None and alike and all(map(bytes.isdigit, numbers))
+    if len(parts) > 1 and (layout.delimiter == b"\t" or (numbers and not sure)):
+        return "too many values"
     return key, [float(value) for value in values]
 
 

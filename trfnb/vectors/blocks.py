@@ -33,7 +33,6 @@ Hashes = npt.NDArray[np.uint64]
 FLORET = ("minn", "maxn", "hash_count", "hash_seed", "bow", "eow")
 ROWS = 4096  # of a block
 _M, _R = np.uint64(0xC6A4A7935BD1E995), np.uint64(47)
-_FLOAT16_MAX = 65504
 _SYMBOLS = "symbols.json"
 
 
@@ -234,15 +233,14 @@ class Source:
         blocks: its rows, in the file's order, a block at a time; read once.
         floret: the settings named in `FLORET` when rows are floret's hash buckets, keyed by their
             numbers.
-        compose: for tables with subwords, (words) -> (words, width) float32; rows of zeros where
-            a word has no subword either.
+        compose: for tables with subwords: from words to blocks of those that have a subword.
     """
 
     format: str
     width: int
     blocks: Iterator[Block]
     floret: dict[str, Any] | None = None
-    compose: Callable[[Sequence[str]], Floats] | None = None
+    compose: Callable[[list[str]], Iterator[Block]] | None = None
 
 
 def unit(vectors: Floats) -> Floats:
@@ -283,7 +281,7 @@ class TableFiles:
         """Append rows and their keys; numbers beyond float16 become the nearest that it has."""
         stored = np.ascontiguousarray(block.vectors, dtype="<f4")
         if self.dtype.itemsize == 2:
-            rounded = block.vectors.clip(-_FLOAT16_MAX, _FLOAT16_MAX).astype(self.dtype)
+            rounded = block.vectors.clip(-65504, 65504).astype(self.dtype)
             stored = rounded.astype("<f4")
             errors = np.abs(stored - block.vectors)
             self.largest_error = float(errors.max(initial=self.largest_error))
@@ -297,7 +295,7 @@ class TableFiles:
         self.rows += len(stored)
 
     def finish(self, symbols: dict[str, int]) -> tuple[Hashes, Ints]:
-        """Complete the files; return every key's number and row, as spaCy will see them.
+        """Complete the files; return what `content_hash` takes of every key, as spaCy will see it.
 
         Args:
             symbols: spaCy's reserved strings, whose numbers stand for their hashes.
@@ -317,7 +315,7 @@ class TableFiles:
         packed["a"], packed["b"], packed["key"], packed["row"] = 0xCF, 0xCE, hashes, rows
         head = b"\xdf" + len(hashes).to_bytes(4, "big")
         (self.vocab / "key2row").write_bytes(head + packed.tobytes())
-        return hashes, rows.astype(np.int64)
+        return hashes, rows.astype(np.int64) if len(rows) else np.arange(self.rows)
 
 
 def content_hash(hashes: Hashes, rows: Ints, digest: bytes, settings: dict[str, Any]) -> str:

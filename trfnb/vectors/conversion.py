@@ -25,7 +25,6 @@ from trfnb.vectors.blocks import (
     content_hash,
     corpus_words,
     empty_pipeline,
-    in_blocks,
     murmur64,
     unit,
 )
@@ -138,8 +137,9 @@ def convert(
                 )
             files = TableFiles(vocab, opened.width, dtype)
             lower |= attr == "LOWER"
-            chosen = _chosen(_blocks(opened, asked, report), report, asked, lower, limit)
-            for block, hashes in _in_order(opened.blocks) if opened.floret else chosen:
+            blocks = opened.compose(asked) if asked and opened.compose else opened.blocks
+            chosen = _chosen(blocks, report, asked, lower, limit)
+            for block, hashes in _in_order(blocks) if opened.floret else chosen:
                 if normalise:
                     block = replace(block, vectors=unit(block.vectors))
                 files.write(block, hashes)
@@ -150,11 +150,10 @@ def convert(
                 report.measures["rounding_largest_error"] = files.largest_error
             symbols = pipeline.result()
             hashes, rows = files.finish(symbols)
-            settings = {"mode": "floret" if opened.floret else "default", "attr": symbols[attr]}
-            settings |= opened.floret or {}
+            mode, floret = ("floret", opened.floret) if opened.floret else ("default", {})
+            settings = {"mode": mode, "attr": symbols[attr], **floret}
             (vocab / "vectors.cfg").write_text(json.dumps(settings), "utf8")
             report.rows, report.keys = files.rows, len(hashes)
-            rows = np.arange(files.rows) if opened.floret else rows
             report.fingerprint = content_hash(hashes, rows, files.digest.digest(), settings)
             (folder / "meta.json").write_text(json.dumps(_meta(report, settings, lang, name)))
             report.measures["seconds"] = time.perf_counter() - begun
@@ -285,14 +284,6 @@ def _format(head: bytes) -> str:
         "word2vec": looks_like_word2vec(head),
     }
     return next((form for form, there in signs.items() if there), "text")
-
-
-def _blocks(opened: Source, asked: list[str], report: ConversionReport) -> Iterator[Block]:
-    compose = opened.compose
-    if not asked or compose is None:
-        return opened.blocks
-    composed = in_blocks(asked, lambda start, end: compose(asked[start:end]), report)
-    return (block.take(np.asarray(block.vectors.any(axis=1))) for block in composed)
 
 
 def _in_order(blocks: Iterator[Block]) -> Iterator[tuple[Block, Hashes]]:

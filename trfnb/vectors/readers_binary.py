@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from os import PathLike
 from pathlib import Path
@@ -63,18 +64,19 @@ class SubwordModel:
 
     def source(self, form: str, report: ConversionReport) -> Source:
         """Make a source of the words with their vectors, and of any word's by its subwords."""
-        blocks = in_blocks(
-            self.words,
-            lambda start, end: self._means(self.words[start:end], np.arange(start, end)),
-            report,
-        )
-        return Source(form, self.rows.shape[1], blocks, compose=self.compose)
+        blocks = self._blocks(self.words, np.arange(len(self.words)), report)
+        return Source(form, self.rows.shape[1], blocks, compose=partial(self.compose, report))
 
-    def compose(self, asked: Sequence[str]) -> Floats:
-        """Return (asked, width): the mean of each word's own and its subwords' rows, or zeros."""
+    def compose(self, report: ConversionReport, asked: list[str]) -> Iterator[Block]:
+        """Yield the words asked for that have a row of their own or a subword."""
         own = dict.fromkeys(asked, -1)
         own |= {word: row for row, word in enumerate(self.words) if word in own}
-        return self._means(asked, np.array([own[word] for word in asked], dtype=np.int64))
+        for block in self._blocks(asked, np.array([own[word] for word in asked]), report):
+            yield block.take(np.asarray(block.vectors.any(axis=1)))
+
+    def _blocks(self, words: list[str], own: Ints, report: ConversionReport) -> Iterator[Block]:
+        # Each word's vector is the mean of its own and its subwords' rows, or zeros.
+        return in_blocks(words, lambda i, j: self._means(words[i:j], own[i:j]), report)
 
     def _means(self, words: Sequence[str], own: Ints) -> Floats:
         known = np.flatnonzero(own >= 0)

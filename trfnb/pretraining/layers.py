@@ -48,10 +48,10 @@ Encoded = tuple[Floats2d, Callable[[Floats2d], Any]]
 # Predictions (n, nO) and their targets -> the loss summed over rows. A row without a target adds
 # nothing.
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-# Docs and a random generator -> the words that are shown, and which of all words are predicted.
-Task = Callable[..., tuple[list[list[str]], Masked]]
-# Docs, the words shown, and the rows that are predicted -> (rows, …) targets.
-Targets = Callable[[Sequence[Doc], list[list[str]], Rows], Any]
+# Docs and a random generator -> what is shown, words as a rule, and which of it is predicted.
+Task = Callable[..., tuple[Any, Masked]]
+# Docs, what is shown, and the rows that are predicted -> (rows, …) targets.
+Targets = Callable[[Sequence[Doc], Any, Rows], Any]
 SAMPLE = "Give it a doc to infer shapes"
 
 
@@ -276,16 +276,16 @@ def mean_loss(
 def _predict(
     model: Model[list[Doc], Prediction], docs: Sequence[Doc], is_train: bool
 ) -> tuple[Prediction, Callable[[Floats2d], list[Doc]]]:
-    words, predicted = model.attrs["task"](docs, rng=step_rng())
+    shown, predicted = model.attrs["task"](docs, rng=step_rng())
     rows = np.flatnonzero(predicted)
-    vectors, backprop_encoder = model.attrs["row_encoder"](docs, words, rows, is_train)
+    vectors, backprop_encoder = model.attrs["row_encoder"](docs, shown, rows, is_train)
     output, backprop_head = model.layers[1](vectors, is_train)
 
     def backprop(d_output: Floats2d) -> list[Doc]:
         backprop_encoder(backprop_head(d_output))
         return []
 
-    return Prediction(output, model.attrs["targets"](docs, words, rows)), backprop
+    return Prediction(output, model.attrs["targets"](docs, shown, rows)), backprop
 
 
 def step_rng() -> np.random.Generator:

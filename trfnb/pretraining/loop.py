@@ -67,7 +67,7 @@ def pretrain(
         OSError: the disk is full; the run can be resumed.
     """
     folder = Path(out)
-    refuse(_folder_problems(folder, resume))
+    _check_folder(folder, resume)
     run = PretrainingRun(config, folder)
     try:
         with locked(folder, "pretraining"):
@@ -182,13 +182,13 @@ class PretrainingRun:
         if earlier and resume:
             self._resume(earlier[-1])
         else:
-            refuse(_room_problems(self.folder, self.model, self.settings.keep))
+            _check_room(self.folder, self.model, self.settings.keep)
         # The first batch comes before anything is written: whatever fails in the text fails here.
         batches = self.stream.batches(self.progress.position, self.max_epochs)
         first = list(islice(batches, 1))
-        if "text_problems" in self.model.attrs:
+        if "check_text" in self.model.attrs:
             docs = [doc for _, batch in first for doc in batch]
-            refuse(self.model.attrs["text_problems"]([*docs, *self.dev]))
+            self.model.attrs["check_text"]([*docs, *self.dev])
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_log()
         if not earlier:
@@ -343,26 +343,25 @@ def _check_identity(first: dict[str, Any], now: dict[str, Any], folder: Path) ->
         )
 
 
-def _folder_problems(folder: Path, resume: bool) -> list[str]:
+def _check_folder(folder: Path, resume: bool) -> None:
     # What a killed process wrote aside is hidden.
     there = sorted(path.name for path in folder.glob("[!.]*"))
-    if not there or (resume and "log.csv" in there):
-        return []
-    wanted = "a run to resume" if resume else "a new or empty folder"
-    return [
-        f"{folder} expected {wanted}, got a folder with {', '.join(there[:3])}. Name another"
-        + ("." if resume else ", or resume the run that is in it (--resume).")
-    ]
+    if there and not (resume and "log.csv" in there):
+        wanted = "a run to resume" if resume else "a new or empty folder"
+        raise PretrainingError(
+            f"{folder} expected {wanted}, got a folder with {', '.join(there[:3])}. Name another, "
+            "or resume a run that is in it (--resume)."
+        )
 
 
-def _room_problems(folder: Path, model: Model, keep: int) -> list[str]:
+def _check_room(folder: Path, model: Model, keep: int) -> None:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     weights = sum(4 * np.prod(value.shape) for _, _, value in parameters(model))
     # Adam keeps two moments and an average of each weight; one checkpoint more while writing, and
     # two models, each written aside first.
     need, free = weights * (4 * (keep + 1) + 3), shutil.disk_usage(there).free
-    problem = (
-        f"{folder} expected room for about {need / 1e6:,.0f} MB of checkpoints and weights, got "
-        f"{free / 1e6:,.0f} MB. Make room, name another folder, or lower [{SECTION}] keep."
-    )
-    return [problem] if free < need else []
+    if free < need:
+        raise PretrainingError(
+            f"{folder} expected room for about {need / 1e6:,.0f} MB of checkpoints and weights, "
+            f"got {free / 1e6:,.0f} MB. Make room, name another folder, or lower [{SECTION}] keep."
+        )

@@ -8,7 +8,7 @@ An objective is called with a vocabulary and a tok2vec layer, and returns the mo
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from inspect import signature
 from itertools import islice
 from pathlib import Path
@@ -26,21 +26,18 @@ from trfnb import models
 from trfnb.flow.encoder import EncoderShim, encoders
 from trfnb.flow.runtime import Runtime
 from trfnb.flow.spans import get_doc_spans
-from trfnb.flow.wordpieces import encode, max_wordpieces
+from trfnb.flow.wordpieces import Wordpieces, encode, max_wordpieces
 from trfnb.pipe.model import TokenVectors, transformer_model
 from trfnb.pretraining.layers import (
     DISTANCES,
-    Prediction,
+    Encoded,
     Task,
     binary,
     cross_entropy,
     encoder_shim,
     hidden_layer_head,
-    mean_loss,
     objective_model,
     one_hot,
-    step_rng,
-    use_fast_gemm,
 )
 from trfnb.pretraining.masking import (
     MASK,
@@ -143,7 +140,7 @@ def pretrain_vectors(
     model = objective_model(
         vocab, tok2vec, head, _hiding(tok2vec, masking), vector_targets, DISTANCES[loss]
     )
-    model.attrs["text_problems"] = vector_problems
+    model.attrs["check_text"] = check_vectors
     return model
 
 
@@ -265,26 +262,13 @@ def pretrain_wordpieces(vocab: Vocab, tok2vec: Model, masking: Strategy | None =
     table = loaded.get_input_embeddings().weight.detach().cpu().numpy()
     output: Any = Linear(nO=len(table), nI=shim.width)
     head: Any = chain(Gelu(nO=shim.width, nI=shim.width), LayerNorm(nI=shim.width), output)
-    head.initialize()
+    (encoder,) = encoders(tok2vec)
+    task = partial(_hidden_wordpieces, encoder, masking or WholeWordMask(), Replacement(word=mask))
+    model = objective_model(vocab, tok2vec, head, task, _wordpiece_targets, cross_entropy)
+    model.attrs["row_encoder"] = partial(_encoded_wordpieces, encoder)
     if table.shape[1] == shim.width:
         output.set_param("W", head.ops.asarray2f(table.copy()))
-    use_fast_gemm(tok2vec)
-    use_fast_gemm(head)
-    return Model(
-        "wordpieces",
-        _predict_wordpieces,
-        layers=[tok2vec, head],
-        refs={"tok2vec": tok2vec, "output_layer": head},
-        attrs={
-            "encoder": encoders(tok2vec)[0],
-            "task": partial(
-                corrupt_wordpieces,
-                strategy=masking or WholeWordMask(),
-                replacement=Replacement(word=mask),
-            ),
-            "loss": partial(mean_loss, cross_entropy),
-        },
-    )
+    return model
 
 
 # Hides words as a strategy says; a transformer sees its own mask.
@@ -311,20 +295,12 @@ def _all_words(docs: Sequence[Doc], rng: np.random.Generator) -> tuple[list[list
 def character_targets(
     docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64], n_characters: int = 4
 ) -> NDArray[np.int64]:
-    """Return (rows, n_characters) bytes of the words that stand at the rows."""
-    joined = b"".join([outer_bytes(word, n_characters) for word in _words_at(docs, rows)])
-    return np.frombuffer(joined, dtype="uint8").reshape(-1, n_characters).astype(np.int64)
+    """Return (rows, n_characters) bytes of the words that stand at the rows.
 
-
-@lru_cache(maxsize=1 << 16)
-def outer_bytes(word: str, n: int) -> bytes:
-    """Return a word's first byte, its last, its second, its last but one, …, filled up with 255.
-
-    This is the order of ``Doc.to_utf8_array``.
+    First byte, last, second, last but one, …, filled up with 255.
     """
-    utf8 = word.encode()
-    inward = [utf8[i // 2] if i % 2 == 0 else utf8[-(i // 2) - 1] for i in range(min(n, len(utf8)))]
-    return bytes(inward).ljust(n, b"\xff")
+    words: Any = Doc(docs[0].vocab, words=_words_at(docs, rows))
+    return words.to_utf8_array(nr_char=n_characters).astype(np.int64)
 
 
 def vector_targets(
@@ -336,16 +312,15 @@ def vector_targets(
     return word_vectors(vectors, keys.tolist())
 
 
-def vector_problems(docs: Sequence[Doc]) -> list[str]:
-    """Return why a table cannot give targets for docs: it has none of their words."""
+def check_vectors(docs: Sequence[Doc]) -> None:
+    """Raise `PretrainingError` if a table cannot give targets for docs: it has no word of them."""
     n = sum(map(len, docs))
-    if not n or vector_targets(docs, [], np.arange(n)).any():
-        return []
-    return [
-        "The objective of word vectors expected a table with words of the text, got one without "
-        f"any of its first {n} words, such as {words_of(docs[0])[:5]}. Check [initialize] vectors "
-        "and the language of the text."
-    ]
+    if n and not vector_targets(docs, [], np.arange(n)).any():
+        raise PretrainingError(
+            "The objective of word vectors expected a table with words of the text, got one "
+            f"without any of its first {n} words, such as {words_of(docs[0])[:5]}. Check "
+            "[initialize] vectors and the language of the text."
+        )
 
 
 # The most frequent words of the first 20,000 texts, most frequent first. Equally frequent ones are
@@ -390,24 +365,39 @@ def _teacher_targets(
     return np.concatenate([to_numpy(of_doc) for of_doc in vectors]).astype("f")[rows]
 
 
-def _predict_wordpieces(
-    model: Model[list[Doc], Prediction], docs: Sequence[Doc], is_train: bool
-) -> tuple[Prediction, Callable[[Floats2d], list[Doc]]]:
-    encoder = model.attrs["encoder"]
-    shim: EncoderShim = encoder.shims[0]
-    limit = max_wordpieces(shim.tokenizer, shim.config)
-    whole = encode(shim.tokenizer, [doc.text for doc in docs], limit)
-    ids, hidden = model.attrs["task"](whole, rng=step_rng())
-    rows = np.flatnonzero(hidden)
-    layer = shim.n_layers
+# What is shown of wordpieces: they as they are, and the ids that stand in the place of theirs.
+def _hidden_wordpieces(
+    encoder: Any,
+    strategy: Strategy,
+    replacement: Replacement,
+    docs: Sequence[Doc],
+    rng: np.random.Generator,
+) -> tuple[tuple[Wordpieces, NDArray[np.int64]], Masked]:
+    tokenizer, config = encoder.shims[0].tokenizer, encoder.shims[0].config
+    whole = encode(tokenizer, [doc.text for doc in docs], max_wordpieces(tokenizer, config))
+    ids, hidden = corrupt_wordpieces(whole, strategy, replacement, rng)
+    return (whole, ids), hidden
+
+
+def _encoded_wordpieces(
+    encoder: Any,
+    docs: Sequence[Doc],
+    shown: tuple[Wordpieces, NDArray[np.int64]],
+    rows: NDArray[np.int64],
+    is_train: bool,
+) -> Encoded:
+    (whole, ids), layer = shown, encoder.shims[0].n_layers
     (states, _), backprop_encoder = encoder((replace(whole, ids=ids), [layer]), is_train)
-    vectors = states[layer]
-    output, backprop_head = model.layers[1](vectors[rows], is_train)
 
-    def backprop(d_output: Floats2d) -> list[Doc]:
-        d_vectors: Any = model.ops.alloc2f(*vectors.shape)
-        d_vectors[rows] = backprop_head(d_output)
-        backprop_encoder({layer: d_vectors})
-        return []
+    def backprop(d_rows: Floats2d) -> None:
+        d_states: Any = encoder.ops.alloc2f(*states[layer].shape)
+        d_states[rows] = d_rows
+        backprop_encoder({layer: d_states})
 
-    return Prediction(output, whole.ids[rows][:, None]), backprop
+    return states[layer][rows], backprop
+
+
+def _wordpiece_targets(
+    docs: Sequence[Doc], shown: tuple[Wordpieces, NDArray[np.int64]], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    return shown[0].ids[rows][:, None]

@@ -123,7 +123,7 @@ def test_layouts(name, tmp_path):
 
 
 REFUSED = {
-    "nothing": (b"", "empty"),
+    "nothing": (b"", "found none in the first 0 bytes"),
     "blank": (b"\n\n", "found none"),
     "no value": (b"3 0\n", "found none"),
     "no numbers": (b"2 2\nx y\n", "too few values"),

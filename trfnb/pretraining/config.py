@@ -186,8 +186,8 @@ def loop_settings(config: Config) -> LoopSettings:
     try:
         settings = LoopSettings(**config.get(SECTION, {}))
     except ValidationError as error:
-        known = LoopSettings.model_fields
-        problems.append(f"[{SECTION}] expected {', '.join(known)}, each in its range, got {error}")
+        names = ", ".join(LoopSettings.model_fields)
+        problems.append(f"[{SECTION}] expected {names}, each in its range, got {error}")
     refuse(problems)
     return settings
 

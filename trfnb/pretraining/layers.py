@@ -276,7 +276,9 @@ def mean_loss(
 def _predict(
     model: Model[list[Doc], Prediction], docs: Sequence[Doc], is_train: bool
 ) -> tuple[Prediction, Callable[[Floats2d], list[Doc]]]:
-    shown, predicted = model.attrs["task"](docs, rng=step_rng())
+    # It follows from Python's random state, which `fix_random_seed` sets.
+    rng = np.random.default_rng(random.getrandbits(64))
+    shown, predicted = model.attrs["task"](docs, rng=rng)
     rows = np.flatnonzero(predicted)
     vectors, backprop_encoder = model.attrs["row_encoder"](docs, shown, rows, is_train)
     output, backprop_head = model.layers[1](vectors, is_train)
@@ -286,11 +288,6 @@ def _predict(
         return []
 
     return Prediction(output, model.attrs["targets"](docs, shown, rows)), backprop
-
-
-def step_rng() -> np.random.Generator:
-    """Return a generator that follows from Python's random state, which `fix_random_seed` sets."""
-    return np.random.default_rng(random.getrandbits(64))
 
 
 def hidden_layer_head(width: int, pieces: int, nO: int) -> Model[Floats2d, Floats2d]:

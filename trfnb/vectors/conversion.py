@@ -237,8 +237,6 @@ def open_source(
         return from_spacy(load(place), report)
     with open_table(name) as opened:
         head = opened.read(_HEAD) + opened.readline(LONGEST_LINE)
-    if not head:
-        raise VectorsError(f"{name}: expected vectors, the file is empty.")
     form = _format(head) if form == "auto" else form
     if keys is not None and form not in ("npy", "safetensors"):
         raise VectorsError(f"Expected keys for a table without, such as .npy; {form} has its own.")

@@ -219,16 +219,11 @@ def _init_each(model: Embedding, X: Any = None, Y: Any = None) -> None:
 
 
 @registry.architectures("trfnb.ConcatenatedVectors.v1")
-def concatenated_vectors(
-    width: int,
-    attrs: list[str] | None = None,
-    rows: list[int] | None = None,
-) -> Embedding:
+def concatenated_vectors(width: int) -> Embedding:
     """Static vectors beside hashed learned ones of word and shape, mixed by a Maxout layer."""
-    attrs = attrs if attrs is not None else _ATTRS
-    rows = rows if rows is not None else [5000] + [2500] * (len(attrs) - 1)
+    rows = [5000, 2500, 2500, 2500]
     mix = Maxout(width, width * (1 + len(rows)), nP=3, dropout=0.0, normalize=True)
-    both: Any = concatenate(static_vectors(width), _hashed(width, attrs, rows))
+    both: Any = concatenate(static_vectors(width), _hashed(width, _ATTRS, rows))
     return _sized(width, both, with_array(mix))
 
 

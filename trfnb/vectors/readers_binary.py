@@ -12,7 +12,7 @@ import pickle
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 from os import PathLike
@@ -346,8 +346,7 @@ def from_spacy(found: Any, report: ConversionReport) -> Source:
     if vectors.mode == "floret":
         keys = [str(row) for row in range(len(data))]
         source = from_array(data, keys, report, "spaCy vectors", "spaCy floret")
-        source.floret = {name: getattr(vectors, name) for name in FLORET}
-        return source
+        return replace(source, floret={name: getattr(vectors, name) for name in FLORET})
     known = sorted(vectors.key2row.items(), key=itemgetter(1))
     rows = np.array([row for _, row in known], dtype=np.int64)
     strings = vectors.strings  # some may be missing in strings.json

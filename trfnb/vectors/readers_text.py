@@ -77,9 +77,8 @@ class Layout:
 
     Attributes:
         width: values per line.
-        delimiter: a space or a tab.
+        delimiter: a tab, or a space; then tabs, such as one behind the key, count as spaces.
         declared: rows the header promises, None without a header.
-        tabbed: whether a tab stands behind the key, and spaces between the values.
         begin: bytes before the first row: a byte order mark, a header.
         floret: its settings, see `Source`.
     """
@@ -87,7 +86,6 @@ class Layout:
     width: int
     delimiter: bytes = b" "
     declared: int | None = None
-    tabbed: bool = False
     begin: int = 0
     floret: dict[str, Any] | None = None
 
@@ -118,9 +116,9 @@ def find_layout(head: bytes, name: str) -> Layout:
     rows = [line.strip(b"\r").rstrip(b" \t") for line in lines[header:] if line.strip()][:_SAMPLE]
     if not rows:
         raise VectorsError(f"{wrong}found none in the first {len(head):,} bytes.")
-    tabbed = rows[0].count(b"\t") == 1 and b" " in rows[0].partition(b"\t")[2]
-    rows = [row.replace(b"\t", b" ") if tabbed else row for row in rows]
-    delimiter = b"\t" if b"\t" in rows[0] else b" "
+    behind_tab = rows[0].partition(b"\t")[2]
+    delimiter = b"\t" if behind_tab and b" " not in behind_tab else b" "
+    rows = [row if delimiter == b"\t" else row.replace(b"\t", b" ") for row in rows]
     width, declared = Counter(row.count(delimiter) for row in rows).most_common(1)[0][0], None
     begin, floret = len(head) - len(head.removeprefix(_BOM)), None
     if header:
@@ -130,7 +128,7 @@ def find_layout(head: bytes, name: str) -> Layout:
         floret = dict[str, Any](zip(FLORET, [*map(int, first[2:6]), *marks], strict=True))
         if not 1 <= floret["hash_count"] <= 4 or floret["maxn"] < floret["minn"]:
             raise VectorsError(f"{name}: expected floret's settings, got {floret}.")
-    layout = Layout(width, delimiter, declared, tabbed, begin, floret)
+    layout = Layout(width, delimiter, declared, begin, floret)
     # One value is enough only where a header says so.
     found = [_line(row, layout) if width > (not header) else "too few values" for row in rows]
     problems = {i: problem for i, problem in enumerate(found) if isinstance(problem, str)}
@@ -191,7 +189,7 @@ def parse(data: bytes, layout: Layout) -> Parsed:
     """
     # Some tools end every line by a space.
     data = data.replace(b"\r\n", b"\n").replace(b" \n", b"\n")
-    data = data.replace(b"\t", b" ") if layout.tabbed else data
+    data = data if layout.delimiter == b"\t" else data.replace(b"\t", b" ")
     # Arrow drops a byte order mark wherever it starts to read, and takes a lone \r for a line end.
     if not data.startswith(_BOM) and b"\r" not in data:
         with suppress(pa.ArrowInvalid):

@@ -199,16 +199,16 @@ def most_similar(
     Raises:
         VectorsError: no candidate has a vector.
     """
-    asked = [] if isinstance(queries, np.ndarray) else list(queries)
+    asked: list[Any] = [] if isinstance(queries, np.ndarray) else list(queries)
+    own = asked
     if among is None and vectors.mode != "floret":
+        # Of the words that share a row its first stands for all.
         keys = reversed(vectors.key2row.items())
-        first = {row: key for key, row in keys if key in vectors.strings}
-        names: list[Any] = sorted(first)
-        words = [vectors.strings[first[row]] for row in names]
-        table, own = _fetch(vectors, np.array(names, dtype=np.int64)), _find(vectors, asked)
-    else:
-        words = names = list(dict.fromkeys(among if among is not None else vectors.strings))
-        table, own = word_vectors(vectors, words), np.array(asked)
+        first = {row: vectors.strings[key] for key, row in keys if key in vectors.strings}
+        among = (word for _, word in sorted(first.items()))
+        own = [first.get(row) for row in _find(vectors, asked).tolist()]
+    words = list(dict.fromkeys(vectors.strings if among is None else among))
+    table = word_vectors(vectors, words)
     filled = np.flatnonzero(table.any(axis=1))
     if not len(filled):
         raise VectorsError(
@@ -222,7 +222,7 @@ def most_similar(
             some = np.argpartition(-row, min(n, len(row) - 1))[: n + 1]
             best = some[np.argsort(-row[some], kind="stable")]
             near = [(filled[i], float(row[i])) for i in best]
-            named = [(words[i], c) for i, c in near if not asked or names[i] != own[query]]
+            named = [(words[i], c) for i, c in near if not asked or words[i] != own[query]]
             found.append(named[:n] if wanted[query].any() or not asked else [])
     return found
 

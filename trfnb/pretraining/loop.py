@@ -175,6 +175,8 @@ class PretrainingRun:
     def start(self, resume: bool = False) -> Iterator[tuple[Position, list[Doc]]]:
         """Begin, or go on from the last checkpoint, and return the batches that follow.
 
+        The folder must exist.
+
         Raises:
             PretrainingError: there is nothing to read, no room to write, or another run to resume.
         """
@@ -189,7 +191,6 @@ class PretrainingRun:
         if "check_text" in self.model.attrs:
             docs = [doc for _, batch in first for doc in batch]
             self.model.attrs["check_text"]([*docs, *self.dev])
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._write_log()
         if not earlier:
             with atomic_write(self.folder / "config.cfg") as file:
@@ -288,8 +289,7 @@ class PretrainingRun:
     def _dev_loss(self) -> float | None:
         total, targets = 0.0, 0
         with self.model.use_params(self.optimizer.averages or {}):
-            for number, batch in enumerate(self.stream.batcher(self.dev)):
-                docs = list(batch)
+            for number, docs in enumerate(self.stream.batcher(self.dev)):
                 self._fix_seed(-number)
                 prediction = self.model.predict(docs)
                 loss, _ = self.model.attrs["loss"](self.model.ops, docs, prediction)
@@ -355,11 +355,10 @@ def _check_folder(folder: Path, resume: bool) -> None:
 
 
 def _check_room(folder: Path, model: Model, keep: int) -> None:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     weights = sum(4 * np.prod(value.shape) for _, _, value in parameters(model))
     # Adam keeps two moments and an average of each weight; one checkpoint more while writing, and
     # two models, each written aside first.
-    need, free = weights * (4 * (keep + 1) + 3), shutil.disk_usage(there).free
+    need, free = weights * (4 * (keep + 1) + 3), shutil.disk_usage(folder).free
     if free < need:
         raise PretrainingError(
             f"{folder} expected room for about {need / 1e6:,.0f} MB of checkpoints and weights, "

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -125,7 +126,7 @@ def convert(
     try:
         with atomic_folder(path, sync=False) as folder, ThreadPoolExecutor(1) as pool:
             pipeline = pool.submit(empty_pipeline, lang, folder)
-            asked = asked_words(words, corpus)
+            asked = asked_words(words, corpus_words(corpus) if corpus is not None else None)
             scratch, vocab = folder / ".source", folder / "vocab"
             vocab.mkdir()
             opened = open_source(source, report, scratch, form=form, keys=keys)
@@ -297,12 +298,11 @@ def _in_order(blocks: Iterator[Block]) -> Iterator[tuple[Block, Hashes]]:
         yield block, np.empty(0, np.uint64)
 
 
-def asked_words(words: Keys | None, corpus: Any) -> list[str]:
+def asked_words(words: Keys | None, counts: Counter[str] | None) -> list[str]:
     """Return the words of a list or file and of a corpus, each once; none where none is given."""
     asked = load_keys(words, "words") if words is not None else []
-    asked += corpus_words(corpus) if corpus is not None else ()
-    asked = list(filter(None, dict.fromkeys(asked)))
-    if not asked and (words is not None or corpus is not None):
+    asked = list(filter(None, dict.fromkeys([*asked, *(counts or ())])))
+    if not asked and (words is not None or counts is not None):
         raise VectorsError("Expected words to keep, the list or corpus given has none.")
     return asked
 

@@ -144,7 +144,7 @@ def distill(
         raise VectorsError(f"Expected a width from 1 to the model's {own_width}, got {width}.")
     counts = corpus_words(corpus) if corpus is not None else None
     own = wordpiece_words(tokenizer) if wordpieces else []
-    vocabulary = list(dict.fromkeys(own + asked_words(words, corpus)))
+    vocabulary = list(dict.fromkeys(own + asked_words(words, counts)))
     if not vocabulary:
         raise VectorsError("Expected words to embed: give words or a corpus, or wordpieces=True.")
     if counts is not None:

@@ -7,9 +7,10 @@ import io
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Any
 
 import fsspec
@@ -141,15 +142,13 @@ def find_layout(head: bytes, name: str) -> Layout:
 
 def _text_blocks(source: str, layout: Layout, report: ConversionReport) -> Iterator[Block]:
     line, rows = 1 if layout.declared is None else 2, 0
-    pending: deque[Future[Parsed]] = deque()
     with open_table(source) as file, ThreadPoolExecutor(2) as pool:
         file.read(layout.begin)
-        while True:
-            while len(pending) < _AHEAD and (data := _stretch(file, report)):
-                pending.append(pool.submit(parse, data, layout))
-            if not pending:
-                break
+        stretches = iter(lambda: _stretch(file, report), b"")
+        pending = deque(pool.submit(parse, data, layout) for data in islice(stretches, _AHEAD))
+        while pending:
             keys, vectors, places, problems = pending.popleft().result()
+            pending.extend(pool.submit(parse, data, layout) for data in islice(stretches, 1))
             for reason, place, example in problems:
                 rows += reason != "empty line"
                 report.skip(reason, line + place, example)

@@ -148,7 +148,7 @@ def pretrain_vectors(
 def pretrain_words(
     vocab: Vocab,
     tok2vec: Model,
-    text: Path | None = None,
+    text: Path,
     size: int = 4000,
     maxout_pieces: int = 3,
     hidden_size: int = 300,
@@ -168,11 +168,6 @@ def pretrain_words(
         hidden_size: Of the head's hidden layer.
         masking: Which words to hide.
     """
-    if text is None:
-        raise PretrainingError(
-            "The objective of words expected a text to count frequent words in, got none. Set "
-            "[pretraining.objective] text, e.g. to ${paths.raw_text}."
-        )
     words = _frequent_words(Path(text), vocab, size)
     if len(words) < 2:
         raise PretrainingError(f"{text}: expected a text of different words, got {words}.")

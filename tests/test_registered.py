@@ -61,7 +61,7 @@ def made(tiny, tmp_path_factory):
     records = [{"text": f"rates rose by {i}", "label": "AB"[i % 2]} for i in range(40)]
     path.write_text("".join(json.dumps(one) + "\n" for one in records))
     tok2vec = registry.resolve({"it": TOK2VEC})["it"]
-    given = {"name": tiny, "path": path, "sources": {"one": str(path)}, **GIVEN}
+    given = {"name": tiny, "path": path, "text": path, "sources": {"one": str(path)}, **GIVEN}
     given |= {"get_spans": StridedSpans(), "with_spans": TokenWindows(), "pooling": reduce_mean()}
     given |= {"piece_encoder": piece_encoder_v1(), "tok2vec": tok2vec}
     given["embed"] = registry.architectures.get("trfnb.StaticVectors.v1")(width=8)

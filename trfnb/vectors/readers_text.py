@@ -106,6 +106,8 @@ def read_text(source: str, head: bytes, report: ConversionReport) -> Source:
 def find_layout(head: bytes, name: str) -> Layout:
     """Tell a text table's layout from its first whole lines; refuse it if half do not fit."""
     wrong = f"{name}: expected lines of a key and its numbers, "
+    if head.startswith(b"version https://git-lfs"):
+        raise VectorsError(f"{wrong}found git-lfs's pointer to a file. Run `git lfs pull`.")
     if b"\0" in head:
         raise VectorsError(
             f"{wrong}found binary data at byte {head.index(0):,}. Unpack an archive, convert "

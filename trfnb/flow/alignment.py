@@ -36,7 +36,6 @@ def align(docs: Sequence[Doc], spans: Sequence[Sequence[Span]], wordpieces: Word
         Ragged: `dataXd` holds row numbers, token after token; `lengths` (tokens of all docs,) how
         many rows each token has, zero where it has none.
     """
-    n_tokens = sum(len(doc) for doc in docs)
     token_ids, starts, ends, span_bases = _token_characters(docs, spans)
     base = np.repeat(span_bases, wordpieces.lengths)
     left, right = wordpieces.offsets[:, 0] + base, wordpieces.offsets[:, 1] + base
@@ -47,7 +46,7 @@ def align(docs: Sequence[Doc], spans: Sequence[Sequence[Span]], wordpieces: Word
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     tokens = token_ids[np.repeat(first, counts) + within]
     order = np.argsort(tokens, kind="stable")
-    lengths = np.bincount(tokens, minlength=n_tokens)
+    lengths = np.bincount(tokens, minlength=sum(map(len, docs)))
     return Ragged(cast(Ints1d, rows[order].astype("int32")), cast(Ints1d, lengths.astype("int32")))
 
 
@@ -56,20 +55,18 @@ def tokens_of(doc: Doc) -> Tokens:
     return cast(Tokens, doc.to_array([ORTH, SPACY]).reshape(-1, 2))
 
 
-def realigned(alignment: Ragged, computed_for: Tokens | None, doc: Doc) -> Ragged | None:
+def realigned(alignment: Ragged, computed_for: Tokens, doc: Doc) -> Ragged | None:
     """Return the rows of each of a doc's tokens, merged where tokens were merged since.
 
     Args:
         alignment: For each token at the time the numbers of its rows.
-        computed_for: Those tokens; None where they are not known, and only counted.
+        computed_for: Those tokens.
         doc: The doc as it is now.
 
     Returns:
         For each token of the doc the numbers of its rows, ascending; None where the text is another
         one, or a token was split: its rows cannot be told apart.
     """
-    if computed_for is None:
-        return alignment if len(alignment.lengths) == len(doc) else None
     if np.array_equal(computed_for, tokens_of(doc)):
         return alignment
     strings = doc.vocab.strings
@@ -165,24 +162,17 @@ def scalar_mix(
 def _token_characters(
     docs: Sequence[Doc], spans: Sequence[Sequence[Span]]
 ) -> tuple[NDArray[np.int64], ...]:
-    token_ids, starts, ends, bases = [], [], [], []
+    tokens, bases = [np.zeros((3, 0), dtype="int64")], []
     first_token = base = 0
     for doc, doc_spans in zip(docs, spans, strict=True):
         characters = doc.to_array([IDX, LENGTH]).astype("int64").reshape(-1, 2)
         for span in doc_spans:
             bases.append(base)
-            if not len(span):
-                continue
-            begin, length = characters[span.start : span.end].T
-            token_ids.append(np.arange(span.start, span.end) + first_token)
-            starts.append(begin - begin[0] + base)
-            ends.append(starts[-1] + length)
-            base = int(ends[-1][-1]) + 1
+            if len(span):
+                numbers = np.arange(span.start, span.end) + first_token
+                begin, length = characters[span.start : span.end].T
+                starts = begin - begin[0] + base
+                tokens.append(np.stack([numbers, starts, starts + length]))
+                base = int(tokens[-1][2, -1]) + 1
         first_token += len(doc)
-    empty = np.zeros(0, dtype="int64")
-    return (
-        np.concatenate([empty, *token_ids]),
-        np.concatenate([empty, *starts]),
-        np.concatenate([empty, *ends]),
-        np.asarray(bases, dtype="int64"),
-    )
+    return *np.concatenate(tokens, axis=1), np.asarray(bases, dtype="int64")

@@ -162,17 +162,24 @@ def scalar_mix(
 def _token_characters(
     docs: Sequence[Doc], spans: Sequence[Sequence[Span]]
 ) -> tuple[NDArray[np.int64], ...]:
-    tokens, bases = [np.zeros((3, 0), dtype="int64")], []
+    token_ids, starts, ends, bases = [], [], [], []
     first_token = base = 0
     for doc, doc_spans in zip(docs, spans, strict=True):
         characters = doc.to_array([IDX, LENGTH]).astype("int64").reshape(-1, 2)
         for span in doc_spans:
             bases.append(base)
-            if len(span):
-                numbers = np.arange(span.start, span.end) + first_token
-                begin, length = characters[span.start : span.end].T
-                starts = begin - begin[0] + base
-                tokens.append(np.stack([numbers, starts, starts + length]))
-                base = int(tokens[-1][2, -1]) + 1
+            if not len(span):
+                continue
+            begin, length = characters[span.start : span.end].T
+            token_ids.append(np.arange(span.start, span.end) + first_token)
+            starts.append(begin - begin[0] + base)
+            ends.append(starts[-1] + length)
+            base = int(ends[-1][-1]) + 1
         first_token += len(doc)
-    return *np.concatenate(tokens, axis=1), np.asarray(bases, dtype="int64")
+    empty = np.zeros(0, dtype="int64")
+    return (
+        np.concatenate([empty, *token_ids]),
+        np.concatenate([empty, *starts]),
+        np.concatenate([empty, *ends]),
+        np.asarray(bases, dtype="int64"),
+    )

@@ -116,7 +116,7 @@ def test_errors_say_what_to_do(tiny, shim):
     with pytest.raises(ValueError, match=r"call nlp\.initialize"):
         EncoderShim(tiny).loaded()
     with pytest.raises(ValueError, match="from -4 to 3"):
-        shim.wanted_layers([4])
+        states(build(shim), encode(shim.tokenizer, TEXTS), [4])
 
 
 def test_nothing_to_load(tmp_path):

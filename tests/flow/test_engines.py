@@ -150,7 +150,7 @@ def test_openvino_computes_what_torch_does(minilm):
     own = Engines(hf_model, 0, attentions=False)
     torch_states = states_of(own.packed, flat, [0, 3, 6], 384)
     for precision in ("fp32", "bf16"):
-        compiled = own.openvino.compiled((0, 3, 6), precision)
+        compiled = own.compiled((0, 3, 6), precision)
         found = states_of(compiled, flat, [0, 3, 6], 384, Runtime(precision))
         for layer, expected in torch_states.items():
             if precision == "fp32":
@@ -206,7 +206,7 @@ def test_any_encoder_computes_the_same_through_openvino(kind):
 
 def test_a_changed_weight_is_compiled_again(bert):
     hf_model, flat = copy.deepcopy(bert[0]), bert[1]
-    own = Engines(hf_model, 0, attentions=False).openvino
+    own = Engines(hf_model, 0, attentions=False)
     before = own.compiled((3,), "fp32")
     assert own.compiled((3,), "fp32") is before
     hf_model.encoder.layer[2].output.dense.weight.data[7, 11] += 40.0
@@ -229,7 +229,7 @@ def test_a_call_reads_all_weights_once(bert, monkeypatch):
 def test_blocks_side_by_side_are_told_apart(bert, texts, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     own, flat = Engines(bert[0], 0, attentions=False), pieces([6, 5, 0, 5, 4, 7, 1, 2, 5][:texts])
-    compiled, runtime = own.openvino.compiled((3,), "fp32"), Runtime(max_batch_items=8)
+    compiled, runtime = own.compiled((3,), "fp32"), Runtime(max_batch_items=8)
     assert compiled.streams == 2
     found, expected = (states_of(one, flat, [3], 16, runtime)[3] for one in (compiled, own.packed))
     torch.testing.assert_close(found, expected, atol=3e-5, rtol=1e-4)
@@ -237,7 +237,7 @@ def test_blocks_side_by_side_are_told_apart(bert, texts, monkeypatch):
 
 def test_two_threads_run_one_compiled_model(bert):
     hf_model, flat = bert
-    engine = Engines(hf_model, 0, attentions=False).openvino.compiled((3,), "fp32")
+    engine = Engines(hf_model, 0, attentions=False).compiled((3,), "fp32")
     alone = states_of(engine, flat, [3], 16)[3]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: states_of(engine, flat, [3], 16)[3], range(8)))

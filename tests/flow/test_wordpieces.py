@@ -1,4 +1,5 @@
 import os
+import pickle
 import threading
 import time
 from types import SimpleNamespace
@@ -21,6 +22,11 @@ def test_ids_offsets_and_lengths(tokenizer):
     assert words == ["[CLS]", "the", "bank", "[SEP]", "[CLS]", "un", "##able", "[SEP]"]
     assert pieces.offsets[:4].tolist() == [[0, 0], [0, 3], [4, 8], [0, 0]]
     assert pieces.truncated.tolist() == [0, 0, 0]
+
+
+def test_a_part_of_wordpieces_that_were_written_out_has_its_own_texts(tokenizer):
+    pieces = pickle.loads(pickle.dumps(encode(tokenizer, ["the bank", "unable"])))
+    assert pieces.part(1, 2).strings == [["[CLS]", "un", "##able", "[SEP]"]]
 
 
 def test_what_is_cut_off_is_counted_and_the_end_mark_stays(tokenizer):

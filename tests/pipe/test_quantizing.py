@@ -9,7 +9,7 @@ from thinc.api import Adam
 from trfnb import token_vectors
 from trfnb.cli import main
 from trfnb.flow.engines import EngineError
-from trfnb.pipe.quantizing import quantize
+from trfnb.pipe.exporting import quantize
 
 pytest.importorskip("nncf", reason="pip install 'trfnb[quantize]'")
 

@@ -36,7 +36,6 @@ def align(docs: Sequence[Doc], spans: Sequence[Sequence[Span]], wordpieces: Word
         Ragged: `dataXd` holds row numbers, token after token; `lengths` (tokens of all docs,) how
         many rows each token has, zero where it has none.
     """
-    n_tokens = sum(len(doc) for doc in docs)
     token_ids, starts, ends, span_bases = _token_characters(docs, spans)
     base = np.repeat(span_bases, wordpieces.lengths)
     left, right = wordpieces.offsets[:, 0] + base, wordpieces.offsets[:, 1] + base
@@ -47,7 +46,7 @@ def align(docs: Sequence[Doc], spans: Sequence[Sequence[Span]], wordpieces: Word
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     tokens = token_ids[np.repeat(first, counts) + within]
     order = np.argsort(tokens, kind="stable")
-    lengths = np.bincount(tokens, minlength=n_tokens)
+    lengths = np.bincount(tokens, minlength=sum(map(len, docs)))
     return Ragged(cast(Ints1d, rows[order].astype("int32")), cast(Ints1d, lengths.astype("int32")))
 
 
@@ -56,20 +55,18 @@ def tokens_of(doc: Doc) -> Tokens:
     return cast(Tokens, doc.to_array([ORTH, SPACY]).reshape(-1, 2))
 
 
-def realigned(alignment: Ragged, computed_for: Tokens | None, doc: Doc) -> Ragged | None:
+def realigned(alignment: Ragged, computed_for: Tokens, doc: Doc) -> Ragged | None:
     """Return the rows of each of a doc's tokens, merged where tokens were merged since.
 
     Args:
         alignment: For each token at the time the numbers of its rows.
-        computed_for: Those tokens; None where they are not known, and only counted.
+        computed_for: Those tokens.
         doc: The doc as it is now.
 
     Returns:
         For each token of the doc the numbers of its rows, ascending; None where the text is another
         one, or a token was split: its rows cannot be told apart.
     """
-    if computed_for is None:
-        return alignment if len(alignment.lengths) == len(doc) else None
     if np.array_equal(computed_for, tokens_of(doc)):
         return alignment
     strings = doc.vocab.strings

@@ -130,7 +130,7 @@ class Group:
 
 
 def length_sorted(
-    lengths: Ints, max_items: int, max_padding: int | None = None, *, padded: bool = True
+    lengths: Ints, max_items: int, max_padding: float = math.inf, *, padded: bool = True
 ) -> list[Ints]:
     """Group texts by length so that padding stays small.
 
@@ -138,7 +138,7 @@ def length_sorted(
         lengths: (texts,) wordpieces of each text.
         max_items: The most positions of a group, padding included; a longer text stands alone.
         max_padding: The most padded positions of a group: what one more forward pass costs,
-            counted in positions. None sets no limit, 0 makes groups of one length.
+            counted in positions. 0 makes groups of one length.
         padded: Whether a group is padded at all.
 
     Returns:
@@ -149,9 +149,7 @@ def length_sorted(
     while len(order):
         sizes = lengths[order[:max_items]]
         filled, padding = np.cumsum(sizes), np.cumsum(sizes[0] - sizes)
-        fits = filled + padding * padded <= max_items
-        if max_padding is not None:
-            fits &= padding <= max_padding
+        fits = (filled + padding * padded <= max_items) & (padding <= max_padding)
         end = max(int(fits.sum()), 1)
         groups.append(order[:end])
         order = order[end:]
@@ -162,7 +160,7 @@ def micro_batches(
     wordpieces: Wordpieces,
     max_items: int,
     pad_id: int,
-    max_padding: int | None = None,
+    max_padding: float = math.inf,
     texts: Ints | None = None,
 ) -> list[MicroBatch]:
     """Cut a flat batch of wordpieces, or some of its texts, into padded micro-batches."""
@@ -204,21 +202,12 @@ def text_rows(wordpieces: Wordpieces, texts: Ints) -> tuple[Ints, Ints]:
     return np.repeat(wordpieces.starts[texts], lengths) + positions, positions
 
 
-def distinct(wordpieces: Wordpieces) -> tuple[Ints, Ints]:
-    """Find texts whose wordpieces an earlier text has too.
-
-    Returns:
-        The numbers of the texts that are the first of their kind, and (copies, 2) the number of
-        each other text beside that of the first one.
-    """
+def originals(wordpieces: Wordpieces) -> Ints:
+    """Return for each text the number of the first one that has the same wordpieces."""
     first: dict[bytes, int] = {}
-    copies = []
-    for i, (start, n) in enumerate(zip(wordpieces.starts, wordpieces.lengths, strict=True)):
-        original = first.setdefault(wordpieces.ids[start : start + n].tobytes(), i)
-        if original != i and n:
-            copies.append((i, original))
-    originals = np.asarray(list(first.values()), dtype="int64")
-    return originals, np.asarray(copies, dtype="int64").reshape(-1, 2)
+    texts = enumerate(zip(wordpieces.starts, wordpieces.lengths, strict=True))
+    found = [first.setdefault(wordpieces.ids[at : at + n].tobytes(), i) for i, (at, n) in texts]
+    return np.asarray(found, dtype="int64")
 
 
 def grouped(runs: Runs, waste: int = _WASTE) -> list[Group]:

@@ -1,5 +1,6 @@
 """Wordpiece ids -> hidden states: a HuggingFace model inside a Thinc layer."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,14 +26,13 @@ from thinc.api import (
 )
 from thinc.types import Floats2d, Floats3d
 
-from .batching import Part, Request, distinct, text_rows
+from .batching import Part, Request, originals, text_rows
 from .engines import Engines
 from .grad_factor import Schedule
 from .optimizer import step
 from .runtime import Runtime
 from .saving import (
-    encoder_from_bytes,
-    encoder_to_bytes,
+    folder_of,
     from_spacy_transformers,
     load_encoder,
     save_encoder,
@@ -160,24 +160,28 @@ def _run(
             "torch.inference_mode(), where there are none. Train outside of it."
         )
     engines, device, (wordpieces, asked) = shim.begin(is_train), shim.device, X
-    layers, shape = shim.wanted_layers(asked), (len(wordpieces.ids), shim.width)
+    numbers = range(shim.n_layers + 1) if "mix" in asked else cast(Sequence[int], asked)
+    layers = sorted({layer_number(layer, shim.n_layers) for layer in numbers})
+    shape = len(wordpieces.ids), shim.width
     states = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
     attentions: dict[int, Floats3d] = {}
     graph: list[Part] = []
-    texts, copies = np.arange(len(wordpieces.lengths)), None
+    texts = first = np.arange(len(wordpieces.lengths))
     if not is_train and not shim.attentions:  # with dropout, texts that come twice differ
-        texts, copies = distinct(wordpieces)
-    request = Request(wordpieces, texts, layers, runtime, is_train)
+        first = originals(wordpieces)
+    copies = texts[first != texts]
+    request = Request(wordpieces, texts[first == texts], layers, runtime, is_train)
     for part in engines.choose(request).run(request):
         for layer, rows in part.states.items():
             states[layer][part.rows] = rows.detach()
         attentions |= part.attentions
         if is_train:
             graph.append(part)
-    if copies is not None and len(copies):
-        to, source = (torch.from_numpy(text_rows(wordpieces, text)[0]) for text in copies.T)
+    if len(copies):
+        both = (text_rows(wordpieces, of)[0] for of in (copies, first[copies]))
+        to, source = (torch.from_numpy(rows).to(device) for rows in both)
         for rows in states.values():
-            rows[to.to(device)] = rows[source.to(device)]
+            rows[to] = rows[source]
     of_layers = {layer: cast(Floats2d, torch2xp(rows)) for layer, rows in states.items()}
     of_texts = _attentions_of(shim, attentions, len(texts)) if shim.attentions else None
     return (of_layers, of_texts), partial(_backward, shim, graph)
@@ -228,8 +232,7 @@ class EncoderShim(PyTorchShim):
         engines: What has run the model; None before anything has.
 
     Raises:
-        TypeError: ``trainable_layers`` is no number and no schedule.
-        ValueError: both ``trainable_layers`` and ``lora`` are given.
+        ValueError: ``trainable_layers`` is no number and no schedule, or is given beside ``lora``.
     """
 
     def __init__(
@@ -269,8 +272,8 @@ class EncoderShim(PyTorchShim):
         if is_train and self.lora is None:
             self.trainable.apply(hf_model, self.n_layers)
         if self.engines is None or self.engines.padded.hf_model is not hf_model:
-            pad_id = int(self.tokenizer.pad_token_id or 0)
-            self.engines = Engines(hf_model, pad_id, self.attentions, self.int8)
+            padding = int(self.tokenizer.pad_token_id or 0)
+            self.engines = Engines(hf_model, padding, self.attentions, self.int8)
         return self.engines
 
     def loaded(self) -> torch.nn.Module:
@@ -301,11 +304,6 @@ class EncoderShim(PyTorchShim):
         """Transformer layers above the embeddings."""
         return int(self.config.num_hidden_layers)
 
-    def wanted_layers(self, layers: Sequence[Layer]) -> list[int]:
-        """Return the numbers of the layers asked for, all of them for a mix."""
-        asked = range(self.n_layers + 1) if "mix" in layers else cast(Sequence[int], layers)
-        return sorted({layer_number(layer, self.n_layers) for layer in asked})
-
     def load(self, source: str | Path | None = None) -> None:
         """Load weights and tokenizer from a hub or a directory.
 
@@ -314,7 +312,7 @@ class EncoderShim(PyTorchShim):
             ConfigError: ``transformer_config`` has keys that the model does not know, or the
                 model has a decoder of its own.
         """
-        self._install(
+        self.take(
             *load_encoder(
                 source or self.name, self.tokenizer_config, self.transformer_config,
                 self.trust_remote_code, self.lora,
@@ -327,7 +325,7 @@ class EncoderShim(PyTorchShim):
         Raises:
             OSError: files are missing or damaged.
         """
-        self._install(*load_encoder(directory, {}, {}, self.trust_remote_code, self.lora))
+        self.take(*load_encoder(directory, {}, {}, self.trust_remote_code, self.lora))
         self.int8 = {path.name: path.read_bytes() for path in directory.glob("int8.*")}
         self.saved_apart = False
 
@@ -346,8 +344,11 @@ class EncoderShim(PyTorchShim):
         if self._model is not None and _APART.get():
             saved = {"saved_apart": True}
         elif self._model is not None:
-            saved = encoder_to_bytes(self.tokenizer, self._model, self.lora is not None)
-            saved["int8"] = self.int8
+            with folder_of() as folder:
+                self.save(folder)
+                paths = sorted(path for path in folder.rglob("*") if path.is_file())
+                files = {one.relative_to(folder).as_posix(): one.read_bytes() for one in paths}
+            saved = {"files": files}
         return cast(bytes, srsly.msgpack_dumps(saved))
 
     def from_bytes(self, bytes_data: bytes) -> "EncoderShim":
@@ -360,13 +361,20 @@ class EncoderShim(PyTorchShim):
         if "state" in saved:
             saved = from_spacy_transformers(saved)
         self.saved_apart = saved.get("saved_apart", False)
-        self.int8 = saved.get("int8", {})
         if "files" in saved:
-            self._install(*encoder_from_bytes(saved, self.trust_remote_code, self.lora))
+            with folder_of(saved["files"]) as folder:
+                try:
+                    self.restore(folder)
+                except OSError as error:
+                    raise ValueError(
+                        "The transformer's saved bytes expected config, tokenizer and weights that "
+                        f"are whole and fit each other, but were damaged ({error.__cause__}). Save "
+                        "the pipeline again."
+                    ) from error
         return self
 
-    # Take what was just loaded, with what the settings ask of it.
-    def _install(self, tokenizer: Any, hf_model: Any) -> None:
+    def take(self, tokenizer: Any, hf_model: Any) -> None:
+        """Take what was just loaded, with what the settings ask of it."""
         if self.attentions:
             hf_model.set_attn_implementation("eager")
         self.tokenizer, self._model = tokenizer, hf_model.to(get_torch_default_device())
@@ -409,42 +417,30 @@ class Trainable(Schedule):
             model has layers reaches the embeddings.
 
     Raises:
-        TypeError: it is none of these.
-        ValueError: a number is negative or NaN.
+        ValueError: it is none of these, or a number is negative or NaN.
     """
 
     @staticmethod
-    def checked(value: Any) -> float | None:
-        """Return a number of layers, if it is one."""
+    def checked(value: Any) -> float:
+        """Return a number of layers, if it is one; of all, infinity."""
         if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(
-                "trainable_layers expected a number of layers from the top, a schedule of them, or "
-                f"null for all, got {value!r} ({type(value).__name__})."
-            )
-        if not float(value) >= 0:
+            return math.inf
+        if isinstance(value, bool) or not isinstance(value, Real) or not float(value) >= 0:
             raise ValueError(
-                "trainable_layers expected 0 layers from the top or more (null for all), got "
-                f"{value}."
+                "trainable_layers expected 0 layers from the top or more, a schedule of such "
+                f"numbers, or null for all, got {value!r} ({type(value).__name__})."
             )
         return float(value)
 
     def apply(self, hf_model: torch.nn.Module, n_layers: int) -> None:
         """Let the chosen layers take a gradient, and no others."""
-        wanted = None if self.now is None else int(self.now)
-        everything = wanted is None or wanted > n_layers
-        hf_model.requires_grad_(everything)
-        if not everything and wanted:
-            _layer_stack(hf_model, n_layers)[n_layers - wanted :].requires_grad_(True)
-
-
-# Find the encoder's layers.
-def _layer_stack(hf_model: torch.nn.Module, n_layers: int) -> torch.nn.ModuleList:
-    for module in hf_model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == n_layers:
-            return module
-    raise ValueError(
-        f"trainable_layers expected a model with a list of {n_layers} layers, but "
-        f"{type(hf_model).__name__} has none. Leave trainable_layers = null."
-    )
+        hf_model.requires_grad_(self.now >= n_layers + 1)
+        if 1 <= self.now < n_layers + 1:
+            lists = [one for one in hf_model.modules() if isinstance(one, torch.nn.ModuleList)]
+            layers = next((one for one in lists if len(one) == n_layers), None)
+            if layers is None:
+                raise ValueError(
+                    f"trainable_layers expected a model with a list of {n_layers} layers, but "
+                    f"{type(hf_model).__name__} has none. Leave trainable_layers = null."
+                )
+            layers[n_layers - int(self.now) :].requires_grad_(True)

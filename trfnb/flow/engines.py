@@ -5,13 +5,13 @@ Each takes a `Request` and returns hidden states, part by part. There are three:
 (all else), and OpenVINO over padded blocks (inference on a CPU, where it is installed).
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -46,14 +46,17 @@ class EngineError(ValueError):
 class Engines:
     """The engines of one loaded model.
 
+    What OpenVINO compiled is a copy of the weights: it is made again when one of them has changed.
+
     Args:
         hf_model: The HuggingFace model.
         pad_id: The id that fills up a batch.
         attentions: Whether to return attentions, which the model itself must compute.
-        int8: The files of the model that `trfnb.pipe.quantizing` rounded, if it did.
+        int8: The files of the model that `trfnb quantize` rounded, if it did.
 
     Attributes:
         report: Which engine ran last, and why not OpenVINO where it did not.
+        failure: Why OpenVINO cannot run this model; empty where nothing is known against it.
     """
 
     def __init__(
@@ -65,9 +68,11 @@ class Engines:
     ) -> None:
         self.padded = PaddedEngine(hf_model, pad_id, attentions)
         self.packed = None if attentions else PackedBert.of(hf_model)
-        self.openvino = OpenVino(self.padded, int8)
-        self.report = "nothing has run yet"
+        self.int8 = int8
+        self.report, self.failure = "nothing has run yet", ""
         self._seen = self._overtaken = 0
+        self._digest = b""
+        self._compiled: dict[tuple[Any, ...], CompiledEngine] = {}
 
     def choose(self, request: Request) -> "PackedBert | PaddedEngine | CompiledEngine":
         """Return the fastest engine for a batch.
@@ -78,11 +83,10 @@ class Engines:
             EngineError: OpenVINO was asked for by name and cannot run this model.
         """
         runtime, device, n = request.runtime, self.padded.device, len(request.wordpieces.ids)
-        precision: Precision = runtime.precision_on(device)
+        rounded = runtime.precision == "int8"
+        precision: Precision = "int8" if rounded else runtime.precision_on(device)
         elsewhere = device.type != "cpu" or self.padded.attentions or precision == "fp16"
-        if runtime.precision == "int8":
-            precision = "int8"
-        by_name = runtime.engine == "openvino" or precision == "int8"
+        by_name = rounded or runtime.engine == "openvino"
         # Training overtakes a compiled copy of the weights: the next must be worth twice as much.
         worth = _WORTH_COMPILING << self._overtaken
         if request.is_train:
@@ -93,7 +97,7 @@ class Engines:
             "training": request.is_train,
             'engine = "torch"': runtime.engine == "torch",
             "OpenVINO runs in fp32, bf16 and int8 on a CPU, without attentions": elsewhere,
-            self.openvino.failure: self.openvino.failure and not by_name,
+            self.failure: self.failure and not by_name,
             _MISSING: not by_name and find_spec("openvino") is None,
             "too little to encode to be worth compiling the model": little
             and runtime.engine != "openvino",
@@ -101,19 +105,80 @@ class Engines:
         reason = next((reason for reason, holds in against.items() if holds), "")
         if not reason:
             try:
-                compiled = self.openvino.compiled(tuple(request.layers), precision)
+                compiled = self.compiled(tuple(request.layers), precision)
                 self.report = f'OpenVINO in {precision} (engine = "{runtime.engine}")'
                 return compiled
             except EngineError as error:
                 if by_name:
                     raise
-                self.openvino.failure = reason = str(error)
+                self.failure = reason = str(error)
         packed = self.packed
         if packed and device.type != "cpu":
             half = precision in ("bf16", "fp16") and native_bf16(device)
             packed = packed if half and packed.flash and not request.is_train else None
         self.report = f"torch over {'packs' if packed else 'padded blocks'} ({reason})"
         return packed or self.padded
+
+    def compiled(self, layers: tuple[int, ...], precision: Precision) -> "CompiledEngine":
+        """Return the model, compiled for these layers with the weights as they are.
+
+        Raises:
+            EngineError: OpenVINO is not installed, cannot convert the model, or computes
+                something else.
+        """
+        digest = weights_digest(self.padded.hf_model)
+        if digest != self._digest:
+            self._compiled, self._digest = {}, digest
+        key = layers, precision, torch.get_num_threads()
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(*key)
+        return self._compiled[key]
+
+    def _compile(
+        self, layers: tuple[int, ...], precision: Precision, threads: int
+    ) -> "CompiledEngine":
+        try:
+            import openvino
+        except ImportError:
+            raise EngineError(_MISSING) from None
+        core, (ids, mask) = openvino.Core(), self.padded.trial()
+        module, streams = LayersOf(self.padded, layers), min(threads, _STREAMS)
+        in_bf16 = precision == "bf16" or (precision == "int8" and native_bf16(ids.device))
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": streams,
+            "ENABLE_CPU_PINNING": False,  # a busy core must not hold up the others
+        }
+        self.padded.hf_model.eval()
+        if precision == "int8":
+            compiled = core.compile_model(self._rounded(core, layers), "CPU", settings)
+            return CompiledEngine(self.padded, compiled, streams)
+        with converting("OpenVINO cannot convert this model"):
+            expected = module(ids, mask.long())
+            graph = openvino.convert_model(module, example_input=self.padded.example())
+            compiled = core.compile_model(graph, "CPU", settings)
+            found = compiled([ids.numpy(), mask.long().numpy()])
+        for place, states in enumerate(expected):
+            ours = torch.from_numpy(found[place])[mask]
+            cosine = float(functional.cosine_similarity(ours, states[mask], dim=-1).min())
+            if not cosine >= _LEAST_COSINE[precision]:
+                raise EngineError(f"OpenVINO computes something else here (cosine {cosine:.4f})")
+        return CompiledEngine(self.padded, compiled, streams)
+
+    # Return the rounded model, if it is what these weights and layers became.
+    def _rounded(self, core: Any, layers: tuple[int, ...]) -> Any:
+        graph, made_of = None, ""
+        if self.int8:
+            graph = core.read_model(*(self.int8[name] for name in INT8))
+            made_of = graph.get_rt_info(["trfnb"]).astype(str)
+        if made_of != int8_origin(self._digest, layers):
+            raise EngineError(
+                'precision = "int8" expected the encoder that `trfnb quantize` rounded, got '
+                + ("other weights or layers than it had then" if self.int8 else "none")
+                + '. Run `trfnb quantize` on this pipeline, or set precision = "auto".'
+            )
+        return graph
 
 
 @dataclass(eq=False)
@@ -156,7 +221,7 @@ class PaddedEngine:
 
     def blocks(self, request: Request, items: int) -> list[MicroBatch]:
         """Cut a request into padded blocks of at most so many positions."""
-        most = _CPU_PADDING if self.device.type == "cpu" else None
+        most = _CPU_PADDING if self.device.type == "cpu" else math.inf
         padding = 0 if self.padding_counts else most
         return micro_batches(request.wordpieces, items, self.pad_id, padding, request.texts)
 
@@ -193,10 +258,6 @@ class PaddedEngine:
         """
         ids, mask = self.trial()
         return ids[:2, :12], mask[:2, :12].long()
-
-    def digest(self) -> bytes:
-        """Return a hash of all weights and buffers."""
-        return weights_digest(chain(self.hf_model.parameters(), self.hf_model.buffers()))
 
     def output(
         self, ids: torch.Tensor, mask: torch.Tensor | None, layers: Sequence[int] = ()
@@ -285,89 +346,6 @@ class CompiledEngine:
                 yield Part(torch.from_numpy(done.rows), states)
             if number < len(blocks):
                 infer.start_async([blocks[number].ids, blocks[number].mask.astype("int64")])
-
-
-class OpenVino:
-    """What OpenVINO compiled of an encoder.
-
-    A compiled model is a copy of the weights: it is made again when one of them has changed.
-
-    Args:
-        padded: Runs the model itself, which is compiled, and which a trial is compared with.
-        int8: The files of the rounded model, if there is one.
-
-    Attributes:
-        failure: Why OpenVINO cannot run this model; empty where nothing is known against it.
-    """
-
-    def __init__(self, padded: PaddedEngine, int8: Mapping[str, bytes] = {}) -> None:
-        self.padded, self.int8 = padded, int8
-        self.failure = ""
-        self._digest = b""
-        self._compiled: dict[tuple[Any, ...], CompiledEngine] = {}
-
-    def compiled(self, layers: tuple[int, ...], precision: Precision) -> CompiledEngine:
-        """Return the model, compiled for these layers with the weights as they are.
-
-        Raises:
-            EngineError: OpenVINO is not installed, cannot convert the model, or computes
-                something else.
-        """
-        digest = self.padded.digest()
-        if digest != self._digest:
-            self._compiled, self._digest = {}, digest
-        key = layers, precision, torch.get_num_threads()
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(*key)
-        return self._compiled[key]
-
-    def _compile(
-        self, layers: tuple[int, ...], precision: Precision, threads: int
-    ) -> CompiledEngine:
-        try:
-            import openvino
-        except ImportError:
-            raise EngineError(_MISSING) from None
-        ids, mask = self.padded.trial()
-        module, streams = LayersOf(self.padded, layers), min(threads, _STREAMS)
-        in_bf16 = precision == "bf16" or (precision == "int8" and native_bf16(ids.device))
-        settings = {
-            "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": streams,
-            "ENABLE_CPU_PINNING": False,  # a busy core must not hold up the others
-        }
-        self.padded.hf_model.eval()
-        if precision == "int8":
-            compiled = openvino.Core().compile_model(self._rounded(layers), "CPU", settings)
-            return CompiledEngine(self.padded, compiled, streams)
-        with converting("OpenVINO cannot convert this model"):
-            expected = module(ids, mask.long())
-            graph = openvino.convert_model(module, example_input=self.padded.example())
-            compiled = openvino.Core().compile_model(graph, "CPU", settings)
-            found = compiled([ids.numpy(), mask.long().numpy()])
-        for place, states in enumerate(expected):
-            ours = torch.from_numpy(found[place])[mask]
-            cosine = float(functional.cosine_similarity(ours, states[mask], dim=-1).min())
-            if not cosine >= _LEAST_COSINE[precision]:
-                raise EngineError(f"OpenVINO computes something else here (cosine {cosine:.4f})")
-        return CompiledEngine(self.padded, compiled, streams)
-
-    # Return the rounded model, if it is what these weights and layers became.
-    def _rounded(self, layers: tuple[int, ...]) -> Any:
-        import openvino
-
-        graph, made_of = None, ""
-        if self.int8:
-            graph = openvino.Core().read_model(*(self.int8[name] for name in INT8))
-            made_of = graph.get_rt_info(["trfnb"]).astype(str)
-        if made_of != int8_origin(self._digest, layers):
-            raise EngineError(
-                'precision = "int8" expected the encoder that `trfnb quantize` rounded, got '
-                + ("other weights or layers than it had then" if self.int8 else "none")
-                + '. Run `trfnb quantize` on this pipeline, or set precision = "auto".'
-            )
-        return graph
 
 
 def int8_origin(digest: bytes, layers: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations, combinations_with_replacement
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from spacy.tokens import Doc
@@ -99,12 +99,12 @@ class SharedGradients:
 
     There is one for each shared component. It is in one of four states:
 
-    - *idle*: no batch is on its way.
+    - *idle*: no batch is on its way, `junction` is None.
     - *open*, after `begin`: listeners `read` the batch, and the gradients that they `add` wait.
     - *waiting*, after `finish` came before any listener read the batch: ``nlp.update(sgd=…)``
-      calls the shared component's step first. The optimizer waits for the gradients.
-    - *stepped*, after the last gradient of a waiting batch: a listener that reads it again comes
-      too late.
+      calls the shared component's step first. The batch's optimizer waits for the gradients.
+    - *stepped*, after the last gradient of a waiting batch: its junction was sent. A listener that
+      reads it again comes too late.
 
     A sum of all gradients, each multiplied by its factor, goes back in one pass, and then the
     weights step: by `finish` where the batch is open, by the last gradient where it is waiting.
@@ -112,13 +112,13 @@ class SharedGradients:
     weights without a step. `begin` starts with it, so that several batches accumulate.
 
     Attributes:
-        batch: The latest batch; it has no junctions where the state is idle.
+        batch: The latest batch, an empty one at first; it has no junctions where the state is idle.
         log: What met at the shared output in every step.
     """
 
     def __init__(self) -> None:
         self.log, self._has_gradient = GradientLog(), False  # a gradient that no step has used yet
-        self.batch: Batch | None = None
+        self.batch = Batch(None, {}, {}, 1, {}, {}, {})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SharedGradients, ()  # a copy of a component is in no training step
@@ -126,16 +126,7 @@ class SharedGradients:
     @property
     def junction(self) -> Junction | None:
         """The batch on its way; None where the state is idle."""
-        return self.batch.junctions[0] if self.batch and self.batch.junctions else None
-
-    @property
-    def state(self) -> Literal["idle", "open", "waiting", "stepped"]:
-        """Where the latest batch is on its way."""
-        if self.batch is None or not self.batch.junctions:
-            return "idle"
-        if self.batch.junctions[0].sent:
-            return "stepped"
-        return "waiting" if self.batch.optimizer else "open"
+        return self.batch.junctions[0] if self.batch.junctions else None
 
     def begin(self, docs: Sequence[Doc], shared: Any, losses: dict[str, float]) -> None:
         """Compute a batch for the listeners, after sending back what waited.
@@ -143,8 +134,8 @@ class SharedGradients:
         Args:
             docs: The batch.
             shared: The component. No gradient is asked of it where every factor is 0.
-            losses: The losses of all components so far; under the shared component's name they
-                get the squared norm of the gradients that came.
+            losses: The losses of all components so far; under the shared component's name, which
+                is there, they get the squared norm of the gradients that came.
 
         Raises:
             ValueError: a listener is set to ``"auto"``, and there is no policy.
@@ -160,8 +151,7 @@ class SharedGradients:
                 '@balancers = "trfnb.equal_norms.v1", or a number instead.'
             )
         # A component adds its loss after its gradient came: what is known is the batch before's.
-        losses_per_word = self.batch.lost_per_word() if self.batch else {}
-        losses.setdefault(name, 0.0)
+        losses_per_word = self.batch.lost_per_word()
         now = {one: factor.now for one, factor in factors.items()}
         words = max(1, sum(map(len, docs)))
         self.batch = Batch(shared, listeners, now, words, losses, dict(losses), losses_per_word)
@@ -182,14 +172,13 @@ class SharedGradients:
             ValueError: the docs are others than those of the batch, or come in another order.
         """
         batch, junction = self.batch, self.junction
-        known = batch.listeners.items() if batch else ()
-        name = next((name for name, layer in known if layer is listener), None)
-        if batch is None or junction is None or name is None:
+        name = next((name for name, layer in batch.listeners.items() if layer is listener), None)
+        if junction is None or name is None:
             return None
         contents, factor = [tokens_of(doc).tobytes() for doc in docs], batch.factors[name]
         same = contents == junction.contents
         in_batch = all(any(one in whole for whole in junction.contents) for one in contents)
-        if self.state == "stepped":
+        if junction.sent:
             is_part = in_batch and set(contents).isdisjoint(junction.contents)
             if factor != 0 and (same or is_part):
                 warnings.warn(
@@ -220,7 +209,7 @@ class SharedGradients:
         Raises:
             ValueError: the gradients of these docs were sent back already.
         """
-        batch = cast(Batch, self.batch)
+        batch = self.batch
         if batch.factors[listener] == 0:
             return
         if junction.sent:
@@ -236,27 +225,25 @@ class SharedGradients:
 
     def finish(self, optimizer: Optimizer) -> None:
         """Step the shared layer's weights, as soon as this batch's gradients are there."""
-        if self.batch is not None:
-            self.batch.optimizer = optimizer
-            if self.state != "waiting" or self.batch.owed:
-                self.send_back()
+        self.batch.optimizer = optimizer
+        if self.junction is None or self.junction.sent or self.batch.owed:
+            self.send_back()
 
     def send_back(self) -> None:
         """Send back the gradients that wait, and take the step that waits for them.
 
         Without a step, the gradients stay on the weights and add up with those of later batches.
         """
-        if self.batch is not None:
-            self._send(self.batch)
-            self.batch.junctions.clear()
+        self._send(self.batch)
+        self.batch.junctions.clear()
 
     def take_overdue_step(self) -> bool:
         """Take a step that waits though gradients came, and return whether there was one.
 
         A listener was then left out of the update, or all factors are 0 and no gradient will come.
         """
-        batch = self.batch if self.state == "waiting" else None
-        overdue = batch is not None and (
+        batch = self.batch
+        overdue = batch.optimizer is not None and (
             batch.complete or any(junction.contributions for junction in batch.junctions)
         )
         if overdue:
@@ -340,16 +327,17 @@ class Step:
     varied: bool = False
 
 
+@dataclass
 class GradientLog:
     """The effective factors and the gradients of every training step of a shared component.
 
     Attributes:
         steps: One `Step` per training step.
+        parts: The batches of the step under way.
     """
 
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self._parts: list[Step] = []
+    steps: list[Step] = field(default_factory=list)
+    parts: list[Step] = field(default_factory=list)
 
     def add(self, factors: Mapping[str, float], products: np.ndarray) -> None:
         """Take one batch: a whole step, or a part of one.
@@ -358,14 +346,14 @@ class GradientLog:
             factors: Each listener's effective factor.
             products: The `gram` of their gradients.
         """
-        self._parts.append(Step(tuple(factors), tuple(factors.values()), products))
+        self.parts.append(Step(tuple(factors), tuple(factors.values()), products))
 
     def close(self) -> bool:
         """End the step; return whether there was one.
 
         Its parts hold different words, so that their inner products add up.
         """
-        parts, self._parts = self._parts, []
+        parts, self.parts = self.parts, []
         parts = [part for part in parts if part.listeners == parts[-1].listeners]
         if not parts:
             return False

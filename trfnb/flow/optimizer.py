@@ -10,6 +10,8 @@ from thinc.types import FloatsXd
 from torch.optim.adamw import adamw
 
 Named = Iterable[tuple[str, torch.nn.Parameter]]
+# Where torch's fused AdamW runs.
+_FUSED = {("cpu", torch.float32), ("cuda", torch.float32)}
 
 
 def step(optimizer: Optimizer, owner: int, parameters: Named) -> None:
@@ -26,9 +28,8 @@ def step(optimizer: Optimizer, owner: int, parameters: Named) -> None:
         parameters: Names and parameters; those without a gradient are left as they are.
     """
     taken = [(name, p) for name, p in parameters if p.grad is not None]
-    fits = ("cpu", "cuda")
-    plain = all(p.device.type in fits and p.dtype == torch.float32 for _, p in taken)
-    if plain and _is_plain_adam(optimizer):
+    kinds = {(p.device.type, p.dtype) for _, p in taken}
+    if kinds <= _FUSED and _is_plain_adam(optimizer):
         _fused(optimizer, owner, taken)
     else:
         _one_by_one(optimizer, owner, taken)

@@ -90,11 +90,10 @@ class PackedBert:
         else:
             groups = grouped(pack.runs) if by_hand else grouped(pack.runs, waste=0)
         found = {0: x} if 0 in layers else {}
+        again = partial(checkpoint, self._layer, use_reentrant=False)
+        run = again if checkpointing and training else self._layer
         for number, layer in enumerate(self.layers[: max(layers, default=0)], start=1):
-            if checkpointing and training:
-                x = checkpoint(self._layer, layer, x, groups, use_reentrant=False)
-            else:
-                x = self._layer(layer, x, groups)
+            x = run(layer, x, groups)
             if number in layers:
                 found[number] = x
         return found

@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,19 +44,18 @@ class Wordpieces:
             a wordpiece stands for no character.
         lengths: (texts,) int64, wordpieces kept of each text.
         truncated: (texts,) int64, wordpieces cut off each text because the model reads no more.
-        write: Turns ids into wordpieces as text.
+        write: Turns ids into wordpieces as text; or these texts, where they were written out.
     """
 
     ids: Ints
     offsets: Ints
     lengths: Ints
     truncated: Ints
-    write: Callable[[list[int]], list[str]] | None = None
+    write: Callable[[list[int]], list[str]] | list[str] = lambda ids: list(map(str, ids))
 
     def __getstate__(self) -> dict[str, Any]:
         # Written out: the method of a tokenizer would take the tokenizer with it.
-        texts = [text for one in self.strings for text in one]
-        return {**vars(self), "write": partial(written, texts)}
+        return {**vars(self), "write": [text for one in self.strings for text in one]}
 
     @property
     def starts(self) -> Ints:
@@ -67,7 +65,7 @@ class Wordpieces:
     @property
     def strings(self) -> list[list[str]]:
         """The wordpieces of each text as the tokenizer writes them."""
-        flat = self.write(self.ids.tolist()) if self.write else [str(i) for i in self.ids]
+        flat = self.write(self.ids.tolist()) if callable(self.write) else self.write
         return [flat[i : i + n] for i, n in zip(self.starts, self.lengths, strict=True)]
 
     @property
@@ -90,7 +88,7 @@ class Wordpieces:
             self.offsets[start:end],
             self.lengths[first:last],
             self.truncated[first:last],
-            self.write,
+            self.write if callable(self.write) else self.write[start:end],
         )
 
     def copy(self) -> "Wordpieces":
@@ -102,11 +100,6 @@ class Wordpieces:
             self.truncated.copy(),
             self.write,
         )
-
-
-# The `write` of wordpieces that were written out.
-def written(texts: list[str], ids: list[int]) -> list[str]:  # noqa: D103
-    return texts
 
 
 def encode(
@@ -197,16 +190,13 @@ def character_offsets(tokenizer: Any, text: str, ids: Sequence[int]) -> list[tup
             "with tokens, run `pip install 'trfnb[slow]'`."
         ) from error
     special, first = set(tokenizer.all_special_ids), 0
-    pieces: list[str] = []
-    sizes: list[int] = []
+    pieces: list[tuple[str, int]] = []
     while first < len(ids):
-        written, n = ("", 1) if ids[first] in special else _written(tokenizer, ids[first:])
-        pieces.append(written)
-        sizes.append(n)
-        first += n
-    _, found = spacy_alignments.get_alignments(list(text), pieces)
+        pieces.append(("", 1) if ids[first] in special else _written(tokenizer, ids[first:]))
+        first += pieces[-1][1]
+    _, found = spacy_alignments.get_alignments(list(text), [written for written, _ in pieces])
     places = [(min(one), max(one) + 1) if one else (0, 0) for one in found]
-    return [place for place, n in zip(places, sizes, strict=True) for _ in range(n)]
+    return [place for place, (_, n) in zip(places, pieces, strict=True) for _ in range(n)]
 
 
 # Write the first wordpiece as text, or the first few where they are bytes of one character.

@@ -61,7 +61,7 @@ def round_off(
 
     Example: trfnb quantize my_pipeline some_texts.txt my_fast_pipeline
     """
-    from .quantizing import quantize
+    from .exporting import quantize
 
     lines = filter(None, texts.read_text(encoding="utf8").splitlines())
     cosine, n = quantize(pipeline, out, lines, component, least)

@@ -16,7 +16,6 @@ from spacy.training import Example, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model
 
-from ..flow.alignment import tokens_of
 from ..flow.encoder import (
     EncoderShim,
     Layer,
@@ -174,7 +173,7 @@ class Transformer(SharedComponent):
         quiet = self.annotation_setter is null_annotation_setter and self.storage != "last"
         return self._encode(docs, False, self._layers_read() if quiet else None, tokenised)[0]
 
-    # Run the model, and note which tokens each output was computed for.
+    # Run the model; only trfnb's own takes layers and wordpieces.
     def _encode(
         self,
         docs: Sequence[Doc],
@@ -183,15 +182,8 @@ class Transformer(SharedComponent):
         tokenised: Tokenised | None = None,
     ) -> tuple[FullTransformerBatch, Any]:
         if self._is_ours:
-            batch, backprop = encode_docs(
-                self.model, docs, is_train, layers=layers, tokenised=tokenised
-            )
-        else:
-            batch, backprop = self.model(list(docs), is_train)
-        if not is_train:
-            for doc, data in zip(docs, batch.doc_data, strict=True):
-                data.computed_for = tokens_of(doc)
-        return batch, backprop
+            return encode_docs(self.model, docs, is_train, layers=layers, tokenised=tokenised)
+        return self.model(list(docs), is_train)
 
     def set_annotations(self, docs: Iterable[Doc], predictions: FullTransformerBatch) -> None:
         """Store each doc's share on `doc._.trf_data` and call the annotation setter."""

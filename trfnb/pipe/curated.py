@@ -19,7 +19,6 @@ from thinc.types import Floats2d, Ragged
 from ..flow.encoder import EncoderShim
 from ..flow.listener import TransformerListener
 from ..flow.runtime import Runtime
-from ..flow.saving import encoder_to_bytes
 from ..flow.spans import TokenWindows
 from . import pieces
 from .data import FullTransformerBatch
@@ -225,7 +224,7 @@ def _take_encoder(
     weights |= {k: v for k, v in hf_model.state_dict().items() if "pooler" in k}
     hf_model.load_state_dict(weights)
     tokenizer = pieces.tokenizer_of(piece_encoder, settings["pad_token_id"], limit)
-    shim.from_bytes(srsly.msgpack_dumps(encoder_to_bytes(tokenizer, hf_model, False)))
+    shim.take(tokenizer, hf_model)
 
 
 # Name saved tensors as HuggingFace does, with three of them for the one of query, key and value.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Self, cast, get_args
 
 import numpy as np
@@ -11,9 +11,9 @@ from spacy.tokens import Doc, Span, Token
 from thinc.api import get_array_module, reduce_mean, to_numpy
 from thinc.types import Floats2d, Floats3d, FloatsXd, Ragged
 
-from ..flow.alignment import Tokens, pool, realigned
+from ..flow.alignment import Tokens, pool, realigned, tokens_of
 from ..flow.encoder import layer_number
-from ..flow.wordpieces import Wordpieces, written
+from ..flow.wordpieces import Wordpieces
 
 Storage = Literal["keep", "cpu", "last", "none"]
 _KEY = "__trfnb_transformer_data__"
@@ -105,17 +105,11 @@ class _Output:
             self.last_hidden_state, tuple(self.tensors) if every else None, attentions
         )
 
-    # Where each row lies in a padded block.
-    @cached_property
-    def _positions(self) -> Any:
-        return np.flatnonzero(self.wordpieces.attention_mask)
-
     def _padded(self, rows: Floats2d) -> FloatsXd:
-        mask, xp, padded = self.wordpieces.attention_mask, get_array_module(rows), rows
-        if len(rows) != mask.size:
-            padded = xp.zeros((mask.size, rows.shape[1]), dtype="float32")
-            padded[xp.asarray(self._positions)] = rows
-        return cast(FloatsXd, padded.reshape((*mask.shape, rows.shape[1])))
+        mask, xp = self.wordpieces.attention_mask, get_array_module(rows)
+        padded = xp.zeros((*mask.shape, rows.shape[1]), dtype="float32")
+        padded[xp.asarray(mask)] = rows
+        return padded
 
 
 @dataclass(eq=False, kw_only=True)
@@ -131,14 +125,14 @@ class TransformerData(_Output):
         readers: Listeners that have yet to read this; None where it is kept after them.
         source: Name of the component that computed this; empty where none did.
         others: What other transformers of the pipeline computed, by name.
-        computed_for: The tokens that this was computed for (see `flow.alignment`), where known.
+        computed_for: The tokens that this was computed for (see `flow.alignment`).
     """
 
     row_align: Ragged
+    computed_for: Tokens
     readers: int | None = None
     source: str = ""
     others: "dict[str, TransformerData]" = field(default_factory=dict)
-    computed_for: Tokens | None = None
 
     def of(self, component: str) -> "TransformerData | None":
         """Return what a component computed; ``"*"`` stands for the last that did."""
@@ -156,8 +150,9 @@ class TransformerData(_Output):
     @property
     def align(self) -> Ragged:
         """For each token its positions in ``tensors[-1].reshape((-1, width))``."""
-        positions = get_array_module(self.row_align.dataXd).asarray(self._positions)
-        return Ragged(positions[self.row_align.dataXd], self.row_align.lengths)
+        positions = np.flatnonzero(self.wordpieces.attention_mask)
+        xp = get_array_module(self.row_align.dataXd)
+        return Ragged(xp.asarray(positions)[self.row_align.dataXd], self.row_align.lengths)
 
     def on_cpu(self) -> "TransformerData":
         """Return a copy in main memory that holds on to nothing else of its batch."""
@@ -193,13 +188,13 @@ class FullTransformerBatch(_Output):
         rows: Layer number -> (wordpieces, width) hidden states.
         align: For each token of all docs the numbers of its rows.
         n_layers: Layers of the model, so that -1 finds the last.
-        n_tokens: Tokens of each doc.
+        computed_for: Each doc's tokens (see `flow.alignment`).
         attentions: For each span (layers, heads, wordpieces, wordpieces), if asked for.
     """
 
     spans: list[list[Span]]
     align: Ragged
-    n_tokens: list[int]
+    computed_for: list[Tokens]
 
     @classmethod
     def of_vectors(cls, docs: Sequence[Doc], vectors: Sequence[Floats2d]) -> Self:
@@ -227,7 +222,7 @@ class FullTransformerBatch(_Output):
             rows={0: xp.concatenate([*vectors]) if shapes else xp.zeros((0, 0), "float32")},
             align=Ragged(xp.arange(n, dtype="int32"), xp.ones(n, dtype="int32")),
             n_layers=0,
-            n_tokens=lengths.tolist(),
+            computed_for=[tokens_of(doc) for doc in docs],
         )
 
     @cached_property
@@ -238,20 +233,21 @@ class FullTransformerBatch(_Output):
         piece_ends = np.concatenate([[0], np.cumsum(pieces.lengths)])
         align_ends = np.concatenate([[0], np.cumsum(to_numpy(align.lengths))])
         span = token = 0
-        for doc_spans, n_tokens in zip(self.spans, self.n_tokens, strict=True):
-            until = span + len(doc_spans)
+        for doc_spans, tokens in zip(self.spans, self.computed_for, strict=True):
+            until, end = span + len(doc_spans), token + len(tokens)
             first, last = piece_ends[span], piece_ends[until]
-            indices = align.dataXd[align_ends[token] : align_ends[token + n_tokens]]
+            indices = align.dataXd[align_ends[token] : align_ends[end]]
             data.append(
                 TransformerData(
                     wordpieces=pieces.part(span, until),
                     rows={layer: rows[first:last] for layer, rows in self.rows.items()},
-                    row_align=Ragged(indices - first, align.lengths[token : token + n_tokens]),
+                    row_align=Ragged(indices - first, align.lengths[token:end]),
+                    computed_for=tokens,
                     n_layers=self.n_layers,
                     attentions=self.attentions and self.attentions[span:until],
                 )
             )
-            span, token = until, token + n_tokens
+            span, token = until, end
         return data
 
 
@@ -376,8 +372,7 @@ def _pooled(data: TransformerData, layer: int, alignment: Ragged) -> Floats2d:
 def _vector(one: Doc | Span | Token) -> Any:
     tensor: Any = one.tensor
     rows = tensor.reshape(-1, tensor.shape[-1])
-    filled = rows[np.any(rows != 0, axis=1)]
-    return filled.mean(0) if len(filled) else rows.sum(0)
+    return rows.sum(0) / max(1, int(rows.any(axis=1).sum()))
 
 
 def _cosine(one: Doc | Span | Token, other: Any) -> float:
@@ -390,10 +385,9 @@ def _cosine(one: Doc | Span | Token, other: Any) -> float:
 def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
     if isinstance(obj, TransformerData):
         own = obj.on_cpu()
-        strings = [text for one in own.wordpieces.strings for text in one]
-        pieces = {**vars(own.wordpieces), "write": strings}
         align = [own.row_align.dataXd, own.row_align.lengths]
-        return {_KEY: {**vars(own), "wordpieces": pieces, "row_align": align}}
+        plain = {"wordpieces": own.wordpieces.__getstate__(), "row_align": align}
+        return {_KEY: vars(own) | plain}
     return obj if chain is None else chain(obj)
 
 
@@ -401,10 +395,9 @@ def _encode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
 def _decode(obj: Any, chain: Callable[[Any], Any] | None = None) -> Any:
     if _KEY in obj:
         # Copies, because what msgpack returns cannot be written to, which Thinc's kernels want.
-        saved, pieces = dict(obj[_KEY]), dict(obj[_KEY]["wordpieces"])
-        strings = list(pieces.pop("write"))
-        arrays = {name: np.array(array) for name, array in pieces.items()}
-        saved["wordpieces"] = Wordpieces(**arrays, write=partial(written, strings))
+        saved, pieces = dict(obj[_KEY]), obj[_KEY]["wordpieces"]
+        arrays = {name: np.array(pieces[name]) for name in pieces.keys() - {"write"}}
+        saved["wordpieces"] = Wordpieces(**arrays, write=list(pieces["write"]))
         saved["rows"] = {layer: np.array(rows) for layer, rows in saved["rows"].items()}
         saved["row_align"] = Ragged(*(cast(Any, np.array(one)) for one in saved["row_align"]))
         return TransformerData(**saved)

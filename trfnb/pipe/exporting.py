@@ -1,10 +1,15 @@
-"""A pipeline's encoder as files for other programs: ONNX, OpenVINO, or a HuggingFace folder."""
+"""A saved pipeline's encoder, converted and checked.
+
+`export` writes it for other programs, as ONNX, OpenVINO or a HuggingFace folder; `quantize` rounds
+it to eight bits within its pipeline.
+"""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -14,10 +19,13 @@ import transformers
 from numpy.typing import NDArray
 from spacy.language import Language
 from thinc.api import Model, to_numpy
+from torch.nn import functional
 
 from ..files import atomic_folder
+from ..flow.batching import MicroBatch, Request
 from ..flow.encoder import EncoderInput, EncoderShim, HiddenStates, encoders
-from ..flow.engines import LayersOf, converting
+from ..flow.engines import INT8, LayersOf, PaddedEngine, converting, int8_origin
+from ..flow.saving import folder_of, weights_digest
 from ..flow.wordpieces import encode, max_wordpieces
 
 # Ids and mask, (texts, wordpieces) -> the last layer's states, (texts, wordpieces, width).
@@ -33,6 +41,11 @@ _TEXTS = [
 _INPUTS, _OUTPUT = ["input_ids", "attention_mask"], "last_hidden_state"
 # A file of ONNX holds less than this many bytes; more go into a file beside it.
 _ONNX_BYTES = 2**31 - 2**20
+# To round: wordpieces of a block, blocks to calibrate on at most, which of them the check keeps.
+_ITEMS, _BLOCKS, _CHECKED = 512, 80, 5
+# What is tried in turn: SmoothQuant's strength, and whether matrices that narrow are rounded too.
+# In BERT's family these follow the activation; their inputs have outliers.
+_RECIPES = [(0.7, True), (0.5, False)]
 
 
 def export(
@@ -74,9 +87,7 @@ def export(
         raise ImportError(
             f"export --to {to} needs {', '.join(missing)}: run `pip install 'trfnb[export]'`."
         )
-    _, node = encoder_of(spacy.load(source), component)
-    node.attrs["runtime"] = replace(node.attrs["runtime"], precision="fp32", engine="torch")
-    shim = cast(EncoderShim, node.shims[0])
+    _, _, node, shim = _opened(source, component)
     limit = max_wordpieces(shim.tokenizer, shim.config)
     states = node.predict((encode(shim.tokenizer, _TEXTS, limit), [-1]))[0]
     hf_model: Any = shim.loaded().cpu()
@@ -110,18 +121,106 @@ def export(
     return apart, len(found)
 
 
-def encoder_of(
-    nlp: Language, component: str | None
-) -> tuple[str, Model[EncoderInput, HiddenStates]]:
-    """Return the component that has an encoder, and the layer that runs it.
+def quantize(
+    source: str | Path,
+    target: str | Path,
+    texts: Iterable[str],
+    component: str | None = None,
+    least: float = 0.99,
+) -> tuple[float, int]:
+    """Write a pipeline whose encoder runs in int8, by OpenVINO, for inference on a CPU.
+
+    The texts go through the pipeline, so that the encoder is rounded for the spans and layers that
+    its tasks read; a fifth of them is kept for the check. Weights stay in fp32 beside the rounded
+    copy: training goes on from them, after which the pipeline has to be quantised again. By nncf
+    with SmoothQuant (Xiao et al., 2022, https://arxiv.org/abs/2211.10438).
 
     Args:
-        nlp: The pipeline.
+        source: The pipeline's directory, or the name of an installed pipeline.
+        target: The directory to write.
+        texts: Of the kind that the pipeline will read, some hundred of them.
         component: Whose encoder, where several have one.
+        least: The least cosine, at the 1st percentile of all wordpieces that were kept for the
+            check, between a state in int8 and in fp32.
+
+    Returns:
+        That cosine, and on how many wordpieces.
 
     Raises:
-        ValueError: there is none, or more than one.
+        OSError: there is no pipeline at `source`.
+        ImportError: nncf or OpenVINO is not installed.
+        ValueError: there is no encoder or more than one, there are too few texts, or no way of
+            rounding reached `least`; nothing is written.
     """
+    try:
+        import nncf
+        import openvino
+    except ImportError as error:
+        raise ImportError("quantize needs nncf: run `pip install 'trfnb[quantize]'`.") from error
+    nlp, name, _, shim = _opened(source, component)
+    padded, requests = shim.begin(False).padded, list[Request]()
+
+    # Takes the engines' place, so that the pipeline tells what it reads.
+    def listen(request: Request) -> PaddedEngine:
+        requests.append(request)
+        return padded
+
+    shim.engines = cast(Any, SimpleNamespace(padded=padded, choose=listen))
+    list(nlp.pipe(texts))
+    blocks = [block for request in requests for block in padded.blocks(request, _ITEMS)]
+    if len(blocks) < _CHECKED:
+        raise ValueError(
+            f"quantize expected texts of {_CHECKED * _ITEMS:,} wordpieces or more, got "
+            f"{sum(block.mask.sum() for block in blocks):,}. Give a few hundred sentences."
+        )
+    blocks = [blocks[i] for i in np.random.default_rng(0).permutation(len(blocks))[:_BLOCKS]]
+    layers = sorted({layer for request in requests for layer in request.layers})
+    module = LayersOf(padded, layers)
+    logging.getLogger("nncf").setLevel(logging.WARNING)
+    with converting("OpenVINO cannot convert this encoder"):
+        graph = openvino.convert_model(module, example_input=padded.example())
+    checked, rest = blocks[::_CHECKED], [b for i, b in enumerate(blocks) if i % _CHECKED]
+    with torch.no_grad():
+        expected = [module(*map(torch.from_numpy, _inputs(block))) for block in checked]
+    core, reached = openvino.Core(), []
+    for strength, narrowing in _RECIPES:
+        skipped = [] if narrowing else _narrowing(graph)
+        rounded = nncf.quantize(
+            graph,
+            nncf.Dataset(rest, _inputs),
+            subset_size=len(rest),
+            model_type=nncf.ModelType.TRANSFORMER,
+            ignored_scope=nncf.IgnoredScope(names=skipped),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=strength)
+            ),
+        )
+        cosines = _cosines(core.compile_model(rounded, "CPU"), checked, expected)
+        reached.append(float(np.percentile(cosines, 1)))
+        if reached[-1] >= least:
+            break
+    else:
+        raise ValueError(
+            f"quantize expected cosines of {least} or more at the 1st percentile, got "
+            f"{max(reached):.4f}: this encoder loses more. Stay with bf16, or accept it with "
+            "--least."
+        )
+    rounded.set_rt_info(int8_origin(weights_digest(padded.hf_model), layers), ["trfnb"])
+    _set_precision(nlp.get_pipe_config(name))
+    with folder_of() as folder:
+        openvino.save_model(rounded, folder / INT8[0], compress_to_fp16=False)
+        shim.int8 = {name: (folder / name).read_bytes() for name in INT8}
+    with atomic_folder(target) as folder:
+        nlp.to_disk(folder)
+    return reached[-1], len(cosines)
+
+
+# Open a pipeline, and return the component that has an encoder, the layer that runs it, by torch in
+# fp32, and its weights.
+def _opened(
+    source: str | Path, component: str | None
+) -> tuple[Language, str, Model[EncoderInput, HiddenStates], EncoderShim]:
+    nlp = spacy.load(source)
     components: dict[str, Any] = dict(nlp.components)
     found = [
         (name, node)
@@ -136,7 +235,9 @@ def encoder_of(
             f"{', '.join(name for name, _ in found) or 'none'}. Choose a component that has one "
             "with --component; spaCy's own tok2vec runs in spaCy alone."
         )
-    return found[0]
+    ((name, node),) = found
+    node.attrs["runtime"] = replace(node.attrs["runtime"], precision="fp32", engine="torch")
+    return nlp, name, node, cast(EncoderShim, node.shims[0])
 
 
 # Return the states of the texts' wordpieces as another program computes them.
@@ -259,3 +360,41 @@ read = tokenizer({texts}{cut}, **options)
 {use}
 ```
 """
+
+
+# Return what a model of `LayersOf` reads of a block.
+def _inputs(block: MicroBatch) -> list[Any]:
+    return [block.ids, block.mask.astype("int64")]
+
+
+# Return the matrix products with weights whose rows are longer than their columns.
+def _narrowing(graph: Any) -> list[str]:
+    names = []
+    for node in graph.get_ops():
+        if node.get_type_name() == "MatMul":
+            read, made = node.get_input_partial_shape(0)[-1], node.get_output_partial_shape(0)[-1]
+            if read.is_static and made.is_static and read.get_length() > made.get_length():
+                names.append(node.get_friendly_name())
+    return names
+
+
+# Return the cosine of each wordpiece's states in int8 with those expected, of each layer.
+def _cosines(
+    compiled: Any, blocks: list[MicroBatch], expected: list[tuple[torch.Tensor, ...]]
+) -> np.ndarray:
+    found = []
+    for block, layers in zip(blocks, expected, strict=True):
+        rounded, mask = compiled(_inputs(block)), torch.from_numpy(block.mask)
+        for place, states in enumerate(layers):
+            ours = torch.from_numpy(rounded[place])[mask]
+            found.append(functional.cosine_similarity(ours, states[mask], dim=-1).numpy())
+    return np.concatenate(found)
+
+
+# Ask for int8 in a component's config, wherever in it the transformer stands.
+def _set_precision(block: dict[str, Any]) -> None:
+    if "Transformer" in block.get("@architectures", "") and "name" in block:
+        block["precision"] = "int8"
+    for value in block.values():
+        if isinstance(value, dict):
+            _set_precision(value)

@@ -10,7 +10,7 @@ from spacy.tokens import Doc, Span
 from thinc.api import Model
 from thinc.types import Floats2d, Ints1d, Ragged
 
-from ..flow.alignment import Pooling, align, pool
+from ..flow.alignment import Pooling, align, pool, tokens_of
 from ..flow.encoder import EncoderShim, Layer, encoder, layer_number
 from ..flow.grad_factor import GradFactor
 from ..flow.listener import TransformerListener
@@ -70,7 +70,7 @@ def encode_docs(
         rows=rows,
         align=Ragged(asarray(cast(Ints1d, found.dataXd)), asarray(found.lengths)),
         n_layers=_shim(model).n_layers,
-        n_tokens=[len(doc) for doc in docs],
+        computed_for=[tokens_of(doc) for doc in docs],
         attentions=attentions,
     )
     return batch, backprop

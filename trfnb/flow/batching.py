@@ -202,6 +202,14 @@ def text_rows(wordpieces: Wordpieces, texts: Ints) -> tuple[Ints, Ints]:
     return np.repeat(wordpieces.starts[texts], lengths) + positions, positions
 
 
+def put_rows(states: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> None:
+    """Write values into rows; torch's threads would wait for cores that OpenVINO works on."""
+    if states.is_cpu:
+        states.numpy()[rows.numpy()] = values.numpy()
+    else:
+        states[rows] = values
+
+
 def originals(wordpieces: Wordpieces) -> Ints:
     """Return for each text the number of the first one that has the same wordpieces."""
     first: dict[bytes, int] = {}

@@ -26,7 +26,7 @@ from thinc.api import (
 )
 from thinc.types import Floats2d, Floats3d
 
-from .batching import Part, Request, originals, text_rows
+from .batching import Part, Request, originals, put_rows, text_rows
 from .engines import Engines
 from .grad_factor import Schedule
 from .optimizer import step
@@ -173,7 +173,7 @@ def _run(
     request = Request(wordpieces, texts[first == texts], layers, runtime, is_train)
     for part in engines.choose(request).run(request):
         for layer, rows in part.states.items():
-            states[layer][part.rows] = rows.detach()
+            put_rows(states[layer], part.rows, rows.detach())
         attentions |= part.attentions
         if is_train:
             graph.append(part)
@@ -181,7 +181,7 @@ def _run(
         both = (text_rows(wordpieces, of)[0] for of in (copies, first[copies]))
         to, source = (torch.from_numpy(rows).to(device) for rows in both)
         for rows in states.values():
-            rows[to] = rows[source]
+            put_rows(rows, to, rows[source])
     of_layers = {layer: cast(Floats2d, torch2xp(rows)) for layer, rows in states.items()}
     of_texts = _attentions_of(shim, attentions, len(texts)) if shim.attentions else None
     return (of_layers, of_texts), partial(_backward, shim, graph)

@@ -221,8 +221,9 @@ def conflicts(table: pd.DataFrame, *, axes: Any = None) -> Figure:
         axes: Where to draw; a new figure's if left out.
     """
     pairs = table.assign(pair=table["first"] + " – " + table["second"])
-    ylabel = "cosine of two gradients\n(below 0: conflict)"
-    return _over_steps(pairs, "pair", "cosine", ylabel, axes, smooth=SMOOTH)
+    return _over_steps(
+        pairs, "pair", "cosine", "cosine of two gradients\n(below 0: conflict)", axes, smooth=SMOOTH
+    )
 
 
 def overview(
@@ -401,6 +402,7 @@ def _intervals(
     return figure
 
 
+# Draw a line for each name over the steps; smoothed, its own values are pale below it.
 def _over_steps(
     table: pd.DataFrame,
     by: str,
@@ -411,7 +413,6 @@ def _over_steps(
     smooth: int = 1,
     marker: str = "",
 ) -> Figure:
-    """Draw a line for each name over the steps; smoothed, its own values are pale below it."""
     axes = axes or blank(6.4, 3.2)[1][0, 0]
     for name, colour, _ in _styles(table[by].unique().tolist()):
         rows = table[table[by] == name]
@@ -427,8 +428,8 @@ def _over_steps(
     return axes.figure
 
 
+# Half-widths below and above; nothing is drawn for the unknown spread of a single run.
 def _half(rows: pd.DataFrame, floor: float | None) -> np.ndarray:
-    """Half-widths below and above; nothing is drawn for the unknown spread of a single run."""
     low = rows["low"] if floor is None else rows["low"].clip(lower=floor)
     return np.nan_to_num(np.array([rows["mean"] - low, rows["high"] - rows["mean"]], dtype=float))
 

@@ -181,8 +181,9 @@ def differences(
     metrics = [metric] if isinstance(metric, str) else list(metric)
     gaps = sub(*_sides(runs, metrics, of, against, by, paired)).assign(pair="of")
     table = intervals(gaps, "pair", metrics, level).drop(columns="pair")
-    shows = np.select([table["low"] > 0, table["high"] < 0], ["more", "less"], "open")
-    return table.assign(shows=shows)
+    return table.assign(
+        shows=np.select([table["low"] > 0, table["high"] < 0], ["more", "less"], "open")
+    )
 
 
 def summary(table: pd.DataFrame, by: str = "sharing", digits: int = 3) -> pd.DataFrame:

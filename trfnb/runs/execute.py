@@ -110,8 +110,9 @@ async def watch(folder: Path, status: Status, cells: list[Any]) -> tuple[State, 
         "{connection_file}",
         "--HistoryManager.hist_file=:memory:",
     ]
-    connection = str(socket_folder(status.token) / "kernel.json")
-    manager = AsyncKernelManager(transport="ipc", connection_file=connection)
+    manager = AsyncKernelManager(
+        transport="ipc", connection_file=str(socket_folder(status.token) / "kernel.json")
+    )
     manager._kernel_spec = KernelSpec(argv=command, language="python", display_name="trfnb")
     reasons: list[tuple[State, str]] = []
     loop = asyncio.get_running_loop()

@@ -297,19 +297,21 @@ def _settings(plan: Plan, threads: int) -> dict[str, Any]:
 
 def _describe(plan: Plan) -> None:
     sweep = plan.sweep
-    about = {
-        "name": sweep.name,
-        "notebook": str(sweep.notebook),
-        "code": plan.identities.code,
-        "varied": sweep.varied,
-        "metrics": sweep.metrics,
-        "search": sweep.search and {sweep.search.metric: sweep.search.direction},
-        "answer": sweep.answer and sweep.answer.model_dump(exclude_unset=True),
-        "data": dict(ChainMap(*(plan.identities.data(run.parameters) for run in plan.runs))),
-        "order": [status.identity for status in plan.statuses],
-        "called": time.time(),
-    }
-    write_json(plan.ledger.folder / "sweep.json", about)
+    write_json(
+        plan.ledger.folder / "sweep.json",
+        {
+            "name": sweep.name,
+            "notebook": str(sweep.notebook),
+            "code": plan.identities.code,
+            "varied": sweep.varied,
+            "metrics": sweep.metrics,
+            "search": sweep.search and {sweep.search.metric: sweep.search.direction},
+            "answer": sweep.answer and sweep.answer.model_dump(exclude_unset=True),
+            "data": dict(ChainMap(*(plan.identities.data(run.parameters) for run in plan.runs))),
+            "order": [status.identity for status in plan.statuses],
+            "called": time.time(),
+        },
+    )
 
 
 def _warnings(plan: Plan) -> list[str]:

@@ -83,9 +83,11 @@ class SweepForm(View):
         file = self.out.with_name(f"{self.out.name}.form.yml")
         sweep = self.sweep.model_dump(include={"name", "grid", "jobs"})
         srsly.write_yaml(file, {"notebook": str(self.notebook)} | sweep)
-        command = [sys.executable, "-m", "trfnb", "sweep", str(file), "--out", str(self.out)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, "-m", "trfnb", "sweep", str(file), "--out", str(self.out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.follower = threading.Thread(target=self._follow, args=(self.process,), daemon=True)
         self.follower.start()

@@ -80,23 +80,16 @@ def cores() -> int:
 
 def start_and_wait(folder: Path, status: Status) -> None:
     """Be the starter of a run on a cluster's machine: the run dies with it, and with a cancel."""
-    process = launch(folder, status)
+    job = _Process(launch(folder, status), folder)
     try:
-        process.wait(float("inf"))  # with a limit it looks up often enough to be interrupted
+        job.process.wait(float("inf"))  # with a limit it looks up often enough to be interrupted
     except BaseException:  # Ray's cancel and submitit's arrive as KeyboardInterrupt
-        if process.stdin:
-            process.stdin.close()
+        job.cancel(now=False)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+            job.process.wait(PATIENCE)
         raise
     finally:
-        _end(process, folder)
-
-
-def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    process.kill()
-    kill(folder)
-    process.wait()
+        job.cancel(now=True)
 
 
 # Parallel processes on this machine; one where jobs are not given.
@@ -117,12 +110,14 @@ class _Process:
     def ended(self) -> Ended | None:
         code = self.process.poll()
         if code is not None and code < 0:  # it could not clean up after itself
-            _end(self.process, self.folder)
+            self.cancel(now=True)
         return None if code is None else Ended()
 
     def cancel(self, *, now: bool) -> None:
         if now:
-            _end(self.process, self.folder)
+            self.process.kill()
+            kill(self.folder)
+            self.process.wait()
         elif self.process.stdin:
             self.process.stdin.close()
 

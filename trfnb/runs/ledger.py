@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import trfnb
-from trfnb.files import atomic_write, sha256
+from trfnb.files import atomic_write
 from trfnb.runs.notebook import notebook_digest, source_of
 
 RUNS = "runs"
@@ -330,10 +330,12 @@ def _digest(value: Any) -> str:
 
 
 def _content_digest(name: str) -> str:
+    from pooch import file_hash
+
     package = Path(trfnb.__file__).parent
     places = (Path(name).expanduser(), package / "corpora" / name, package.parent / "data" / name)
     path = next((place for place in places if place.exists()), None)
     if path is None:
         return ""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("[!.]*") if p.is_file())
-    return _digest([[str(file.relative_to(path)), sha256(file)] for file in files])
+    return _digest([[str(file.relative_to(path)), file_hash(file)] for file in files])

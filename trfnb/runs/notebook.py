@@ -154,7 +154,7 @@ def check(
     return held, errors
 
 
-def from_text(text: str, parameter: Parameter | None) -> Any:
+def from_text(text: str, parameter: Parameter) -> Any:
     """Return what a command line's text means for a parameter.
 
     The first of these that fits: its value as a Python literal, its YAML value, the text itself.
@@ -166,8 +166,7 @@ def from_text(text: str, parameter: Parameter | None) -> Any:
             readings.insert(0, text if isinstance(value, str) else value)
     for reading in readings:
         with contextlib.suppress(ValueError):
-            if parameter:
-                parameter.checked(reading)
+            parameter.checked(reading)
             return reading
     return readings[0]
 

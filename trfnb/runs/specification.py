@@ -212,7 +212,10 @@ class Sweep(_Settings):
             texts: values as a command line gives them, read by the notebook's declared types.
         """
         declared = read_parameters(self.notebook) if texts else {}
-        fixed = {name: from_text(text, declared.get(name)) for name, text in texts.items()}
+        fixed = {
+            name: from_text(text, declared.get(name, Parameter(name)))
+            for name, text in texts.items()
+        }
 
         def less(values: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in values.items() if name not in fixed}

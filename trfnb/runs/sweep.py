@@ -9,8 +9,8 @@ import subprocess
 import threading
 import time
 from collections import ChainMap, Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -198,7 +198,10 @@ class Loop:
         obeyed = 0
         # None: a bar on a terminal alone
         bar = tqdm(total=self.total, unit="run", disable=None if self.say else True, leave=False)
-        with self._signals(), bar:
+        main = threading.current_thread() is threading.main_thread()  # others get no signals
+        with ExitStack() as handlers, bar:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ():
+                handlers.callback(signal.signal, number, signal.signal(number, self._stop))
             try:
                 while self._start():
                     stops = self.stops
@@ -257,17 +260,8 @@ class Loop:
             line = f"{status.state}  {status.run}  {short(status.cause, 200)}"
             self.say(f"[{self.over}/{self.total}] {line.rstrip()}")
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def stop(*_: Any) -> None:
-            self.stops += 1
-
-        main = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ()
-        with ExitStack() as before:
-            for number in numbers:
-                before.callback(signal.signal, number, signal.signal(number, stop))
-            yield
+    def _stop(self, *_: Any) -> None:
+        self.stops += 1
 
 
 def _settings(plan: Plan, threads: int) -> dict[str, Any]:

@@ -185,8 +185,8 @@ class GradFactorTuner(View):
                     dial.show(setting)
                 else:
                     policy = tuner.settings.get(BALANCE, "the policy of the config")
-                    chooser = _name(policy if setting == "auto" else setting)
-                    dial.show(factors.get(task, 1.0), f"set by {chooser}")
+                    chooser = policy if setting == "auto" else setting
+                    dial.show(factors.get(task, 1.0), f"set by {_name(chooser)}")
             self._draw(state)
 
     def _status(self, state: str) -> str:

@@ -30,10 +30,14 @@ _HOME = {
 
 _MODULES = ("corpora", "experiments", "models", "vectors", "widgets")
 
-# What the extra `notebooks` installs, by the name that is imported.
+# The extra that installs what the core is without, by the name that is imported.
 _NOTEBOOK_SIDE = {
-    *("IPython", "conllu", "filelock", "ipywidgets", "jinja2", "jupyter_client", "matplotlib"),
-    *("nbclient", "nbformat", "pandas", "papermill", "pooch", "psutil", "pyarrow", "yaml"),
+    "optuna": "optuna",
+    "ray": "ray",
+    "submitit": "slurm",
+    **dict.fromkeys(("IPython", "conllu", "filelock", "ipywidgets", "jinja2"), "notebooks"),
+    **dict.fromkeys(("jupyter_client", "matplotlib", "nbclient", "nbformat"), "notebooks"),
+    **dict.fromkeys(("pandas", "papermill", "pooch", "psutil", "pyarrow", "yaml"), "notebooks"),
 }
 
 
@@ -42,16 +46,17 @@ def notebook_side() -> Iterator[None]:
     """Name the extra to install where the core alone is not enough for what runs inside.
 
     Raises:
-        ImportError: a package of the extra ``notebooks`` is missing.
+        ImportError: a package of the extra ``notebooks``, or of one that runs sweeps, is missing.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _NOTEBOOK_SIDE:
+        extra = _NOTEBOOK_SIDE.get((error.name or "").partition(".")[0])
+        if not extra:
             raise
         raise ImportError(
             f"This part of trfnb needs {error.name}, which a pipeline's core does not: run "
-            "`pip install 'trfnb[notebooks]'`."
+            f"`pip install 'trfnb[{extra}]'`."
         ) from error
 
 

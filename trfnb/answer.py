@@ -110,11 +110,10 @@ class Answer:
     def starved(self) -> list[str]:
         """Return what shows that a training was too short for its scores to be compared."""
         asked, signs = self.asked, []
-        for run in self.runs.to_dict("records"):
-            lines = run.get("starved") or []
+        told = self.runs.reindex(columns=[asked.by, "seed", "starved"]).dropna(subset="starved")
+        for way, seed, lines in told.itertuples(index=False):
             lines = json.loads(lines) if isinstance(lines, str) else lines
-            lines = lines if isinstance(lines, list) else []  # NaN where a run recorded none
-            signs += [f"starved: {run[asked.by]}, seed {run['seed']}: {line}" for line in lines]
+            signs += [f"starved: {way}, seed {seed}: {line}" for line in lines]
         means = self._means(list(asked.scores))
         for metric, name in asked.scores.items():
             floor = means[metric].get(asked.floor, float("nan"))
@@ -150,8 +149,9 @@ class Answer:
 
         self.runs.to_csv(folder / "runs.csv", index=False)
         meta = json.loads((folder / "meta.json").read_text(encoding="utf8"))
-        told = {"name": folder.name, "package": f"{meta['lang']}_{meta['name']}", "setup": setup}
-        card = Template(CARD, trim_blocks=True).render(answer=self, **told)
+        card = Template(CARD, trim_blocks=True).render(
+            answer=self, setup=setup, name=folder.name, package=f"{meta['lang']}_{meta['name']}"
+        )
         (folder / "README.md").write_text(card, encoding="utf8")
         meta["notes"] = card.partition("\n\n")[2]  # spaCy's page has no title
         with atomic_write(folder / "meta.json") as file:

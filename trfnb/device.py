@@ -2,16 +2,14 @@
 
 import os
 import re
-import sys
 import warnings
-from typing import Any
 
 import torch
 from thinc.api import require_cpu, require_gpu, use_pytorch_for_gpu_memory
 from thinc.compat import has_cupy_gpu
 
 from trfnb.runs.ledger import DEVICE, DEVICES
-from trfnb.runs.results import TOLD, record
+from trfnb.runs.results import TOLD, ipython_shell, record
 
 
 def use_device(device: str | None = None) -> str:
@@ -44,19 +42,26 @@ def use_device(device: str | None = None) -> str:
     if torch.cuda.is_available() and missing and device == "auto":
         warnings.warn(f"On the CPU, though torch sees a GPU: {missing}.", stacklevel=2)
     on_gpu = device != "cpu" and not missing
-
-    def use(*_: Any) -> None:
-        if on_gpu:
-            require_gpu(number)
-            use_pytorch_for_gpu_memory()  # one pool for both
-        else:
-            require_cpu()
-
-    use()
-    _before_each_cell(use)
+    _chosen[:] = [number] if on_gpu else []
+    use_device_again()
+    if shell := ipython_shell():
+        shell.events.register("pre_run_cell", use_device_again)  # once, however often
     name = torch.cuda.get_device_name(number) if on_gpu else "cpu"
     record(TOLD, name)
     return name
+
+
+# The number of the GPU that was chosen last; nothing for the CPU.
+_chosen: list[int] = []
+
+
+def use_device_again(*_: object) -> None:
+    """Choose the same device as the last call of `use_device`."""
+    if _chosen:
+        require_gpu(_chosen[0])
+        use_pytorch_for_gpu_memory()  # one pool for both
+    else:
+        require_cpu()
 
 
 def missing_for_gpu() -> str:
@@ -68,14 +73,3 @@ def missing_for_gpu() -> str:
         extra = "gpu-cuda12" if major == "12" else "gpu"
         return f"cupy for CUDA {major} is missing or does not work: `pip install 'trfnb[{extra}]'`"
     return ""
-
-
-def _before_each_cell(use: Any) -> None:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if shell is None:
-        return
-    for earlier in list(shell.events.callbacks["pre_run_cell"]):
-        if getattr(earlier, "__qualname__", "") == use.__qualname__:
-            shell.events.unregister("pre_run_cell", earlier)
-    shell.events.register("pre_run_cell", use)

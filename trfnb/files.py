@@ -1,6 +1,5 @@
 """Atomic writes: a file or a folder is there as a whole, or not at all."""
 
-import hashlib
 import os
 import shutil
 import threading
@@ -103,9 +102,3 @@ def locked(folder: Path, work: str) -> Iterator[None]:
         lock.release()
         if not any(folder.iterdir()):  # what was refused leaves nothing behind
             folder.rmdir()
-
-
-def sha256(path: str | Path) -> str:
-    """Return a file's SHA-256 as hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

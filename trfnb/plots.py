@@ -73,7 +73,7 @@ def interval_lines(
     Raises:
         ValueError: The table holds several metrics.
     """
-    metrics = _unique(table["metric"])
+    metrics = table["metric"].unique().tolist()
     if len(metrics) != 1:
         raise ValueError(f"interval_lines: expected one metric, got {metrics}; select one's rows.")
     figure = _intervals(table, x, hue, floor=floor, joined=True, logx=logx)
@@ -103,7 +103,10 @@ def tradeoff(
     figure, panels = blank(
         width, 2.1 * len(costs) + 0.4, len(costs), len(scores), sharex="row", sharey="col"
     )
-    rows = {name: table[table["metric"] == name].set_index(by) for name in _unique(table["metric"])}
+    rows = {
+        name: table[table["metric"] == name].set_index(by)
+        for name in table["metric"].unique().tolist()
+    }
     for (line, cost), (column, score) in product(enumerate(costs), enumerate(scores)):
         axes, x, y = panels[line, column], rows[cost], rows[score]
         means = pd.DataFrame({"x": x["mean"], "y": y["mean"]}).dropna()
@@ -218,8 +221,9 @@ def conflicts(table: pd.DataFrame, *, axes: Any = None) -> Figure:
         axes: Where to draw; a new figure's if left out.
     """
     pairs = table.assign(pair=table["first"] + " – " + table["second"])
-    ylabel = "cosine of two gradients\n(below 0: conflict)"
-    return _over_steps(pairs, "pair", "cosine", ylabel, axes, smooth=SMOOTH)
+    return _over_steps(
+        pairs, "pair", "cosine", "cosine of two gradients\n(below 0: conflict)", axes, smooth=SMOOTH
+    )
 
 
 def overview(
@@ -244,7 +248,10 @@ def overview(
         found = rows.melt("step", [name for name in metrics if name in rows]).dropna()
         _over_steps(found, "variable", "value", "dev score", panels[0, 1], marker=".")
         # In the listeners' order, so that a colour means the same in every panel.
-        losses = {name: rows[f"loss_{name}"] / rows["words"] for name in _unique(table["listener"])}
+        losses = {
+            name: rows[f"loss_{name}"] / rows["words"]
+            for name in table["listener"].unique().tolist()
+        }
         found = pd.DataFrame(losses).assign(step=rows["step"]).melt("step")
         _over_steps(found, "variable", "value", "loss per word", panels[1, 1])
         panels[2, 1].set_axis_off()
@@ -258,24 +265,39 @@ def spans(doc: "Doc", its_spans: Sequence["Span"]) -> Figure:
         doc: The doc, of any length.
         its_spans: What a span getter returned for it.
     """
-    return _readings(doc, {"": (its_spans, [span.end for span in its_spans], "")})
+    return readings(doc, {"": (its_spans, None)})
 
 
-def readings(doc: "Doc", read: Mapping[str, tuple[Sequence["Span"], "Wordpieces"]]) -> Figure:
+def readings(
+    doc: "Doc", read: Mapping[str, tuple[Sequence["Span"], "Wordpieces | None"]]
+) -> Figure:
     """Draw what span getters read of one doc and what they truncate, one panel per getter.
 
     Args:
         doc: The doc, of any length.
-        read: For each getter's name the doc's spans and their wordpieces.
+        read: For each getter's name the doc's spans and their wordpieces; with None in their
+            place, nothing is truncated.
     """
-    panels = {}
-    for name, (its_spans, pieces) in read.items():
-        ends = []
+    figure, panels = blank(8.0, 2.2 * len(read) + 0.3, len(read), sharex=True)
+    for axes, (name, (its_spans, pieces)) in zip(panels[:, 0], read.items(), strict=True):
+        times = np.zeros(len(doc), dtype="int64")
         for i, span in enumerate(its_spans):
-            stop = span.start_char + int(pieces.part(i, i + 1).offsets.max(initial=0))
-            ends.append(next((t.i for t in span if t.idx >= stop), span.end))
-        panels[name] = its_spans, ends, f", {len(pieces.ids)} wordpieces"
-    return _readings(doc, panels)
+            end = span.end
+            if pieces is not None:
+                stop = span.start_char + int(pieces.part(i, i + 1).offsets.max(initial=0))
+                end = next((token.i for token in span if token.idx >= stop), end)
+            axes.broken_barh([(span.start, end - span.start)], (i - 0.4, 0.8), color=COLOURS[0])
+            if end < span.end:  # a bar of no length would still have an edge
+                axes.broken_barh([(end, span.end - end)], (i - 0.4, 0.8), color=COLOURS[1])
+            times[span.start : end] += 1
+        note = "" if pieces is None else f", {len(pieces.ids)} wordpieces"
+        more, none = int((times > 1).sum()), int((times == 0).sum())
+        title = f"{len(its_spans)} spans{note}; {more} tokens read more than once, {none} not read"
+        axes.set_title(f"{name}: {title}" if name else title, loc="left", fontsize=9)
+        axes.set(xlim=(0, max(len(doc), 1)), ylim=(len(its_spans) - 0.4, -0.6), ylabel="span")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    panels[-1, 0].set_xlabel("token of the doc (orange: truncated)")
+    return figure
 
 
 def alignment(doc: "Doc", wordpieces: Sequence[str], rows: "Ragged") -> HTML:
@@ -304,11 +326,10 @@ def alignment(doc: "Doc", wordpieces: Sequence[str], rows: "Ragged") -> HTML:
         word = "␣" if token.is_space else escape(token.text)
         style = f"color:{COLOURS[place % 6] if len(own) else '#888'}; margin:0 0.3em"
         found.append(f"<ruby style='{style}'>{word}<rt style='font-size:0.8em'>{below}</rt></ruby>")
-    used = set(numbers.ravel().tolist())
-    loose = [piece for row, piece in enumerate(wordpieces) if row not in used]
-    style = "line-height:3; ruby-position:under; overflow-x:auto"
+    loose = np.delete(np.asarray(wordpieces, dtype=str), numbers.ravel())
     return HTML(
-        f"<div style='{style}'>{' '.join(found)}</div>"
+        "<div style='line-height:3; ruby-position:under; overflow-x:auto'>"
+        f"{' '.join(found)}</div>"
         f"<small>wordpieces of no token: {escape(' '.join(loose)) or 'none'}</small>"
     )
 
@@ -350,8 +371,8 @@ def _intervals(
     logx: bool = False,
 ) -> Figure:
     numeric = pd.api.types.is_numeric_dtype(table[x])
-    ticks = sorted(set(table[x])) if numeric else _unique(table[x])
-    hues = _unique(table[hue]) if hue else [None]
+    ticks = sorted(set(table[x])) if numeric else table[x].unique().tolist()
+    hues = table[hue].unique().tolist() if hue else [None]
     figure, ((axes,),) = blank(max(6.0, 1.6 + 1.5 * len(ticks) * (not joined)), 3.6)
     gap = float(np.ptp(ticks)) * 0.012 if numeric else min(0.1, 0.6 / len(hues))
     table = table.assign(at=table[x] if numeric else table[x].map(ticks.index)).sort_values("at")
@@ -381,6 +402,7 @@ def _intervals(
     return figure
 
 
+# Draw a line for each name over the steps; smoothed, its own values are pale below it.
 def _over_steps(
     table: pd.DataFrame,
     by: str,
@@ -391,9 +413,8 @@ def _over_steps(
     smooth: int = 1,
     marker: str = "",
 ) -> Figure:
-    """Draw a line for each name over the steps; smoothed, its own values are pale below it."""
     axes = axes or blank(6.4, 3.2)[1][0, 0]
-    for name, colour, _ in _styles(_unique(table[by])):
+    for name, colour, _ in _styles(table[by].unique().tolist()):
         rows = table[table[by] == name]
         values, steps = rows[column], rows["step"]
         mean = values.rolling(smooth, min_periods=1).mean().where(values.notna())
@@ -407,28 +428,8 @@ def _over_steps(
     return axes.figure
 
 
-def _readings(
-    doc: "Doc", read: Mapping[str, tuple[Sequence["Span"], Sequence[int], str]]
-) -> Figure:
-    figure, panels = blank(8.0, 2.2 * len(read) + 0.3, len(read), sharex=True)
-    for axes, (name, (its_spans, ends, note)) in zip(panels[:, 0], read.items(), strict=True):
-        times = np.zeros(len(doc), dtype="int64")
-        for i, (span, end) in enumerate(zip(its_spans, ends, strict=True)):
-            axes.broken_barh([(span.start, end - span.start)], (i - 0.4, 0.8), color=COLOURS[0])
-            if end < span.end:  # a bar of no length would still have an edge
-                axes.broken_barh([(end, span.end - end)], (i - 0.4, 0.8), color=COLOURS[1])
-            times[span.start : end] += 1
-        more, none = int((times > 1).sum()), int((times == 0).sum())
-        title = f"{len(its_spans)} spans{note}; {more} tokens read more than once, {none} not read"
-        axes.set_title(f"{name}: {title}" if name else title, loc="left", fontsize=9)
-        axes.set(xlim=(0, max(len(doc), 1)), ylim=(len(its_spans) - 0.4, -0.6), ylabel="span")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-    panels[-1, 0].set_xlabel("token of the doc (orange: truncated)")
-    return figure
-
-
+# Half-widths below and above; nothing is drawn for the unknown spread of a single run.
 def _half(rows: pd.DataFrame, floor: float | None) -> np.ndarray:
-    """Half-widths below and above; nothing is drawn for the unknown spread of a single run."""
     low = rows["low"] if floor is None else rows["low"].clip(lower=floor)
     return np.nan_to_num(np.array([rows["mean"] - low, rows["high"] - rows["mean"]], dtype=float))
 
@@ -444,7 +445,3 @@ def _styles(names: Sequence[Any]) -> list[tuple[Any, str, str]]:
 def plain(text: Any) -> str:
     """Write a value so that matplotlib reads no formula into it."""
     return str(text).replace("$", r"\$")  # it would begin a formula
-
-
-def _unique(column: pd.Series) -> list[Any]:
-    return list(dict.fromkeys(column))

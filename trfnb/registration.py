@@ -20,22 +20,12 @@ from thinc.types import Floats2d
 from . import notebook_side
 from .experiments.weights import EncoderAdam  # noqa: F401
 from .flow.grad_factor import Policy
-from .pipe import curated, legacy, manifest
+from .pipe import component, curated, data, legacy, manifest, tok2vec
 from .pipe.architectures import registry as registry
-from .pipe.component import Transformer
-from .pipe.data import (
-    AnnotationSetter,
-    FullTransformerBatch,
-    Storage,
-    null_annotation_setter,
-)
-from .pipe.tok2vec import PipelineRef, Tok2Vec
 from .pretraining import masking, objectives, text, weights  # noqa: F401
 from .vectors import embed, store  # noqa: F401
 
-_DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-_TRANSFORMER = f"""
+_TRANSFORMER = """
 [transformer]
 max_batch_items = 4096
 storage = "keep"
@@ -45,9 +35,9 @@ balance = null
 @annotation_setters = "trfnb.null_annotation_setter.v1"
 [transformer.model]
 @architectures = "trfnb.TransformerModel.v1"
-name = "{_DEFAULT_MODEL}"
-tokenizer_config = {{}}
-transformer_config = {{}}
+name = "sentence-transformers/all-MiniLM-L6-v2"
+tokenizer_config = {}
+transformer_config = {}
 precision = "fp32"
 engine = "auto"
 layers = []
@@ -65,15 +55,15 @@ gradient_checkpointing = false
 def make_transformer(
     nlp: Language,
     name: str,
-    model: Model[list[Doc], FullTransformerBatch],
-    annotation_setter: AnnotationSetter = null_annotation_setter,
+    model: Model[list[Doc], data.FullTransformerBatch],
+    annotation_setter: data.AnnotationSetter = data.null_annotation_setter,
     max_batch_items: int = 4096,
-    storage: Storage = "keep",
-    set_extra_annotations: AnnotationSetter | None = None,
+    storage: data.Storage = "keep",
+    set_extra_annotations: data.AnnotationSetter | None = None,
     balance: Policy | None = None,
 ) -> Pipe:
     """Make a `Transformer` component."""
-    pipe = Transformer(
+    pipe = component.Transformer(
         nlp.vocab,
         model,
         annotation_setter,
@@ -82,7 +72,7 @@ def make_transformer(
         storage=storage,
         set_extra_annotations=set_extra_annotations,
     )
-    pipe.balance, pipe.pipeline = balance, PipelineRef(nlp)
+    pipe.balance, pipe.pipeline = balance, tok2vec.PipelineRef(nlp)
     return pipe
 
 
@@ -93,15 +83,15 @@ def make_tok2vec(
     balance: Policy | None = None,
 ) -> Pipe:
     """Make a `Tok2Vec` component."""
-    pipe = Tok2Vec(nlp.vocab, model, name)
-    pipe.balance, pipe.pipeline = balance, PipelineRef(nlp)
+    pipe = tok2vec.Tok2Vec(nlp.vocab, model, name)
+    pipe.balance, pipe.pipeline = balance, tok2vec.PipelineRef(nlp)
     return pipe
 
 
 def make_curated(
     nlp: Language,
     name: str,
-    model: Model[list[Doc], FullTransformerBatch],
+    model: Model[list[Doc], data.FullTransformerBatch],
     frozen: bool = False,
     all_layer_outputs: bool = False,
 ) -> Pipe:

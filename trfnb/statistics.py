@@ -5,12 +5,11 @@ Needs tables of runs alone, neither spaCy nor torch: notebooks and reports use t
 
 from collections.abc import Callable, Sequence
 from operator import sub
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-Answer = Literal["share", "keep apart", "no difference", "cannot tell"]
 FEWEST = 3  # seeds for an interval: two give a t quantile of 12.7, which tells nothing
 VERDICT = ["metric", "answer", "mean", "low", "high", "n", "more_seeds", "sentence"]
 MOST = 1000  # further seeds that a verdict would ask for
@@ -61,7 +60,7 @@ def verdict(
     spread = float(values.std(ddof=1)) if n > 1 else np.nan
     half = _half_width(spread, n, level)
     told = f"{of} − {against} is {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}, {n} seeds)"
-    answer: str = _answer(mean, half, margin)
+    answer = _answer(mean, half, margin)
     more = _more_seeds(mean, spread, n, margin, level) if answer == "cannot tell" else 0
     if answer in ("share", "keep apart") and (of, against) != ("independent", "shared"):
         answer = f"{of if mean > 0 else against} is better"
@@ -72,8 +71,16 @@ def verdict(
     if n < FEWEST:
         says["cannot tell"] = f"cannot tell from {n} seed(s): at least {more} more"
     sentence = f"{metric}: {says.get(answer, f'{answer}: {told}')}."
-    row = (metric, answer, mean, mean - half, mean + half, n, more, sentence)
-    return dict(zip(VERDICT, row, strict=True))
+    return {
+        "metric": metric,
+        "answer": answer,
+        "mean": mean,
+        "low": mean - half,
+        "high": mean + half,
+        "n": n,
+        "more_seeds": more,
+        "sentence": sentence,
+    }
 
 
 def verdicts(
@@ -172,11 +179,11 @@ def differences(
         ValueError: names every column that the runs lack.
     """
     metrics = [metric] if isinstance(metric, str) else list(metric)
-    gaps = sub(*_sides(runs, metrics, of, against, by, paired)).dropna(how="all")
-    gaps = gaps.reset_index(drop=True).assign(pair="of")
+    gaps = sub(*_sides(runs, metrics, of, against, by, paired)).assign(pair="of")
     table = intervals(gaps, "pair", metrics, level).drop(columns="pair")
-    shows = np.select([table["low"] > 0, table["high"] < 0], ["more", "less"], "open")
-    return table.assign(shows=shows)
+    return table.assign(
+        shows=np.select([table["low"] > 0, table["high"] < 0], ["more", "less"], "open")
+    )
 
 
 def summary(table: pd.DataFrame, by: str = "sharing", digits: int = 3) -> pd.DataFrame:
@@ -235,7 +242,7 @@ def _half_width(spread: float, n: int, level: float) -> float:
     return np.nan if n < FEWEST else t_quantile(level, n - 1) * spread / n**0.5
 
 
-def _answer(mean: float, half: float, margin: float) -> Answer:
+def _answer(mean: float, half: float, margin: float) -> str:
     if abs(mean) + half < margin:
         return "no difference"
     if abs(mean) > half:

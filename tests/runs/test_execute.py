@@ -96,7 +96,7 @@ class DeadKernelError(RuntimeError):
         (RaisedError("MemoryError"), None, State.FAILED, "MemoryError"),
         (DeadKernelError("Kernel died"), -15, State.KILLED, "SIGTERM"),
         (RuntimeError("Kernel died before replying"), -9, State.KILLED, "SIGKILL"),
-        (DeadKernelError("Kernel died"), 3, State.FAILED, "the kernel exited (code 3)"),
+        (DeadKernelError("Kernel died"), 3, State.FAILED, "the kernel crashed (exit code 3)"),
     ],
 )
 def test_outcomes(error, code, state, cause) -> None:

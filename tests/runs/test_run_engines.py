@@ -32,7 +32,7 @@ def test_an_engine_that_is_not_here_is_told(monkeypatch) -> None:
         make_engine(Sweep("x.ipynb", engine="slurm"))
     assert make_engine(Sweep("x.ipynb", jobs=2)).threads == max(1, cores() // 2)
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ValueError, match=r"run `pip install 'trfnb\[slurm\]'`"):
+    with pytest.raises(ImportError, match=r"run `pip install 'trfnb\[slurm\]'`"):
         make_engine(Sweep("x.ipynb", engine=SLURM_HERE))
 
 

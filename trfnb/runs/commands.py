@@ -9,7 +9,7 @@ import typer
 from tqdm import tqdm
 from typer.core import TyperCommand
 
-from trfnb.runs.ledger import State, Status, gather
+from trfnb.runs.ledger import State, Status, gather, short
 from trfnb.runs.report import write_report
 from trfnb.runs.results import answer_of, keep_best, out_of_bounds, table_of
 from trfnb.runs.specification import Sweep, load_sweep
@@ -98,15 +98,21 @@ def sweep(
     """Run what is missing of a sweep; the same command again resumes it."""
     if out and len(files) > 1:
         raise ValueError("--out: expected one sweep with it, got several files.")
-    limits: dict[str, Any] = {"jobs": jobs, "threads": threads, "device": device}
-    limits |= {"engine": engine, "timeout": timeout}
+    limits: dict[str, Any] = {
+        "jobs": jobs,
+        "threads": threads,
+        "device": device,
+        "engine": engine,
+        "timeout": timeout,
+    }
     given, codes = _given(assignments), [OK]
-    options: Any = {"smoke": smoke, "report": not no_report, "quiet": quiet, "check": check}
     for asked in [load_sweep(path, **limits).fixing(given) for path in files]:
         if dry_run:
             _show_plan(asked, out, smoke)
         elif INTERRUPTED not in codes:
-            codes.append(_run(asked, out=out, **options))
+            codes.append(
+                _run(asked, out=out, smoke=smoke, report=not no_report, quiet=quiet, check=check)
+            )
     return max(codes)
 
 
@@ -119,7 +125,8 @@ def status(folder: Folder) -> int:
     typer.echo(f"{about['name']}: {' · '.join(counted)}")
     for run in current:
         if run.state is State.RUNNING or run.state.bad:
-            typer.echo(f"  {run.state}  {run.run}  {run.brief or f'cell {run.cell}/{run.cells}'}")
+            told = short(run.cause, 200) or f"cell {run.cell}/{run.cells}"
+            typer.echo(f"  {run.state}  {run.run}  {told}")
     return OK if set(states) <= {State.DONE} else UNFINISHED
 
 

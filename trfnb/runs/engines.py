@@ -11,12 +11,12 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trfnb import notebook_side
 from trfnb.runs.execute import kill, launch
 from trfnb.runs.ledger import Status
 from trfnb.runs.specification import Sweep
@@ -61,16 +61,12 @@ def make_engine(sweep: Sweep) -> Engine:
     """Return the engine that a sweep names.
 
     Raises:
-        ValueError: what brings the engine is missing here.
+        ImportError: the package that brings the engine is missing here.
+        ValueError: the cluster cannot be reached from here.
     """
-    name = sweep.engine.name
-    make = {"local": _local, "ray": _ray, "slurm": _slurm}[name]
-    try:
+    make = {"local": _local, "ray": _ray, "slurm": _slurm}[sweep.engine.name]
+    with notebook_side():
         return make(sweep)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"Engine {name!r} needs {error.name}: run `pip install 'trfnb[{name}]'`."
-        ) from None
 
 
 def cores() -> int:
@@ -84,24 +80,16 @@ def cores() -> int:
 
 def start_and_wait(folder: Path, status: Status) -> None:
     """Be the starter of a run on a cluster's machine: the run dies with it, and with a cancel."""
-    process = launch(folder, status)
+    job = _Process(launch(folder, status), folder)
     try:
-        while process.poll() is None:
-            time.sleep(0.1)
+        job.process.wait(float("inf"))  # with a limit it looks up often enough to be interrupted
     except BaseException:  # Ray's cancel and submitit's arrive as KeyboardInterrupt
-        if process.stdin:
-            process.stdin.close()
+        job.cancel(now=False)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+            job.process.wait(PATIENCE)
         raise
     finally:
-        _end(process, folder)
-
-
-def _end(process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    process.kill()
-    kill(folder)
-    process.wait()
+        job.cancel(now=True)
 
 
 # Parallel processes on this machine; one where jobs are not given.
@@ -122,12 +110,14 @@ class _Process:
     def ended(self) -> Ended | None:
         code = self.process.poll()
         if code is not None and code < 0:  # it could not clean up after itself
-            _end(self.process, self.folder)
+            self.cancel(now=True)
         return None if code is None else Ended()
 
     def cancel(self, *, now: bool) -> None:
         if now:
-            _end(self.process, self.folder)
+            self.process.kill()
+            kill(self.folder)
+            self.process.wait()
         elif self.process.stdin:
             self.process.stdin.close()
 
@@ -145,13 +135,14 @@ def _ray(sweep: Sweep) -> Engine:
         try:
             ray.init(address=sweep.engine.address, log_to_driver=False, include_dashboard=False)
         except Exception as error:  # Ray raises the bare class where a node does not start
-            where = sweep.engine.address or "a cluster of its own"
-            raise ValueError(f"Engine 'ray': cannot reach or start {where}: {error}") from None
+            raise ValueError(
+                "Engine 'ray': cannot reach or start "
+                f"{sweep.engine.address or 'a cluster of its own'}: {error}"
+            ) from None
     threads = sweep.threads or 1
     resources = ray.cluster_resources()
     on_gpu = sweep.device != "cpu" and bool(resources.get("GPU"))
-    needs = {"num_cpus": threads, "num_gpus": int(on_gpu)}
-    task = ray.remote(start_and_wait).options(**needs, max_retries=0)
+    task = ray.remote(start_and_wait).options(num_cpus=threads, num_gpus=int(on_gpu), max_retries=0)
     return Engine(
         sweep.jobs or max(1, int(resources.get("CPU", 1)) // threads),
         threads,
@@ -171,12 +162,10 @@ class _RayTask:
             return None
         try:
             self.ray.get(self.task)
-        except errors.TaskCancelledError:
-            return Ended("interrupted before it had saved its status")
-        except errors.RayTaskError as error:
-            return Ended(f"its Ray task failed: {error.cause!r}")
         except errors.RayError as error:
-            return Ended(f"its Ray worker was lost ({str(error).strip()[:200]})", lost=True)
+            cause = str(getattr(error, "cause", error)).strip()[:200]
+            lost = not isinstance(error, errors.TaskCancelledError | errors.RayTaskError)
+            return Ended(f"its Ray task ended: {cause}", lost)
         return Ended()
 
     def cancel(self, *, now: bool) -> None:

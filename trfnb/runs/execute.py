@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import DEVICE, LOG, NOTEBOOK, State, Status, plain, read_status
+from trfnb.runs.ledger import DEVICE, State, Status, plain, read_status
 from trfnb.runs.results import TOLD, recorded
 
 # Standard input: whoever started the run holds the other end.
@@ -42,7 +42,7 @@ _FROM_OUTSIDE = {
 
 def launch(folder: Path, status: Status) -> "subprocess.Popen[bytes]":
     """Start a waiting run's process; it ends when the pipe at its standard input closes."""
-    with (folder / LOG).open("wb") as log:
+    with (folder / "log.txt").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "trfnb.runs.execute", str(folder), status.token],
             stdin=subprocess.PIPE,
@@ -102,10 +102,17 @@ async def watch(folder: Path, status: Status, cells: list[Any]) -> tuple[State, 
 
     # A kernelspec named ``python3`` may lead to any interpreter; this one never does. Messages go
     # through sockets in a folder: no port is taken, and nobody else can listen.
-    command = [sys.executable, "-m", "trfnb.runs.execute", "-f", "{connection_file}"]
-    command += ["--HistoryManager.hist_file=:memory:"]
-    connection = str(socket_folder(status.token) / "kernel.json")
-    manager = AsyncKernelManager(transport="ipc", connection_file=connection)
+    command = [
+        sys.executable,
+        "-m",
+        "trfnb.runs.execute",
+        "-f",
+        "{connection_file}",
+        "--HistoryManager.hist_file=:memory:",
+    ]
+    manager = AsyncKernelManager(
+        transport="ipc", connection_file=str(socket_folder(status.token) / "kernel.json")
+    )
     manager._kernel_spec = KernelSpec(argv=command, language="python", display_name="trfnb")
     reasons: list[tuple[State, str]] = []
     loop = asyncio.get_running_loop()
@@ -159,7 +166,7 @@ async def run_cells(folder: Path, status: Status, manager: Any, cells: list[Any]
         translate = staticmethod(str)
 
     def save(**_: Any) -> None:
-        with atomic_write(folder / NOTEBOOK) as stream:
+        with atomic_write(folder / "notebook.ipynb") as stream:
             stream.write(nbformat.writes(notebook) + "\n")
 
     def start(cell_index: int, **_: Any) -> None:
@@ -208,11 +215,10 @@ def outcome(
     if reason is not None:
         return *reason, trace
     if code is not None and name in {"DeadKernelError", "RuntimeError"}:
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if code in _FROM_OUTSIDE:
-            name = signal.Signals(-code).name
-            return State.KILLED, f"the kernel was killed from outside ({name})", trace
-        crash = f"crashed ({signal.Signals(-code).name})" if code < 0 else f"exited (code {code})"
-        return State.FAILED, f"the kernel {crash}", trace
+            return State.KILLED, f"the kernel was killed from outside ({how})", trace
+        return State.FAILED, f"the kernel crashed ({how})", trace
     message = plain(str(getattr(error, "evalue", error)))[:2000]
     return State.FAILED, f"{name}: {message}".rstrip(": "), trace
 
@@ -251,13 +257,11 @@ def memory_of(pid: int) -> float:
 
     Of a child only its own pages count: what a fork shares with its parent is counted there.
     """
-    total = 0
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.Error):  # one of them has just ended
         process = psutil.Process(pid)
-        total = process.memory_info().rss
-        for child in process.children(recursive=True):
-            total += child.memory_full_info().uss
-    return total / 1e6
+        own = sum(child.memory_full_info().uss for child in process.children(recursive=True))
+        return (process.memory_info().rss + own) / 1e6
+    return 0.0
 
 
 def processor() -> str:

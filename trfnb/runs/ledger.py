@@ -20,12 +20,12 @@ from typing import Any
 from pydantic import BaseModel
 
 import trfnb
-from trfnb.files import atomic_write, sha256
+from trfnb.files import atomic_write
 from trfnb.runs.notebook import notebook_digest, source_of
 
 RUNS = "runs"
-NOTEBOOK = "notebook.ipynb"
-LOG = "log.txt"
+# How many letters a value has at most, on a page.
+LETTERS = 40
 # Fields of a status that a new start leaves as they are.
 KEPT = {"run", "identity", "parameters", "given", "code", "data", "trial"}
 # Seconds without a heartbeat after which a run on another machine counts as lost.
@@ -117,16 +117,6 @@ class Status(BaseModel):
     peak_memory: float | None = None
 
     @property
-    def seconds(self) -> float | None:
-        """Seconds from start to end; None before."""
-        return self.ended and self.started and round(self.ended - self.started, 3)
-
-    @property
-    def brief(self) -> str:
-        """The cause in a line."""
-        return self.cause.partition("\n")[0][:200]
-
-    @property
     def elsewhere(self) -> bool:
         """Whether the run is alive on another machine."""
         return (
@@ -199,6 +189,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return joined
 
 
+def short(value: object, letters: int = LETTERS) -> str:
+    """Return a value as text of one line, its middle left out where it is long."""
+    if value is None or value != value:
+        return ""
+    text = " ".join((f"{value:.4g}" if isinstance(value, float) else str(value)).split())
+    return text if len(text) <= letters else f"{text[: letters // 2]}…{text[1 - letters // 2 :]}"
+
+
 class Identities:
     """Gives runs of one notebook their identity; reads each piece of data once.
 
@@ -218,10 +216,13 @@ class Identities:
 
     def named(self, parameters: Mapping[str, Any]) -> dict[tuple[str, str], str]:
         """Return the hash of each piece of data by parameter and value; empty if it is absent."""
-        values = {name: parameters.get(name) for name in self._names}
-        listed = {n: v if isinstance(v, list | tuple) else [v] for n, v in values.items()}
-        texts = [(n, i) for n, items in listed.items() for i in items if i and isinstance(i, str)]
-        return {(name, item): self._digest_of(item) for name, item in texts}
+        values = [(name, parameters.get(name)) for name in self._names]
+        return {
+            (name, item): self._digest_of(item)
+            for name, value in values
+            for item in (value if isinstance(value, list | tuple) else [value])
+            if item and isinstance(item, str)
+        }
 
     def data(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """Return the hash of each piece of data that is there, by ``parameter=value``."""
@@ -229,11 +230,11 @@ class Identities:
         return {plain(f"{name}={item}"): digest for (name, item), digest in named if digest}
 
 
+@dataclass(frozen=True)
 class Ledger:
     """All runs of one sweep's folder."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    folder: Path
 
     def statuses(self) -> list[Status]:
         """Return every run that the folder holds, by name."""
@@ -329,10 +330,12 @@ def _digest(value: Any) -> str:
 
 
 def _content_digest(name: str) -> str:
+    from pooch import file_hash
+
     package = Path(trfnb.__file__).parent
     places = (Path(name).expanduser(), package / "corpora" / name, package.parent / "data" / name)
     path = next((place for place in places if place.exists()), None)
     if path is None:
         return ""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("[!.]*") if p.is_file())
-    return _digest([[str(file.relative_to(path)), sha256(file)] for file in files])
+    return _digest([[str(file.relative_to(path)), file_hash(file)] for file in files])

@@ -154,7 +154,7 @@ def check(
     return held, errors
 
 
-def from_text(text: str, parameter: Parameter | None) -> Any:
+def from_text(text: str, parameter: Parameter) -> Any:
     """Return what a command line's text means for a parameter.
 
     The first of these that fits: its value as a Python literal, its YAML value, the text itself.
@@ -166,8 +166,7 @@ def from_text(text: str, parameter: Parameter | None) -> Any:
             readings.insert(0, text if isinstance(value, str) else value)
     for reading in readings:
         with contextlib.suppress(ValueError):
-            if parameter:
-                parameter.checked(reading)
+            parameter.checked(reading)
             return reading
     return readings[0]
 
@@ -207,8 +206,8 @@ def read_yaml(text: str) -> Any:
     try:
         return reader.load(text)
     except Exception as error:  # a key given twice is a Warning there, all else a YAMLError
-        problem = str(error).partition("\n\n")[0]  # what follows is advice to programmers
-        raise ValueError(problem) from None
+        # what follows an empty line is advice to programmers
+        raise ValueError(str(error).partition("\n\n")[0]) from None
 
 
 def did_you_mean(name: Any, known: Any) -> str:
@@ -241,8 +240,9 @@ def _declared(code: str, notebook: Path | str) -> dict[str, Parameter]:
                 default = REQUIRED if value is None else _literal(value)
                 kind = type(default).__name__ if type(default).__name__ in _TYPES else ""
                 kind = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else kind
-                note = comments.get(node.end_lineno or 0, "")
-                declared[name] = Parameter(name, kind, default, note)
+                declared[name] = Parameter(
+                    name, kind, default, help=comments.get(node.end_lineno or 0, "")
+                )
     return declared
 
 

@@ -15,14 +15,12 @@ from typing import Any
 import pandas as pd
 
 from trfnb.files import atomic_write
-from trfnb.runs.ledger import State, gather
+from trfnb.runs.ledger import LETTERS, State, gather, short
 from trfnb.runs.results import answer_of, table_of
 from trfnb.statistics import intervals, summary
 
 # How many of each the page shows; it says what it leaves out.
 METRICS, SETTINGS = 4, 40
-# How many a value on the page has at most.
-LETTERS = 40
 # Characters that no page can hold.
 _CONTROL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\U0010ffff]")
 _SMALLER = re.compile("loss|error|perplexity|seconds|time|memory|_mb|megabytes|parameters", re.I)
@@ -68,8 +66,11 @@ class Report:
         columns = [f"recorded.{n}" if f"recorded.{n}" in self.table else n for n in names]
         self.metrics = [n for n in self.about["metrics"] if n in columns] or columns[:METRICS]
         self.varied = [name for name in self.about["varied"] if name in self.table]
-        values = {name: self.table[name].map(str).nunique() for name in self.varied}
-        self.settings = [name for name in self.varied if name != "seed" and values[name] > 1]
+        self.settings = [
+            name
+            for name in self.varied
+            if name != "seed" and self.table[name].map(str).nunique() > 1
+        ]
         self.labels: dict[str, str] = {}
         if self.metrics:
             runs = self.table[self.table["status"] == State.DONE]
@@ -176,11 +177,3 @@ def label(values: dict[str, Any]) -> str:
     """Return parameters as ``name=value``, shortened to fit beside a figure."""
     each = max(8, LETTERS // max(1, len(values)))
     return " ".join(f"{short(name, each)}={short(value, each)}" for name, value in values.items())
-
-
-def short(value: object, letters: int = LETTERS) -> str:
-    """Return a value as text of one line, its middle left out where it is long."""
-    if value is None or value != value:
-        return ""
-    text = " ".join((f"{value:.4g}" if isinstance(value, float) else str(value)).split())
-    return text if len(text) <= letters else f"{text[: letters // 2]}…{text[1 - letters // 2 :]}"

@@ -46,12 +46,11 @@ def record(name: str, value: Any, *, caption: str = "") -> None:
     """
     if not name or not isinstance(name, str):
         raise TypeError(f"record: expected a name of at least one character, got {name!r}.")
-    about: dict[str, Any] = {"name": name, "data": True, "display": False}
     if hasattr(value, "savefig"):
         stream = io.BytesIO()
         value.savefig(stream, format="png", dpi=144, bbox_inches="tight")
         image = base64.b64encode(stream.getvalue()).decode("ascii")
-        about |= {"data": False, "display": True, "caption": caption}
+        about = {"name": name, "data": False, "display": True, "caption": caption}
         _display({"image/png": image, "text/plain": caption or "figure"}, about)
         return
     try:
@@ -61,7 +60,10 @@ def record(name: str, value: Any, *, caption: str = "") -> None:
             f"record({name!r}): expected what JSON can hold or a figure, {error}; "
             "give numbers, text, lists or mappings of them."
         ) from None
-    _display({MIME: {"name": name, "data": value, "encoder": "json", "version": 1}}, about)
+    _display(
+        {MIME: {"name": name, "data": value, "encoder": "json", "version": 1}},
+        {"name": name, "data": True, "display": False},
+    )
     log.info("%s = %s", name, value)
 
 
@@ -119,13 +121,11 @@ def answer_of(about: Mapping[str, Any], statuses: Iterable[Status]) -> "Answer |
     done = [status for status in statuses if status.state is State.DONE]
     order = about["order"] or [status.identity for status in done]
     table = table_of(status for status in done if status.identity in order)
-    settings: dict[str, Any] = dict(about["answer"])
-    if "margin" not in settings and "margin" in table:
-        settings["margin"] = float(table["margin"].iloc[0])
+    margin = {"margin": float(table["margin"].iloc[0])} if "margin" in table else {}
+    asked = Question(**margin | about["answer"])
     known = {name for name in table if table[name].notna().any()}
-    for kind in {"scores", "costs"} & set(settings):
-        settings[kind] = {name: it for name, it in settings[kind].items() if name in known}
-    asked = Question(**settings)
+    asked.scores = {name: told for name, told in asked.scores.items() if name in known}
+    asked.costs = {name: told for name, told in asked.costs.items() if name in known}
     there = bool(asked.scores) and {asked.by, asked.choose, "seed"} <= known
     return Answer(table, asked) if there else None
 
@@ -165,15 +165,15 @@ def out_of_bounds(statuses: Iterable[Status], bounds: Mapping[str, Iterable[floa
 
 
 def _row(status: Status) -> dict[str, Any]:
-    started = status.started and datetime.fromtimestamp(status.started, UTC).isoformat()
+    began, ended = status.started, status.ended
     row: dict[str, Any] = {
         "run": status.run,
         "status": str(status.state),
         **status.parameters,
-        "seconds": status.seconds,
+        "seconds": began and ended and round(ended - began, 3),
         "peak_memory_mb": status.peak_memory,
         "attempt": status.attempt,
-        "started": started,
+        "started": began and datetime.fromtimestamp(began, UTC).isoformat(),
         "cause": status.cause,
     }
     for kind, values in ("recorded", flat(status.metrics)), ("environment", status.environment):
@@ -184,7 +184,12 @@ def _row(status: Status) -> dict[str, Any]:
 
 
 def _display(bundle: dict[str, Any], about: dict[str, Any]) -> None:
+    shell = ipython_shell()
+    if hasattr(shell, "kernel"):
+        shell.display_pub.publish(bundle, {"scrapbook": about})
+
+
+def ipython_shell() -> Any:
+    """Return the shell of the notebook or console that this is; None elsewhere."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if shell is not None and hasattr(shell, "kernel"):
-        ipython.display.display(bundle, metadata={"scrapbook": about}, raw=True)  # type: ignore[union-attr]
+    return ipython.get_ipython() if ipython else None

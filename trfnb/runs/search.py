@@ -6,12 +6,9 @@ What is known of earlier calls comes from the sweep's folder; the study lives in
 from collections.abc import Mapping
 from typing import Any
 
-try:
-    import optuna
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-    from optuna.trial import TrialState, create_trial
-except ModuleNotFoundError:
-    raise ValueError("A search needs Optuna: run `pip install 'trfnb[optuna]'`.") from None
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
 
 from trfnb.runs.ledger import Identities, Ledger, Run, State, Status
 from trfnb.runs.notebook import read_parameters, source_of
@@ -56,9 +53,11 @@ class Search:
         self._trials: dict[str, Any] = {}
         known = [status for status in ledger.statuses() if status.trial is not None]
         samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-        # with the same seed, a resumed search would propose the same runs again
-        sampler = samplers[settings.sampler](seed=len(known))
-        self.study = optuna.create_study(sampler=sampler, direction=settings.direction)
+        self.study = optuna.create_study(
+            # with the same seed, a resumed search would propose the same runs again
+            sampler=samplers[settings.sampler](seed=len(known)),
+            direction=settings.direction,
+        )
         for status in known:
             self._learn(status)
 
@@ -75,16 +74,13 @@ class Search:
             if new and status.state is not State.DONE:
                 status.trial, self._trials[status.run] = trial.number, trial
                 return status
-            self._tell(trial, status)  # of a run under way: that nothing came of this proposal
+            # of a run under way: that nothing came of this proposal
+            self.study.tell(trial, *self._value(status))
         return None
 
     def settle(self, status: Status) -> None:
         """Tell the study how a run ended."""
-        self._tell(self._trials.pop(status.run), status)
-
-    def _tell(self, trial: Any, status: Status) -> None:
-        value, state = self._value(status)
-        self.study.tell(trial, value, state)
+        self.study.tell(self._trials.pop(status.run), *self._value(status))
 
     def _value(self, status: Status) -> tuple[float | None, Any]:
         value = status.numbers.get(self.metric) if status.state is State.DONE else None

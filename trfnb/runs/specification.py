@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -52,16 +51,12 @@ def _seconds(value: Any) -> Any:
         raise ValueError("expected a duration such as 90, '15 min' or '2 h'") from None
 
 
-def _device(value: str) -> str:
-    if not re.fullmatch(DEVICES, value):
-        raise ValueError("expected auto, cpu, cuda or cuda:1 and so on")
-    return value
-
-
 def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+# What fits a pattern, in words.
+_FITTING = {"device": "auto, cpu, cuda or cuda:1 and so on", "name": "a plain folder name"}
 Count = Annotated[int, Field(ge=1)]
 Values = Annotated[list[Any], Field(min_length=1)]
 Bounds = dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
@@ -156,7 +151,7 @@ class Sweep(_Settings):
     """
 
     notebook: Annotated[Path, Field(strict=False)]
-    name: str
+    name: Annotated[str, Field(pattern=r"^[^/\x00]*[^/\x00.][^/\x00]*$")]
     fixed: dict[str, Any] = {}
     grid: dict[str, Values] = {}
     runs: list[dict[str, Any]] = []
@@ -166,7 +161,7 @@ class Sweep(_Settings):
     timeout: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_seconds)] = None
     jobs: Count | None = None
     threads: Count | None = None
-    device: Annotated[str | None, AfterValidator(_device)] = None
+    device: Annotated[str | None, Field(pattern=f"^({DEVICES})$")] = None
     data: list[str] = ["corpus", "layers", "vectors"]
     metrics: list[str] = []
     bounds: Bounds = {}
@@ -194,12 +189,9 @@ class Sweep(_Settings):
             "fixed": set(self.fixed) - spelt,
         }
         lines = []
-        if Path(self.name).name != self.name or self.name in {"", ".", ".."} or "\0" in self.name:
-            lines.append(f"`name`: expected a plain folder name, got {self.name!r}.")
-        for name in dict.fromkeys(name for names in places.values() for name in sorted(names)):
-            kinds = [f"`{kind}`" for kind, names in places.items() if name in names]
-            if len(kinds) > 1:
-                lines.append(f"`{name}`: given in {' and '.join(kinds)}; give it in one of them.")
+        for (one, names), (other, more) in combinations(places.items(), 2):
+            for name in sorted(names & more):
+                lines.append(f"`{name}`: given in `{one}` and `{other}`; give it in one of them.")
         if self.search and (self.grid or self.runs or self.seeds is not None):
             lines.append("`search`: expected neither `grid`, `runs` nor `seeds` beside it.")
         if lines:
@@ -220,7 +212,10 @@ class Sweep(_Settings):
             texts: values as a command line gives them, read by the notebook's declared types.
         """
         declared = read_parameters(self.notebook) if texts else {}
-        fixed = {name: from_text(text, declared.get(name)) for name, text in texts.items()}
+        fixed = {
+            name: from_text(text, declared.get(name, Parameter(name)))
+            for name, text in texts.items()
+        }
 
         def less(values: Mapping[str, Any]) -> dict[str, Any]:
             return {name: value for name, value in values.items() if name not in fixed}
@@ -253,8 +248,8 @@ def load_sweep(path: Path | str, **settings: Any) -> Sweep:
             raise ValueError("expected a mapping with the key `notebook`.")
     except IsADirectoryError:
         inside = ", ".join(sorted(file.name for file in path.glob("*.y*ml")))
-        line = f"expected a sweep's YAML file, got a folder; give one of its files: {inside}."
-        raise SpecificationError(path, [line]) from None
+        told = f"expected a sweep's YAML file, got a folder; give one of its files: {inside}."
+        raise SpecificationError(path, [told]) from None
     except ValueError as error:
         raise SpecificationError(path, [f"no sweep in YAML: {error}"]) from None
     engine = _named(content.get("engine"))
@@ -313,6 +308,8 @@ def _lines(error: Any) -> list[str]:
     tried = re.compile(r"\[key\]|choices|range|list\[.*|constrained-.*")
     where = [str(part) for part in error["loc"] if not tried.fullmatch(str(part))]
     expected = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if error["type"] == "string_pattern_mismatch":
+        expected = f"expected {_FITTING[where[-1]]}"
     if not where:  # of several keys together; each line names its own
         return list(expected.splitlines())
     if error["type"] == "extra_forbidden":

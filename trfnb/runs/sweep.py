@@ -9,8 +9,8 @@ import subprocess
 import threading
 import time
 from collections import ChainMap, Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ import psutil
 from tqdm import tqdm
 
 import trfnb
+from trfnb import notebook_side
 from trfnb.files import atomic_write, locked
 from trfnb.runs.engines import Ended, Engine, Job, make_engine
 from trfnb.runs.execute import kill, marked, socket_folder
@@ -31,6 +32,7 @@ from trfnb.runs.ledger import (
     flat,
     gather,
     read_status,
+    short,
     write_json,
 )
 from trfnb.runs.notebook import overwritten
@@ -72,8 +74,7 @@ class Plan:
     """
 
     def __init__(self, sweep: Sweep, *, out: Path | str | None = None, smoke: bool = False):
-        self.sweep, self.smoke = sweep, smoke
-        self.folder = Path(out) if out else HOME / sweep.name
+        self.sweep, self.folder = sweep, Path(out) if out else HOME / sweep.name
         self.runs, self.ledger = expand(sweep, smoke=smoke), Ledger(self.folder.absolute())
         self.identities = Identities(sweep.notebook, sweep.data)
         self.data = dict(ChainMap(*(self.identities.named(run.parameters) for run in self.runs)))
@@ -151,8 +152,8 @@ def run_sweep(
             _describe(plan)
             asked, search = {status.identity for status in plan.statuses}, None
             if sweep.search:
-                from trfnb.runs.search import Search
-
+                with notebook_side():
+                    from trfnb.runs.search import Search
                 search = Search(sweep, ledger, plan.identities, smoke=smoke)
                 asked = search.asked
             interrupted = Loop(plan, engine, search, say).run()
@@ -162,9 +163,10 @@ def run_sweep(
     finally:
         engine.close()
     mine = [status for status in current if status.identity in asked]
-    notes, recorded = _missing_metrics(mine, sweep)
+    notes = _missing_metrics(mine, sweep)
     ended = all(status.state is State.DONE for status in mine)
-    return Outcome(plan.folder, mine, interrupted, notes, ended and recorded and not interrupted)
+    complete = ended and not interrupted and not (sweep.search and notes)
+    return Outcome(plan.folder, mine, interrupted, notes, complete)
 
 
 class Loop:
@@ -196,10 +198,12 @@ class Loop:
         obeyed = 0
         # None: a bar on a terminal alone
         bar = tqdm(total=self.total, unit="run", disable=None if self.say else True, leave=False)
-        with self._signals(), bar:
+        main = threading.current_thread() is threading.main_thread()  # others get no signals
+        with ExitStack() as handlers, bar:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ():
+                handlers.callback(signal.signal, number, signal.signal(number, self._stop))
             try:
-                self._start()
-                while self.running:
+                while self._start():
                     stops = self.stops
                     for status, job in list(self.running.values()):
                         if ended := job.ended() if job else self._elsewhere(status):
@@ -209,13 +213,13 @@ class Loop:
                     obeyed = stops
                     bar.update(self.over - bar.n)
                     time.sleep(TICK)
-                    self._start()
             finally:
                 for job in [job for _, job in self.running.values() if job]:
                     job.cancel(now=True)
         return self.stops > 0
 
-    def _start(self) -> None:
+    # Start what there is room for; return whether anything is under way.
+    def _start(self) -> bool:
         chosen: list[Status] = []
         while not self.stops and len(self.running) + len(chosen) < self.engine.slots:
             status = self.waiting.popleft() if self.waiting else self.search and self.search.next()
@@ -228,6 +232,7 @@ class Loop:
         if chosen:
             jobs = self.engine.start([(self.ledger.home(status), status) for status in chosen])
             self.running |= {s.run: (s, job) for s, job in zip(chosen, jobs, strict=True)}
+        return bool(self.running)
 
     # A run that an earlier sweep left to another machine is waited for, not doubled.
     def _elsewhere(self, started: Status) -> Ended | None:
@@ -252,22 +257,11 @@ class Loop:
             self.search.settle(status)
         self.over += 1
         if self.say:
-            line = f"{status.state}  {status.run}  {status.brief}".rstrip()
-            self.say(f"[{self.over}/{self.total}] {line}")
+            line = f"{status.state}  {status.run}  {short(status.cause, 200)}"
+            self.say(f"[{self.over}/{self.total}] {line.rstrip()}")
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def stop(*_: Any) -> None:
-            self.stops += 1
-
-        main = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if main else ()
-        before = {number: signal.signal(number, stop) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _stop(self, *_: Any) -> None:
+        self.stops += 1
 
 
 def _settings(plan: Plan, threads: int) -> dict[str, Any]:
@@ -297,19 +291,21 @@ def _settings(plan: Plan, threads: int) -> dict[str, Any]:
 
 def _describe(plan: Plan) -> None:
     sweep = plan.sweep
-    about = {
-        "name": sweep.name,
-        "notebook": str(sweep.notebook),
-        "code": plan.identities.code,
-        "varied": sweep.varied,
-        "metrics": sweep.metrics,
-        "search": sweep.search and {sweep.search.metric: sweep.search.direction},
-        "answer": sweep.answer and sweep.answer.model_dump(exclude_unset=True),
-        "data": dict(ChainMap(*(plan.identities.data(run.parameters) for run in plan.runs))),
-        "order": [status.identity for status in plan.statuses],
-        "called": time.time(),
-    }
-    write_json(plan.ledger.folder / "sweep.json", about)
+    write_json(
+        plan.ledger.folder / "sweep.json",
+        {
+            "name": sweep.name,
+            "notebook": str(sweep.notebook),
+            "code": plan.identities.code,
+            "varied": sweep.varied,
+            "metrics": sweep.metrics,
+            "search": sweep.search and {sweep.search.metric: sweep.search.direction},
+            "answer": sweep.answer and sweep.answer.model_dump(exclude_unset=True),
+            "data": dict(ChainMap(*(plan.identities.data(run.parameters) for run in plan.runs))),
+            "order": [status.identity for status in plan.statuses],
+            "called": time.time(),
+        },
+    )
 
 
 def _warnings(plan: Plan) -> list[str]:
@@ -328,19 +324,16 @@ def _warnings(plan: Plan) -> list[str]:
     return lines
 
 
-def _missing_metrics(statuses: Sequence[Status], sweep: Sweep) -> tuple[list[str], bool]:
+def _missing_metrics(statuses: Sequence[Status], sweep: Sweep) -> list[str]:
     done = [status for status in statuses if status.state is State.DONE]
-    notes = []
-    if done and not any(status.metrics for status in done):
-        notes.append("No run recorded a value: call trfnb.record(name, value) in the notebook.")
-    metric = sweep.search.metric if sweep.search else ""
-    without = [status for status in done if metric and metric not in status.numbers]
-    if without:
-        names = dict.fromkeys(name for status in done for name in status.numbers)
-        instead = ", ".join(f"`{name}`" for name in names if name != metric) or "no other number"
-        nan = any(metric in flat(status.metrics) for status in without)
-        notes.append(
-            f"search: {len(without)} of {len(done)} runs recorded {'NaN' if nan else 'nothing'} "
-            f"under `{metric}`; they recorded {instead}."
-        )
-    return notes, not without
+    if sweep.search is None:
+        silent = bool(done) and not any(status.metrics for status in done)
+        told = "No run recorded a value: call trfnb.record(name, value) in the notebook."
+        return [told] * silent
+    metric = sweep.search.metric
+    without = [status for status in done if metric not in status.numbers]
+    names = dict.fromkeys(name for status in done for name in status.numbers)
+    instead = ", ".join(f"`{name}`" for name in names if name != metric) or "no other number"
+    what = "NaN" if any(metric in flat(status.metrics) for status in without) else "nothing"
+    told = f"{len(without)} of {len(done)} runs recorded {what} under `{metric}`"
+    return [f"search: {told}; they recorded {instead}."] * bool(without)

@@ -28,21 +28,24 @@ from trfnb.widgets.explore import View
 
 DRAW_EVERY = 3.0  # seconds at least: drawing takes the training's time
 FACTORS = (0.0, *(float(f"{10 ** (place / 20):.3g}") for place in range(-40, 41)))
-HINTS = {
-    "ready": "Press Start. A dial moved before that acts from the first update on.",
-    "running": "A move acts at the next update. If buttons and dials do not answer while a cell "
-    "waits for the end, interrupt the kernel to stop.",
-    "paused": "Resume goes on; a move acts at the next update.",
-    "stopping": "What was reached is being evaluated.",
-    "ended": "Restart trains again from the first update, with the dials as they stand.",
-    "failed": "Restart trains again from the first update, with the dials as they stand.",
-}
-STARTS = {"paused": "Resume", "ended": "Restart", "failed": "Restart"}
-ENABLED = {
-    "Start": ("ready", "paused", "ended", "failed"),
-    "Pause": ("running",),
-    "Stop": ("running", "paused"),
-    "Export": ("ended", "failed"),
+AGAIN = "Restart trains again from the first update, with the dials as they stand."
+# By state: what Start is called, the buttons that act, and a hint.
+STATES = {
+    "ready": (
+        "Start",
+        {"Start"},
+        "Press Start. A dial moved before that acts from the first update on.",
+    ),
+    "running": (
+        "Start",
+        {"Pause", "Stop"},
+        "A move acts at the next update. If buttons and dials do not answer while a cell "
+        "waits for the end, interrupt the kernel to stop.",
+    ),
+    "paused": ("Resume", {"Start", "Stop"}, "Resume goes on; a move acts at the next update."),
+    "stopping": ("Start", set[str](), "What was reached is being evaluated."),
+    "ended": ("Restart", {"Start", "Export"}, AGAIN),
+    "failed": ("Restart", {"Start", "Export"}, AGAIN),
 }
 # JupyterLab marks the widgets of a kernel that is gone with this class.
 LOST = (
@@ -71,8 +74,11 @@ class Dial(HBox):
         self.slider = SelectionSlider(
             options=FACTORS, continuous_update=False, readout=False, description=task
         )
-        self.box = Text(continuous_update=False, layout=Layout(width="80px"))
-        self.box.tooltip = "Any number; a negative one reverses this task's gradient"
+        self.box = Text(
+            continuous_update=False,
+            layout=Layout(width="80px"),
+            tooltip="Any number; a negative one reverses this task's gradient",
+        )
         self.setter = HTML()
         self.slider.observe(self._moved, names="value")
         self.box.observe(self._moved, names="value")
@@ -124,7 +130,6 @@ class GradFactorTuner(View):
         self._message = ""
         # JupyterLab may handle a click in another thread than the cell that runs.
         self._lock = threading.RLock()
-        self._refreshing: Any = None
         self._drawn, self._draw_at = (0, "ready"), 0.0
         actions = {
             "Start": self._start,
@@ -168,9 +173,9 @@ class GradFactorTuner(View):
         """Show where the training is."""
         with self._lock:
             tuner, state = self.tuner, self.tuner.state
-            for name, states in ENABLED.items():
-                self.buttons[name].disabled = state not in states
-            self.buttons["Start"].description = STARTS.get(state, "Start")
+            self.buttons["Start"].description, acting, _ = STATES[state]
+            for name, button in self.buttons.items():
+                button.disabled = name not in acting
             self.status.value = self._status(state)
             step = tuner.log.steps[-1] if tuner.log.steps else None
             factors = dict(zip(step.listeners, step.factors, strict=True)) if step else {}
@@ -180,8 +185,8 @@ class GradFactorTuner(View):
                     dial.show(setting)
                 else:
                     policy = tuner.settings.get(BALANCE, "the policy of the config")
-                    chooser = _name(policy if setting == "auto" else setting)
-                    dial.show(factors.get(task, 1.0), f"set by {chooser}")
+                    chooser = policy if setting == "auto" else setting
+                    dial.show(factors.get(task, 1.0), f"set by {_name(chooser)}")
             self._draw(state)
 
     def _status(self, state: str) -> str:
@@ -194,7 +199,7 @@ class GradFactorTuner(View):
             last = tuner.moves[-1]
             moved = f"{last.task} → {_name(last.value)} after update {last.step}"
             parts.append(f"{len(tuner.moves)} move(s), last: {escape(moved)}")
-        lines = [" · ".join(parts), HINTS[state], escape(self._message)]
+        lines = [" · ".join(parts), STATES[state][2], escape(self._message)]
         if tuner.error is not None:
             text = escape("".join(traceback.format_exception(tuner.error)))
             message = escape(f"{type(tuner.error).__name__}: {tuner.error}")

@@ -81,12 +81,13 @@ class SweepForm(View):
         """Start the sweep; what it prints is shown below the form."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         file = self.out.with_name(f"{self.out.name}.form.yml")
-        content = {"notebook": str(self.notebook), "name": self.notebook.stem}
-        content |= self.sweep.model_dump(include={"grid", "jobs"})
-        srsly.write_yaml(file, content)
-        command = [sys.executable, "-m", "trfnb", "sweep", str(file), "--out", str(self.out)]
+        sweep = self.sweep.model_dump(include={"name", "grid", "jobs"})
+        srsly.write_yaml(file, {"notebook": str(self.notebook)} | sweep)
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, "-m", "trfnb", "sweep", str(file), "--out", str(self.out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.follower = threading.Thread(target=self._follow, args=(self.process,), daemon=True)
         self.follower.start()

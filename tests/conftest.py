@@ -55,3 +55,9 @@ def minilm() -> str:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     fix_random_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that at the end no worker waits for another."""
+    long = {"runs", "widgets", "tests"}
+    items.sort(key=lambda item: item.path.parent.name not in long)

@@ -59,9 +59,23 @@ def checkpoint_state(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path, model: Model, optimizer: Optimizer) -> None:
-    """Put back weights and moments, of a run with the same settings."""
+    """Put back weights and moments.
+
+    Raises:
+        PretrainingError: the checkpoint is of another model.
+    """
     arrays: dict[str, Any] = load_file(path)
     updates = checkpoint_state(path)["updates"]
+    saved = {
+        name.partition("/")[2]: array.shape
+        for name, array in arrays.items()
+        if name.startswith("weights/")
+    }
+    if different := sorted({name for name, _ in _shapes(model).items() ^ saved.items()}):
+        raise PretrainingError(
+            f"{path}: expected the parameters of the model that the config builds, got others: "
+            f"{', '.join(different[:5])}. Resume with the config of the first run."
+        )
     for name, key, value in parameters(model):
         if isinstance(value, torch.Tensor):
             value.data.copy_(torch.from_numpy(arrays[f"weights/{name}"]))

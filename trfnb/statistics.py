@@ -71,16 +71,8 @@ def verdict(
     if n < FEWEST:
         says["cannot tell"] = f"cannot tell from {n} seed(s): at least {more} more"
     sentence = f"{metric}: {says.get(answer, f'{answer}: {told}')}."
-    return {
-        "metric": metric,
-        "answer": answer,
-        "mean": mean,
-        "low": mean - half,
-        "high": mean + half,
-        "n": n,
-        "more_seeds": more,
-        "sentence": sentence,
-    }
+    row = (metric, answer, mean, mean - half, mean + half, n, more, sentence)
+    return dict(zip(VERDICT, row, strict=True))
 
 
 def verdicts(

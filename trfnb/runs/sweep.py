@@ -329,11 +329,11 @@ def _missing_metrics(statuses: Sequence[Status], sweep: Sweep) -> list[str]:
     if sweep.search is None:
         silent = bool(done) and not any(status.metrics for status in done)
         told = "No run recorded a value: call trfnb.record(name, value) in the notebook."
-        return [told] * silent
+        return [told] if silent else []
     metric = sweep.search.metric
     without = [status for status in done if metric not in status.numbers]
     names = dict.fromkeys(name for status in done for name in status.numbers)
     instead = ", ".join(f"`{name}`" for name in names if name != metric) or "no other number"
     what = "NaN" if any(metric in flat(status.metrics) for status in without) else "nothing"
     told = f"{len(without)} of {len(done)} runs recorded {what} under `{metric}`"
-    return [f"search: {told}; they recorded {instead}."] * bool(without)
+    return [f"search: {told}; they recorded {instead}."] if without else []

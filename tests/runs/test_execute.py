@@ -1,6 +1,8 @@
 """Kernels that raise, hang, eat memory or die: told apart, and contained."""
 
+import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import psutil
@@ -70,6 +72,36 @@ def test_a_run_that_hangs_ends_when_its_time_is_over(make_notebook) -> None:
     (status,) = found.statuses
     assert (status.state, status.cause) == (State.TIMED_OUT, "the run took longer than 5 s")
     assert_nothing_is_left(found)
+
+
+LEFT_OPEN = """import gzip, threading, time, types, zipfile
+plain = open("plain.txt", "w")
+plain.write("kept")
+pair = [gzip.open("packed.gz", "wt")]
+pair.append(pair)
+pair[0].write("kept")
+archive = zipfile.ZipFile("archive.zip", "w")
+archive.writestr("kept.txt", "kept")
+of_a_module = types.ModuleType("mine")
+of_a_module.log = open("log.txt", "wb")
+of_a_module.log.write(b"kept")
+sys.modules["mine"] = of_a_module
+def late():
+    time.sleep(0.5)
+    Path("late.txt").write_text("kept")
+threading.Thread(target=late).start()
+atexit.register(lambda: Path("at_exit.txt").write_text("kept"))"""
+
+
+def test_what_a_notebook_leaves_open_is_written_when_its_kernel_ends(
+    make_notebook, tmp_path: Path
+) -> None:
+    notebook = make_notebook("import atexit, sys\nfrom pathlib import Path", LEFT_OPEN)
+    assert run_sweep(Sweep(notebook, runs=[{}])).complete
+    for name in ("plain.txt", "log.txt", "late.txt", "at_exit.txt"):
+        assert (tmp_path / name).read_text() == "kept"
+    assert gzip.decompress((tmp_path / "packed.gz").read_bytes()) == b"kept"
+    assert zipfile.ZipFile(tmp_path / "archive.zip").read("kept.txt") == b"kept"
 
 
 def assert_nothing_is_left(found: Outcome) -> None:

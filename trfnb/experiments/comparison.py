@@ -148,7 +148,7 @@ def compare(
                 "seed": seed,
                 "best_step": trained.best_step,
                 "dev_score": trained.score,
-                **measure(trained, corpus),
+                **measure(trained),
                 "starved": starved(trained, corpus),
             }
         )

@@ -4,8 +4,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 from spacy.language import Language
@@ -25,20 +23,19 @@ UNITS = {
 }
 
 
-def measure(trained: Trained, corpus: HasExamples) -> dict[str, float]:
+def measure(trained: Trained) -> dict[str, float]:
     """Measure one trained pipeline: its cost, and each task's main score.
 
     Args:
         trained: what `trfnb.experiments.train` returned.
-        corpus: the corpus it was trained on.
 
     Returns:
         One number per name; the speed of training is the median over updates, without the first
-        three and without evaluations; the size is of all files that ``nlp.to_disk`` writes, in
+        three and without evaluations; the speed in use is what ``nlp.evaluate`` took for the
+        scored split, tokenising included; the size is of all files that ``nlp.to_disk`` writes, in
         megabytes of 10^6 bytes. The costs' units are in `UNITS`, scores run from 0 to 1.
     """
     nlp = trained.nlp
-    dev = [example.reference for example in corpus.examples("dev", nlp.vocab)]
     timed = trained.history.iloc[3:] if len(trained.history) > 3 else trained.history
     with tempfile.TemporaryDirectory() as folder:
         nlp.to_disk(folder)
@@ -47,7 +44,7 @@ def measure(trained: Trained, corpus: HasExamples) -> dict[str, float]:
         "parameters": float(weights.count(nlp)),
         "disk_mb": sum(sizes) / 1e6,
         "train_words_per_second": float((timed["words"] / timed["seconds"]).median()),
-        "words_per_second": inference_speed(nlp, dev),
+        "words_per_second": float(trained.scores["speed"]),
         "train_seconds": float(trained.history["seconds"].sum()),
     }
     return costs | task_scores(nlp, trained.scores)
@@ -122,20 +119,6 @@ def starved(
                 "alone would reach; give a larger budget."
             )
     return signs
-
-
-def inference_speed(nlp: Language, docs: Sequence[Doc], *, repeats: int = 3) -> float:
-    """Return words per second of ``nlp.pipe`` over tokenised documents: the passes' median.
-
-    Annotations of the given documents are not looked at; a few of them are read untimed first.
-    """
-    rates = []
-    for part in [docs[:10], *[docs] * repeats]:
-        fresh = [words_only(doc) for doc in part]
-        start = perf_counter()
-        list(nlp.pipe(fresh))
-        rates.append(sum(map(len, part)) / (perf_counter() - start))
-    return median(rates[1:])
 
 
 def moved_scores(

@@ -7,8 +7,11 @@ say so.
 """
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
+import gc
+import io
 import os
 import platform
 import re
@@ -280,9 +283,21 @@ def _be_kernel() -> None:
     if sys.path[0] in {"", os.getcwd()}:
         # a file of the user's must not stand in for a library while ipykernel loads
         del sys.path[0]
+    atexit.register(_end)  # the first registered is the last called
     from ipykernel.kernelapp import launch_new_instance
 
     launch_new_instance()
+
+
+# End at once when all else is done: IPython has let go of the notebook's variables. Python would
+# take torch and spaCy apart for two seconds, to flush at most what a module holds open.
+def _end() -> None:
+    gc.collect()
+    for left in gc.get_objects():
+        if isinstance(left, io.TextIOWrapper | io.BufferedWriter) and not left.closed:
+            with contextlib.suppress(OSError):  # its disk is full
+                left.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

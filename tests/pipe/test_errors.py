@@ -5,6 +5,8 @@ import pytest
 import spacy
 import torch
 from small_pipelines import LISTENER, examples, initialized, transformer_pipeline
+from spacy.vocab import Vocab
+from thinc.api import Model
 
 import trfnb
 from trfnb.pipe.data import FullTransformerBatch
@@ -72,6 +74,18 @@ def test_a_custom_models_vectors(tiny):
     with pytest.raises(ValueError, match=r"tokens = \[2\] .* got the shapes \[\(3, 4\)\]"):
         FullTransformerBatch.of_vectors(docs, [np.zeros((3, 4), "f")])
     assert FullTransformerBatch.of_vectors([], []).doc_data == []
+
+
+def test_a_model_without_an_encoder_has_no_engine():
+    transformer = trfnb.Transformer(Vocab(), Model("mine", lambda model, docs, is_train: None))
+    transformer.max_batch_items = 32
+    for ask in (
+        lambda: transformer.engine,
+        lambda: setattr(transformer, "engine", "torch"),
+        lambda: transformer.engine_report,
+    ):
+        with pytest.raises(ValueError, match="the model 'mine' has none"):
+            ask()
 
 
 def test_a_layer_that_is_not_there(tiny):

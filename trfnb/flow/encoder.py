@@ -93,9 +93,20 @@ def layer_number(layer: int, n_layers: int) -> int:
     return layer if layer >= 0 else n_layers + 1 + layer
 
 
-def encoders(model: Model) -> list[Model[EncoderInput, HiddenStates]]:
-    """Return the layers of a model that run an encoder."""
-    return [node for node in model.walk() if "runtime" in node.attrs]
+def encoders(model: Model, *, needed: bool = False) -> list[Model[EncoderInput, HiddenStates]]:
+    """Return the layers of a model that run an encoder.
+
+    Raises:
+        ValueError: one is needed and there is none.
+    """
+    found = [node for node in model.walk() if "runtime" in node.attrs]
+    if needed and not found:
+        raise ValueError(
+            f"engine and precision belong to an encoder of trfnb, and the model {model.name!r} has "
+            "none. Set them on a component with trfnb.TransformerModel.v1 or "
+            "trfnb.Tok2VecTransformer.v1: where a task listens, that is the transformer."
+        )
+    return found
 
 
 def set_runtime(model: Model, **settings: Any) -> None:
@@ -106,15 +117,17 @@ def set_runtime(model: Model, **settings: Any) -> None:
         **settings: Attributes of `Runtime`, such as ``engine="torch"`` or ``precision="bf16"``.
 
     Raises:
-        ValueError: a value is none that the setting takes.
+        ValueError: a value is none that the setting takes, or the model has no encoder.
     """
-    for node in encoders(model):
+    for node in encoders(model, needed=True):
         node.attrs["runtime"] = replace(node.attrs["runtime"], **settings)
 
 
 def engine_report(model: Model) -> str:
     """Tell which engine ran a model's encoder last and, where OpenVINO did not, why."""
-    all_engines = [cast(EncoderShim, node.shims[0]).engines for node in encoders(model)]
+    all_engines = [
+        cast(EncoderShim, node.shims[0]).engines for node in encoders(model, needed=True)
+    ]
     return "; ".join(one.report if one else "nothing has run yet" for one in all_engines)
 
 

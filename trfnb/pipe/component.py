@@ -97,7 +97,8 @@ class Transformer(SharedComponent):
 
     @max_batch_items.setter
     def max_batch_items(self, items: int) -> None:
-        set_runtime(self.model, max_batch_items=items)
+        if encoders(self.model):  # another's model cuts its batches itself
+            set_runtime(self.model, max_batch_items=items)
         self._max_batch_items = items
 
     @property
@@ -106,7 +107,7 @@ class Transformer(SharedComponent):
 
         May be set at any time; a saved pipeline starts with what its config says.
         """
-        return cast(EngineName, encoders(self.model)[0].attrs["runtime"].engine)
+        return cast(EngineName, encoders(self.model, needed=True)[0].attrs["runtime"].engine)
 
     @engine.setter
     def engine(self, engine: EngineName) -> None:

@@ -293,10 +293,11 @@ def _be_kernel() -> None:
 # take torch and spaCy apart for two seconds, to flush at most what a module holds open.
 def _end() -> None:
     gc.collect()
-    for left in gc.get_objects():
-        if isinstance(left, io.TextIOWrapper | io.BufferedWriter) and not left.closed:
-            with contextlib.suppress(OSError):  # its disk is full
-                left.flush()
+    files = io.TextIOWrapper, io.BufferedWriter
+    # Of its type, because a proxy asked for its class looks its object up, which may be gone.
+    for left in (one for one in gc.get_objects() if issubclass(type(one), files)):
+        with contextlib.suppress(OSError, ValueError):  # its disk is full, or it is closed
+            left.flush()
     os._exit(0)
 
 

@@ -31,12 +31,7 @@ from .engines import Engines
 from .grad_factor import Schedule
 from .optimizer import step
 from .runtime import Runtime
-from .saving import (
-    folder_of,
-    from_spacy_transformers,
-    load_encoder,
-    save_encoder,
-)
+from .saving import folder_of, from_spacy_transformers, load_encoder, save_encoder
 from .wordpieces import Wordpieces
 
 # A layer's number, 0 for the embeddings' output and -1 for the last, or a learned mix of all.
@@ -103,8 +98,7 @@ def encoders(model: Model, *, needed: bool = False) -> list[Model[EncoderInput, 
     if needed and not found:
         raise ValueError(
             f"engine and precision belong to an encoder of trfnb, and the model {model.name!r} has "
-            "none. Set them on a component with trfnb.TransformerModel.v1 or "
-            "trfnb.Tok2VecTransformer.v1: where a task listens, that is the transformer."
+            "none. Set them on the transformer, or on a task with a transformer of its own."
         )
     return found
 
@@ -125,10 +119,8 @@ def set_runtime(model: Model, **settings: Any) -> None:
 
 def engine_report(model: Model) -> str:
     """Tell which engine ran a model's encoder last and, where OpenVINO did not, why."""
-    all_engines = [
-        cast(EncoderShim, node.shims[0]).engines for node in encoders(model, needed=True)
-    ]
-    return "; ".join(one.report if one else "nothing has run yet" for one in all_engines)
+    shims = [cast(EncoderShim, node.shims[0]) for node in encoders(model, needed=True)]
+    return "; ".join(one.engines.report if one.engines else "nothing has run yet" for one in shims)
 
 
 def forward(
@@ -325,12 +317,8 @@ class EncoderShim(PyTorchShim):
             ConfigError: ``transformer_config`` has keys that the model does not know, or the
                 model has a decoder of its own.
         """
-        self.take(
-            *load_encoder(
-                source or self.name, self.tokenizer_config, self.transformer_config,
-                self.trust_remote_code, self.lora,
-            )
-        )  # fmt: skip
+        given = self.tokenizer_config, self.transformer_config, self.trust_remote_code, self.lora
+        self.take(*load_encoder(source or self.name, *given))
 
     def restore(self, directory: Path) -> None:
         """Load what `save` wrote.

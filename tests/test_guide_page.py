@@ -35,7 +35,7 @@ def folder(tiny, tmp_path, monkeypatch):
     """A folder with the files that the page speaks of."""
     monkeypatch.chdir(tmp_path)
     transformer_pipeline(tiny).to_disk("my_pipeline")
-    for name in ("code.py", "config.cfg", "base.cfg", "vectors.vec"):
+    for name in ("code.py", "config.cfg", "base.cfg", "small.cfg", "vectors.vec"):
         Path(name).write_text("")
     return tmp_path
 

@@ -1,11 +1,12 @@
 """Atomic writes: a file or a folder is there as a whole, or not at all."""
 
 import os
+import platform
 import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,11 +95,12 @@ def locked(folder: Path, work: str) -> Iterator[None]:
             "Wait for it, stop it, or give another folder (a sweep's with --out)."
         ) from None
     try:
-        holder.write_text(f"process {os.getpid()} on {os.uname().nodename}, since {time.ctime()}")
+        holder.write_text(f"process {os.getpid()} on {platform.node()}, since {time.ctime()}")
         yield
     finally:
         holder.unlink(missing_ok=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
+        with suppress(PermissionError):  # Windows keeps a file that is open
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
         if not any(folder.iterdir()):  # what was refused leaves nothing behind
             folder.rmdir()

@@ -95,7 +95,17 @@ def make_curated(
     frozen: bool = False,
     all_layer_outputs: bool = False,
 ) -> Pipe:
-    """Make a `Transformer` component of what spacy-curated-transformers saved."""
+    """Make a `Transformer` component of what spacy-curated-transformers saved.
+
+    Args:
+        nlp: the pipeline.
+        name: the component's.
+        model: its model.
+        frozen: train nothing of the encoder.
+        all_layer_outputs: has no use here: the layers that tasks read are always computed.
+    """
+    if frozen:
+        curated.freeze(model)
     return make_transformer(nlp, name, model)
 
 

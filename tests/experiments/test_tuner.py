@@ -150,8 +150,10 @@ def test_a_failed_training_says_why(corpus):
 
 
 def test_nothing_to_tune_or_to_export():
-    with pytest.raises(ValueError, match="Expected a config with listeners"):
-        Tuner(build_config(TASKS, sharing="independent", **SMALL), None)
+    for encoder in ({}, {"encoder": "minilm", "batch_words": 60}):
+        alone = build_config(TASKS, sharing="independent", **SMALL | encoder)
+        with pytest.raises(ValueError, match="Expected a config with listeners"):
+            Tuner(alone, None)
     with pytest.raises(ValueError, match="at least one training step"):
         schedules_of(GradientLog())
     with pytest.raises(ValueError, match=r"unknown \['parser'\]"):

@@ -216,6 +216,16 @@ def test_a_changed_weight_is_compiled_again(bert):
     torch.testing.assert_close(after, expected, atol=3e-5, rtol=1e-4)
 
 
+def test_checkpointing_ends_when_it_is_set_off(bert):
+    hf_model, flat = copy.deepcopy(bert[0]), bert[1]
+    engine = Engines(hf_model, 0, attentions=False).padded
+    for wanted in (True, False):
+        runtime = Runtime(checkpointing=wanted)
+        list(engine.run(asked(flat, [3], runtime, is_train=True)))
+        on = [getattr(one, "gradient_checkpointing", False) for one in hf_model.modules()]
+        assert any(on) is wanted
+
+
 def test_a_call_reads_all_weights_once(bert, monkeypatch):
     own, read = Engines(bert[0], 0, attentions=False), []
     digest = engines_module.weights_digest

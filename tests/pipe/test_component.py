@@ -9,7 +9,7 @@ from spacy.training import Example
 from thinc.api import Adam, fix_random_seed
 
 import trfnb
-from trfnb.flow.encoder import engine_report, set_runtime
+from trfnb.flow.encoder import encoders, engine_report, set_runtime
 from trfnb.flow.listener import TransformerListener
 
 TEXTS = ["Paris meets April in the bank .", "the river", "", "  ", "unable plans of the river bank"]
@@ -353,6 +353,25 @@ def test_equal_texts_are_encoded_once(tiny, monkeypatch):
     assert sum(read) == len({text for text in TEXTS if text})
     for a, b in zip([*expected, *expected[::-1], *expected], found, strict=True):
         np.testing.assert_allclose(b, a, atol=1e-5)
+
+
+def test_averages_take_the_place_of_the_encoders_weights_for_a_while(tiny):
+    nlp, optimizer = transformer_pipeline(tiny), Adam(0.01, use_averages=True)
+    for _ in range(3):
+        nlp.update(examples(nlp), sgd=optimizer)
+    nlp.get_pipe("transformer").finish_update(optimizer)
+    (node,) = encoders(nlp.get_pipe("transformer").model)
+    shim = node.shims[0]
+    own = {name: p.detach().clone() for name, p in shim.loaded().named_parameters()}
+    before = trfnb.token_vectors(nlp(TEXTS[0]))
+    with nlp.use_params(optimizer.averages):
+        for name, parameter in shim.loaded().named_parameters():
+            average = optimizer.averages.get((shim.id, name), own[name])
+            np.testing.assert_array_equal(parameter.detach(), average)
+        assert np.abs(trfnb.token_vectors(nlp(TEXTS[0])) - before).max() > 1e-4
+    for name, parameter in shim.loaded().named_parameters():
+        assert torch.equal(parameter, own[name])
+    np.testing.assert_array_equal(trfnb.token_vectors(nlp(TEXTS[0])), before)
 
 
 def test_the_engine_of_a_loaded_pipeline(tiny, tmp_path):

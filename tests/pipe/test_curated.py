@@ -18,6 +18,7 @@ import trfnb
 from trfnb import registry
 from trfnb.cli import main
 from trfnb.flow.alignment import align
+from trfnb.flow.encoder import encoders
 from trfnb.flow.spans import TokenWindows
 from trfnb.pipe import curated
 from trfnb.pipe.manifest import NOTE
@@ -188,6 +189,13 @@ def test_what_was_saved_there_is_opened_and_rewritten(tiny, tmp_path):
     assert [doc.to_json() for doc in again] == [doc.to_json() for doc in docs]
     np.testing.assert_allclose(trfnb.token_vectors(again[1]), expected, atol=1e-5)
     loaded.update(examples(loaded))
+    config = opened.config.copy()
+    config["components"]["transformer"]["frozen"] = True
+    frozen = spacy.blank("en").from_config(config)
+    frozen.from_disk(tmp_path / "there")
+    (encoder,) = encoders(frozen.get_pipe("transformer").model)
+    frozen.update(examples(frozen), sgd=frozen.resume_training())
+    assert not any(one.requires_grad for one in encoder.shims[0].loaded().parameters())
     noted = srsly.read_json(tmp_path / "here" / NOTE)
     assert "transformer/encoder/model.safetensors" in noted
 

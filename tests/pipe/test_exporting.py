@@ -85,6 +85,17 @@ def test_nothing_is_left_where_something_else_is_computed(tiny, tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
+def test_what_is_there_is_never_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    for write in (
+        lambda: exporting.export("a_pipeline", tmp_path, "safetensors"),
+        lambda: exporting.quantize("a_pipeline", tmp_path, ["a text"]),
+    ):
+        with pytest.raises(ValueError, match="does not exist yet, got"):
+            write()
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+
+
 def test_a_pipeline_without_a_transformer_and_a_missing_package_are_named(tmp_path, monkeypatch):
     nlp = spacy.blank("en")
     nlp.add_pipe("tagger")

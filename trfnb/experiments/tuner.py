@@ -287,7 +287,7 @@ def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         name: block
         for name, component in config["components"].items()
         for block in blocks(component)
-        if "grad_factor" in block
+        if "grad_factor" in block and "Listener" in block.get("@architectures", "")
     }
     if not listeners:
         raise ValueError(

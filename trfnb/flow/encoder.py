@@ -29,7 +29,7 @@ from thinc.types import Floats2d, Floats3d
 from .batching import Part, Request, originals, put_rows, text_rows
 from .engines import Engines
 from .grad_factor import Schedule
-from .optimizer import step
+from .optimizer import averaged, step
 from .runtime import Runtime
 from .saving import folder_of, from_spacy_transformers, load_encoder, save_encoder
 from .wordpieces import Wordpieces
@@ -61,13 +61,8 @@ def encoder(shim: "EncoderShim", runtime: Runtime) -> Model[EncoderInput, Hidden
     Its backprop takes gradients by layer number, (n, width) each, for any of the layers that were
     asked for, and adds them to those of the weights; ids have no gradient, so it returns nothing.
     """
-    return Model(
-        "encoder",
-        forward,
-        dims={"nO": None},
-        shims=[shim],
-        attrs={"layers": [-1], "runtime": runtime},
-    )
+    attrs = {"layers": [-1], "runtime": runtime}
+    return Model("encoder", forward, dims={"nO": None}, shims=[shim], attrs=attrs)
 
 
 def layer_number(layer: int, n_layers: int) -> int:
@@ -393,6 +388,12 @@ class EncoderShim(PyTorchShim):
         """Step each parameter that got a gradient; without one, nothing moves."""
         self.trainable.step()
         step(optimizer, self.id, self.loaded().named_parameters())
+
+    @contextmanager
+    def use_params(self, params: Mapping[Any, Any]) -> Iterator[None]:
+        """Run on an optimizer's averages meanwhile."""
+        with averaged(params, self.id, self._model.named_parameters() if self._model else ()):
+            yield
 
     def copy(self) -> "EncoderShim":
         """Return a deep copy that an optimizer can tell from this one."""

@@ -198,8 +198,8 @@ class PaddedEngine:
         runtime, layers, device = request.runtime, request.layers, self.device
         if device.type == "cpu":
             keep_freed_memory()
-        if request.is_train and runtime.checkpointing:
-            self.hf_model.gradient_checkpointing_enable({"use_reentrant": False})
+        if request.is_train:
+            _checkpoint(self.hf_model, runtime.checkpointing)
         kept = request.is_train or self.attentions
         for batch in self.blocks(request, runtime.items(device, kept)):
             ids = torch.from_numpy(batch.ids).to(device)
@@ -388,3 +388,12 @@ class LayersOf(torch.nn.Module):
         """Return one tensor for each layer, (texts, wordpieces, width)."""
         output = self.padded.output(ids, mask, self.layers)
         return tuple(self.padded.layer(output, layer, ids) for layer in self.layers)
+
+
+# Turn HuggingFace's checkpointing on or off; it was called "gradient" until transformers 5.
+def _checkpoint(hf_model: Any, wanted: bool) -> None:
+    if wanted != any(getattr(one, "gradient_checkpointing", False) for one in hf_model.modules()):
+        switch = f"checkpointing_{'enable' if wanted else 'disable'}"
+        new, old = f"activation_{switch}", f"gradient_{switch}"
+        given = [{"use_reentrant": False}] if wanted else []
+        getattr(hf_model, new if hasattr(hf_model, new) else old)(*given)

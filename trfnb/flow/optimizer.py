@@ -1,6 +1,7 @@
 """One fused step of all of an encoder's weights, by the settings and the state of Thinc's Adam."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -36,6 +37,28 @@ def step(optimizer: Optimizer, owner: int, parameters: Named) -> None:
     for _, parameter in taken:
         # None, not zero: a later step without a gradient must not move it by momentum.
         parameter.grad = None
+
+
+@contextmanager
+def averaged(averages: Mapping[Any, Any], owner: int, parameters: Named) -> Iterator[None]:
+    """Put an optimizer's averages in the place of a layer's weights, and the weights back after.
+
+    Thinc's own shim for torch looks for other keys than those its optimizer averages under.
+
+    Args:
+        averages: Of `step`'s optimizer, by its keys; what is not there stays.
+        owner: As for `step`.
+        parameters: Names and parameters.
+    """
+    kept = [(p, p.data, averages.get((owner, name))) for name, p in parameters]
+    try:
+        for parameter, weights, average in kept:
+            if average is not None:
+                parameter.data = xp2torch(average, device=weights.device).view_as(weights)
+        yield
+    finally:
+        for parameter, weights, _ in kept:
+            parameter.data = weights
 
 
 def _is_plain_adam(optimizer: Optimizer) -> bool:

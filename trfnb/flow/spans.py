@@ -64,7 +64,7 @@ class StridedSpans:
     def __post_init__(self) -> None:
         if not 1 <= self.stride <= self.window:
             raise ValueError(
-                f"strided_spans expected 1 <= stride <= window, got window={self.window}, "
+                f"{type(self).__name__} expected 1 <= stride <= window, got window={self.window}, "
                 f"stride={self.stride}. A stride below the window makes spans overlap; a larger "
                 "one would skip tokens."
             )

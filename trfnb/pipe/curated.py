@@ -16,7 +16,7 @@ from spacy.tokens import Doc
 from thinc.api import Model, Shim
 from thinc.types import Floats2d, Ragged
 
-from ..flow.encoder import EncoderShim
+from ..flow.encoder import EncoderShim, Trainable, encoders
 from ..flow.listener import TransformerListener
 from ..flow.runtime import Runtime
 from ..flow.spans import TokenWindows
@@ -59,6 +59,12 @@ _ALBERT_LAYERS = {
 }
 
 
+def freeze(model: Model) -> None:
+    """Train nothing of a model's encoders."""
+    for node in encoders(model):
+        cast(EncoderShim, node.shims[0]).trainable = Trainable(0)
+
+
 class SavedTensors(Shim):
     """Hands the tensors of a saved torch module to what makes use of them here.
 
@@ -69,6 +75,9 @@ class SavedTensors(Shim):
     def __init__(self, take: Callable[[dict[str, torch.Tensor]], None]) -> None:
         super().__init__(None)
         self.take = take
+
+    def finish_update(self, optimizer: Any) -> None:
+        """Do nothing: the weights are the encoder's."""
 
     def from_bytes(self, bytes_data: bytes) -> "SavedTensors":
         """Read what Thinc's shim for torch saved, without unpickling anything but tensors."""

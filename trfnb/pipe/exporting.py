@@ -137,7 +137,7 @@ def quantize(
 
     Args:
         source: The pipeline's directory, or the name of an installed pipeline.
-        target: The directory to write.
+        target: The directory to make.
         texts: Of the kind that the pipeline will read, some hundred of them.
         component: Whose encoder, where several have one.
         least: The least cosine, at the 1st percentile of all wordpieces that were kept for the
@@ -149,9 +149,14 @@ def quantize(
     Raises:
         OSError: there is no pipeline at `source`.
         ImportError: nncf or OpenVINO is not installed.
-        ValueError: there is no encoder or more than one, there are too few texts, or no way of
-            rounding reached `least`; nothing is written.
+        ValueError: `target` exists, there is no encoder or more than one, there are too few
+            texts, or no way of rounding reached `least`; nothing is written.
     """
+    if Path(target).exists():
+        raise ValueError(
+            f"quantize expected a directory that does not exist yet, got {str(target)!r}. Name "
+            "another or remove it."
+        )
     try:
         import nncf
         import openvino

@@ -75,7 +75,7 @@ def execute(folder: Path, token: str) -> None:
     if status.device:
         os.environ[DEVICE] = status.device
     status.state, status.started = State.RUNNING, time.time()
-    status.environment |= {"host": os.uname().nodename, "threads": status.threads}
+    status.environment |= {"host": platform.node(), "threads": status.threads}
     cells: list[Any] = []
     state, cause, traceback = asyncio.run(watch(folder, status, cells))
     kill(folder)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -121,7 +122,7 @@ class Status(BaseModel):
         """Whether the run is alive on another machine."""
         return (
             self.state is State.RUNNING
-            and self.environment["host"] != os.uname().nodename
+            and self.environment["host"] != platform.node()
             and time.time() - (self.heartbeat or 0) < STALE
         )
 

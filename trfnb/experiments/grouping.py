@@ -16,7 +16,7 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Config, fix_random_seed
 
-from trfnb.experiments.configs import blocks, with_sharing
+from trfnb.experiments.configs import with_sharing
 from trfnb.experiments.search import rates_of
 from trfnb.experiments.training import HasExamples, initialize, train
 from trfnb.experiments.tuner import kept_random_state
@@ -58,7 +58,10 @@ def affinity(
     Raises:
         ValueError: as `with_sharing` and `train`.
     """
-    config = _with_own_components(with_sharing(config, "shared"))
+    config = with_sharing(config, "shared")
+    for component in config["components"].values():
+        if component.get("factory") == "tok2vec":  # its listeners have no factor
+            component["factory"] = "trfnb_tok2vec"
     config["system"]["seed"] = config["training"]["seed"] = seed
     probe = initialize(config, lambda vocab: corpus.examples("train", vocab))
     examples, order = list(corpus.examples("train", probe.vocab)), random.Random(seed)
@@ -149,13 +152,3 @@ def _step(rate: float, key: Any, values: Any, gradient: Any) -> tuple[Any, Any]:
     values -= rate * np.sign(gradient)
     gradient[...] = 0.0
     return values, gradient
-
-
-# Put this package's tok2vec and listener in the place of spaCy's, which take no factor.
-def _with_own_components(config: Config) -> Config:
-    for block in blocks(config["components"]):
-        if block.get("@architectures") == "spacy.Tok2VecListener.v1":
-            block["@architectures"] = "trfnb.Tok2VecListener.v1"
-        if block.get("factory") == "tok2vec":
-            block["factory"] = "trfnb_tok2vec"
-    return config

@@ -19,12 +19,11 @@ import transformers
 from numpy.typing import NDArray
 from spacy.language import Language
 from thinc.api import Model, to_numpy
-from torch.nn import functional
 
 from ..files import atomic_folder
 from ..flow.batching import MicroBatch, Request
 from ..flow.encoder import EncoderInput, EncoderShim, HiddenStates, encoders
-from ..flow.engines import INT8, LayersOf, PaddedEngine, converting, int8_origin
+from ..flow.engines import INT8, LayersOf, PaddedEngine, converting, cosines, int8_origin
 from ..flow.saving import folder_of, weights_digest
 from ..flow.wordpieces import encode, max_wordpieces
 
@@ -200,8 +199,9 @@ def quantize(
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=strength)
             ),
         )
-        cosines = _cosines(core.compile_model(rounded, "CPU"), checked, expected)
-        reached.append(float(np.percentile(cosines, 1)))
+        compiled, pairs = core.compile_model(rounded, "CPU"), zip(checked, expected, strict=True)
+        found = [cosines(compiled, _inputs(block), states) for block, states in pairs]
+        reached.append(float(np.percentile(torch.cat(found).numpy(), 1)))
         if reached[-1] >= least:
             break
     else:
@@ -217,7 +217,7 @@ def quantize(
         shim.int8 = {name: (folder / name).read_bytes() for name in INT8}
     with atomic_folder(target) as folder:
         nlp.to_disk(folder)
-    return reached[-1], len(cosines)
+    return reached[-1], sum(map(len, found))
 
 
 # Open a pipeline, and return the component that has an encoder, the layer that runs it, by torch in
@@ -381,19 +381,6 @@ def _narrowing(graph: Any) -> list[str]:
             if read.is_static and made.is_static and read.get_length() > made.get_length():
                 names.append(node.get_friendly_name())
     return names
-
-
-# Return the cosine of each wordpiece's states in int8 with those expected, of each layer.
-def _cosines(
-    compiled: Any, blocks: list[MicroBatch], expected: list[tuple[torch.Tensor, ...]]
-) -> np.ndarray:
-    found = []
-    for block, layers in zip(blocks, expected, strict=True):
-        rounded, mask = compiled(_inputs(block)), torch.from_numpy(block.mask)
-        for place, states in enumerate(layers):
-            ours = torch.from_numpy(rounded[place])[mask]
-            found.append(functional.cosine_similarity(ours, states[mask], dim=-1).numpy())
-    return np.concatenate(found)
 
 
 # Ask for int8 in a component's config, wherever in it the transformer stands.

@@ -1,7 +1,7 @@
 """Tables that are no text: word2vec's, fastText's, arrays with keys, gensim's and spaCy's.
 
 fastText's ``.bin`` follows its `FastText::saveModel`, version 12: settings, dictionary, the input
-matrix (words first, then n-gram buckets), the output matrix. A word's vector is the mean of its own
+matrix (words first, then n-gram buckets), the output matrix. A word's vector is the mean of its
 own row and its n-grams'.
 
 A reader may raise anything at a damaged file: `trfnb.vectors.conversion.open_source` names it.

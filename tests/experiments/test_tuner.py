@@ -1,5 +1,6 @@
 """The tuner without any widget: moves act at the next update, are logged, and can be replayed."""
 
+import threading
 import time
 
 import numpy as np
@@ -12,6 +13,7 @@ from trfnb.experiments.training import train
 from trfnb.experiments.tuner import (
     Move,
     Tuner,
+    Turns,
     schedules_of,
     tuned_config,
 )
@@ -147,6 +149,25 @@ def test_a_failed_training_says_why(corpus):
     with pytest.raises(ValueError, match="policy"):
         tuner.join(20)
     assert tuner.state == "failed"
+
+
+def test_turns_are_had_in_the_order_they_are_asked_for():
+    turns, had = Turns(), []
+
+    def take(name):
+        with turns:
+            had.append(name)
+
+    threads = [threading.Thread(target=take, args=(name,)) for name in "ab"]
+    with turns:
+        for asked, thread in enumerate(threads, start=2):
+            thread.start()
+            while turns._asked < asked:
+                time.sleep(0.001)
+    take("the one that gave it up")
+    for thread in threads:
+        thread.join()
+    assert had == ["a", "b", "the one that gave it up"]
 
 
 def test_nothing_to_tune_or_to_export():

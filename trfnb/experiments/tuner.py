@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
-from time import sleep
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,30 @@ from trfnb.flow.gradients import GradientLog
 
 BALANCE = "balance"
 
+
+class Turns:
+    """A lock that is had in the order it was asked for: whoever gives it up waits behind others."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._asked = self._served = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            mine = self._asked
+            self._asked += 1
+            self._changed.wait_for(lambda: self._served == mine)
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._served += 1
+            self._changed.notify_all()
+
+
 # Dropout and shuffling draw from generators that the whole process shares. Only the tuner whose
 # turn it is computes, with its own generators' state: on a CPU each run can be repeated exactly,
 # also when several train side by side.
-_TURN = threading.Lock()
+_TURN = Turns()
 
 
 @dataclass(frozen=True)
@@ -226,12 +245,11 @@ class Tuner:
     # Let other tuners train while this one waits; keep the generators' state meanwhile.
     def _wait_for_turn(self) -> None:
         with kept_random_state():
-            _TURN.release()
+            _TURN.__exit__()
             try:
-                sleep(0.001)  # a lock is not fair: whoever gives it up would get it again
                 self._may_run.wait()
             finally:
-                _TURN.acquire()
+                _TURN.__enter__()
 
     def _apply(self, nlp: Language, made: int) -> None:
         shared: Any = next(

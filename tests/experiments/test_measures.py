@@ -40,7 +40,7 @@ def test_measure_gives_every_cost_and_each_tasks_score(trained):
     assert all(value > 0 for value in found.values())
     timed = trained["shared"].history.iloc[3:]
     assert found["train_words_per_second"] == (timed["words"] / timed["seconds"]).median()
-    assert found["words_per_second"] == trained["shared"].scores["speed"]
+    assert found["words_per_second"] == trained["shared"].history["speed"].median()
     alone = measure(trained["independent"])
     extra = alone["parameters"] - found["parameters"]
     assert alone["disk_mb"] - found["disk_mb"] == pytest.approx(extra * 4 / 1e6, rel=0.2)

@@ -322,7 +322,7 @@ def with_sharing(config: Config, sharing: str | Groups) -> Config:
     model = components.pop(upstream)["model"]
     rewrite = pipes[upstream].model.attrs.get("replace_listener_cfg", lambda own, _: own)
     for task in pipes[upstream].listener_map:
-        for listener in _listeners(components[task]):
+        for listener in listeners_in(components[task]):
             own = rewrite(Config(model).copy(), dict(listener))
             listener.clear()
             listener |= own
@@ -376,7 +376,7 @@ def _grouped(config: Config, upstream: str, listening: list[str], groups: Groups
             if upstream in part:
                 part[name] = Config(part[upstream]).copy()
         for task in group:
-            for listener in _listeners(config["components"][task]):
+            for listener in listeners_in(config["components"][task]):
                 listener["upstream"] = name
         # The groups follow each other: a second tok2vec overwrites the first one's doc.tensor.
         ordered += [name, *(task for task in pipeline if task in group)]
@@ -387,6 +387,6 @@ def _grouped(config: Config, upstream: str, listening: list[str], groups: Groups
     return config
 
 
-# Return the blocks of a component's listeners; the blocks themselves.
-def _listeners(component: ConfigBlock) -> list[ConfigBlock]:
+def listeners_in(component: ConfigBlock) -> list[ConfigBlock]:
+    """Return the blocks of a component's listeners; the blocks themselves."""
     return [block for block in blocks(component) if "Listener" in block.get("@architectures", "")]

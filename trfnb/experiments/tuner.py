@@ -15,7 +15,7 @@ from spacy.language import Language
 from spacy.util import registry
 from thinc.api import Config
 
-from trfnb.experiments.configs import blocks
+from trfnb.experiments.configs import listeners_in
 from trfnb.experiments.training import HasExamples, Trained, train
 from trfnb.flow.grad_factor import GradFactor
 from trfnb.flow.gradients import GradientLog
@@ -304,8 +304,8 @@ def listener_blocks(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     listeners = {
         name: block
         for name, component in config["components"].items()
-        for block in blocks(component)
-        if "grad_factor" in block and "Listener" in block.get("@architectures", "")
+        for block in listeners_in(component)
+        if "grad_factor" in block
     }
     if not listeners:
         raise ValueError(

@@ -50,14 +50,15 @@ def averaged(averages: Mapping[Any, Any], owner: int, parameters: Named) -> Iter
         owner: As for `step`.
         parameters: Names and parameters.
     """
-    kept = [(p, p.data, averages.get((owner, name))) for name, p in parameters]
+    swapped = [
+        (p, p.data, averages[owner, name]) for name, p in parameters if (owner, name) in averages
+    ]
     try:
-        for parameter, weights, average in kept:
-            if average is not None:
-                parameter.data = xp2torch(average, device=weights.device).view_as(weights)
+        for parameter, weights, average in swapped:
+            parameter.data = xp2torch(average, device=weights.device).view_as(weights)
         yield
     finally:
-        for parameter, weights, _ in kept:
+        for parameter, weights, _ in swapped:
             parameter.data = weights
 
 

@@ -182,7 +182,6 @@ KINDS = {
     "mpnet": {"max_position_embeddings": LONGEST + 2},
     "xlm-roberta": {"max_position_embeddings": LONGEST + 2},
     "electra": {"max_position_embeddings": LONGEST, "embedding_size": 16},
-    "roberta": {"max_position_embeddings": LONGEST + 2},
 }
 
 
@@ -226,31 +225,25 @@ def test_checkpointing_ends_when_it_is_set_off(bert):
         assert any(on) is wanted
 
 
-def test_a_call_reads_all_weights_once(bert, monkeypatch):
+def test_a_compiled_model(bert, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     own, read = Engines(bert[0], 0, attentions=False), []
     digest = engines_module.weights_digest
     monkeypatch.setattr(engines_module, "weights_digest", lambda ts: read.append(1) or digest(ts))
     request = asked(bert[1], [3], Runtime(engine="openvino"))
-    assert sum(len(part.rows) for part in own.choose(request).run(request)) == len(bert[1].ids)
-    assert len(read) == 1
-
-
-@pytest.mark.parametrize("texts", [0, 1, 9])
-def test_blocks_side_by_side_are_told_apart(bert, texts, monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    own, flat = Engines(bert[0], 0, attentions=False), pieces([6, 5, 0, 5, 4, 7, 1, 2, 5][:texts])
-    compiled, runtime = own.compiled((3,), "fp32"), Runtime(max_batch_items=8)
+    compiled = own.choose(request)
+    assert sum(len(part.rows) for part in compiled.run(request)) == len(bert[1].ids)
+    assert len(read) == 1  # all weights, once a call
+    # Blocks side by side are told apart, and so are those of two threads.
     assert compiled.streams == 2
-    found, expected = (states_of(one, flat, [3], 16, runtime)[3] for one in (compiled, own.packed))
-    torch.testing.assert_close(found, expected, atol=3e-5, rtol=1e-4)
-
-
-def test_two_threads_run_one_compiled_model(bert):
-    hf_model, flat = bert
-    engine = Engines(hf_model, 0, attentions=False).compiled((3,), "fp32")
-    alone = states_of(engine, flat, [3], 16)[3]
+    runtime = Runtime(max_batch_items=8)
+    for texts in (0, 1, 9):
+        flat = pieces([6, 5, 0, 5, 4, 7, 1, 2, 5][:texts])
+        both = (states_of(engine, flat, [3], 16, runtime)[3] for engine in (compiled, own.packed))
+        torch.testing.assert_close(*both, atol=3e-5, rtol=1e-4)
+    alone = states_of(compiled, flat, [3], 16)[3]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: states_of(engine, flat, [3], 16)[3], range(8)))
+        found = list(pool.map(lambda _: states_of(compiled, flat, [3], 16)[3], range(8)))
     assert all(torch.equal(one, alone) for one in found)
 
 

@@ -131,10 +131,12 @@ class PackedBert:
         weight.grad.index_add_(0, ids.flatten(), d.flatten(0, -2).to(weight.dtype))
 
     def _layer(self, layer: Any, x: torch.Tensor, groups: Any) -> torch.Tensor:
-        mixed, outer = layer.attention.output, layer.output
+        mixed, outer, device = layer.attention.output, layer.output, x.device.type
         own, heads = layer.attention.self, self.heads
+        # In half precision one copy serves all three; autocast would make three.
+        read = x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
         # Queries, keys and values have no name, so that they go once they are mixed.
-        parts = own.query(x), own.key(x), own.value(x)
+        parts = own.query(read), own.key(read), own.value(read)
         if isinstance(groups, Sequences):
             found = groups.attend(*parts, heads)
         else:

@@ -43,6 +43,10 @@ def test_sharing_wins_within_the_margin_and_only_where_it_was_run() -> None:
     assert without.winner == "independent"
     assert without.verdicts.empty
     assert without.sentences() == []
+    one_task = made()  # for which sharing and an encoder of its own are the same
+    one_task = Answer(one_task.runs[one_task.runs["sharing"] != "independent"], one_task.asked)
+    (verdict,) = one_task.verdicts["sentence"]
+    assert verdict.startswith("tag accuracy: shared is better: frozen − shared is -0.200")
     alone = Answer(without.runs[:3], without.asked)
     assert alone.choice() == "independent alone was run: nothing is compared."
 

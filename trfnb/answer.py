@@ -60,14 +60,20 @@ class Answer:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """One row per score, as `trfnb.statistics.verdicts` gives it; none where a side lacks."""
+        """One row per score, as `trfnb.statistics.verdicts` gives it; none where a side lacks.
+
+        Where the setting to look at was not run, the only one beside the other takes its place.
+        """
         asked, names = self.asked, list(self.asked.scores.values())
-        both = {asked.of, asked.against} <= set(self.runs[asked.by])
+        found = set(self.runs[asked.by])
+        rest = found - {asked.against}
+        of = asked.of if asked.of in rest or len(rest) != 1 else str(*rest)
+        both = {of, asked.against} <= found
         runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
         return statistics.verdicts(
             runs,
             names,
-            of=asked.of,
+            of=of,
             against=asked.against,
             by=asked.by,
             margin=asked.margin,

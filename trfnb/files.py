@@ -36,6 +36,15 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         partial.unlink(missing_ok=True)
 
 
+def refuse_existing(path: str | Path, command: str) -> None:
+    """Raise a ValueError where a command's new folder is there already."""
+    if Path(path).exists():
+        raise ValueError(
+            f"{command} expected a directory that does not exist yet, got {str(path)!r}. Name "
+            "another or remove it."
+        )
+
+
 @contextmanager
 def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a new folder that takes the place of ``path`` when the block ends without an error.

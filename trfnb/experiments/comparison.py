@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 from spacy.language import Language
-from spacy.tokens import DocBin
+from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.vocab import Vocab
 from thinc.api import Config
@@ -19,7 +19,7 @@ from trfnb import statistics
 from trfnb.answer import Answer, Question
 from trfnb.experiments import search
 from trfnb.experiments.configs import SHARINGS, TASKS, build_config, with_sharing
-from trfnb.experiments.measures import UNITS, main_scores, measure, starved, words_only
+from trfnb.experiments.measures import UNITS, main_scores, measure, starved
 from trfnb.experiments.training import HasExamples, Trained, scored_split, train
 
 COSTS = ("disk_mb", "words_per_second", "train_words_per_second", "train_seconds")
@@ -81,7 +81,7 @@ class DocBinCorpus:
     def examples(self, split: str, vocab: Vocab) -> list[Example]:
         """Return a split as Examples: bare words beside the annotated reference."""
         docs = DocBin().from_disk(self.folder / f"{split}.spacy").get_docs(vocab)
-        return [Example(words_only(doc), doc) for doc in docs]
+        return [Example(_words_only(doc), doc) for doc in docs]
 
 
 def compare(
@@ -199,3 +199,8 @@ def paired_bootstrap(
         metric: statistics.bootstrap(partial(gap, task=task, metric=metric), n, resamples=resamples)
         for task, metric in main_scores(first.nlp).items()
     }
+
+
+# Return the document's words and spaces without any annotation.
+def _words_only(doc: Doc) -> Doc:
+    return Doc(doc.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc
 from spacy.training import Example
 
 from trfnb.experiments import weights
@@ -142,11 +141,6 @@ def moved_scores(
         with nlp.select_pipes(disable=[name for name in scores if name != task]):
             scored[place] = nlp.evaluate(corpus.examples("dev", nlp.vocab))[scores[task]]
     return scored
-
-
-def words_only(doc: Doc) -> Doc:
-    """Return the document's words and spaces without any annotation."""
-    return Doc(doc.vocab, words=[t.text for t in doc], spaces=[bool(t.whitespace_) for t in doc])
 
 
 # Return what always the commonest label scores; 0 for tasks of spans and trees.

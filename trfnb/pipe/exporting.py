@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spacy.language import Language
 from thinc.api import Model, to_numpy
 
-from ..files import atomic_folder
+from ..files import atomic_folder, refuse_existing
 from ..flow.batching import MicroBatch, Request
 from ..flow.encoder import EncoderInput, EncoderShim, HiddenStates, encoders
 from ..flow.engines import INT8, LayersOf, PaddedEngine, converting, cosines, int8_origin
@@ -76,11 +76,9 @@ def export(
         ValueError: there is no such format, `target` exists, there is no encoder or more than
             one, it cannot be converted, or the files compute something else; nothing is left.
     """
-    if to not in _FORMATS or Path(target).exists():
-        raise ValueError(
-            f"export expected a format of {', '.join(_FORMATS)} and a directory that does not "
-            f"exist yet, got {to!r} and {str(target)!r}. Name another or remove it."
-        )
+    if to not in _FORMATS:
+        raise ValueError(f"export expected a format of {', '.join(_FORMATS)}, got {to!r}.")
+    refuse_existing(target, "export")
     packages, write, use = _FORMATS[to]
     if missing := [name for name in packages if find_spec(name) is None]:
         raise ImportError(
@@ -151,11 +149,7 @@ def quantize(
         ValueError: `target` exists, there is no encoder or more than one, there are too few
             texts, or no way of rounding reached `least`; nothing is written.
     """
-    if Path(target).exists():
-        raise ValueError(
-            f"quantize expected a directory that does not exist yet, got {str(target)!r}. Name "
-            "another or remove it."
-        )
+    refuse_existing(target, "quantize")
     try:
         import nncf
         import openvino

@@ -8,7 +8,7 @@ from spacy.pipeline import TrainablePipe
 from spacy.util import replace_model_node
 from thinc.api import Config, Model
 
-from ..files import atomic_folder
+from ..files import atomic_folder, refuse_existing
 from ..flow.listener import TransformerListener
 from . import curated, legacy
 from .model import TokenVectors
@@ -30,11 +30,7 @@ def import_pipeline(source: str | Path, target: str | Path) -> Language:
         OSError: there is no pipeline at `source`.
         ValueError: `target` exists, or `source` names nothing of the two.
     """
-    if Path(target).exists():
-        raise ValueError(
-            f"import-pipeline expected a directory that does not exist yet, got {target}. Name "
-            "another or remove it."
-        )
+    refuse_existing(target, "import-pipeline")
     nlp = spacy.load(source)
     config = Config(nlp.config)
     config["components"] = curated.renamed(legacy.renamed(nlp.config["components"]))

@@ -176,6 +176,8 @@ for _name, _kernel in vars(CupyOps).items():
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let spaCy, Thinc and trfnb take these arrays for cupy's; torch stays on the CPU.
 
+    A module that is first imported during a test keeps the stand-in, which is harmless on a CPU.
+
     Returns what chooses between the two, as `trfnb.use_device` does: by ``"cpu"`` or ``"cuda"``.
     """
     cpu = torch.device("cpu")

@@ -24,7 +24,7 @@ class Question(BaseModel):
         scores: what to call each task's score, by its column; more is better.
         costs: what to call each cost, by its column.
         by: the column that tells the settings apart.
-        of: the setting looked at.
+        of: the setting looked at; where it was not run, the only other one beside ``against``.
         against: the one it is compared with; it wins where the best is better by the margin at
             most, as sharing does, which is smaller and faster.
         floor: the setting that every other one must reach, within the margin.
@@ -59,16 +59,16 @@ class Answer:
     asked: Question
 
     @cached_property
-    def verdicts(self) -> pd.DataFrame:
-        """One row per score, as `trfnb.statistics.verdicts` gives it; none where a side lacks.
+    def looked_at(self) -> str:
+        """The setting that is judged: ``of``, or the only one beside ``against`` that was run."""
+        rest = set(self.runs[self.asked.by]) - {self.asked.against}
+        return self.asked.of if self.asked.of in rest or len(rest) != 1 else str(*rest)
 
-        Where the setting to look at was not run, the only one beside the other takes its place.
-        """
-        asked, names = self.asked, list(self.asked.scores.values())
-        found = set(self.runs[asked.by])
-        rest = found - {asked.against}
-        of = asked.of if asked.of in rest or len(rest) != 1 else str(*rest)
-        both = {of, asked.against} <= found
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """One row per score, as `trfnb.statistics.verdicts` gives it; none where a side lacks."""
+        asked, names, of = self.asked, list(self.asked.scores.values()), self.looked_at
+        both = {of, asked.against} <= set(self.runs[asked.by])
         runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
         return statistics.verdicts(
             runs,

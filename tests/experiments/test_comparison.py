@@ -57,11 +57,12 @@ def test_the_winner_is_saved_with_its_scores_and_a_card(found, tmp_path):
     assert "spacy package" in card
 
 
-def test_two_seeds_get_a_bootstrap_and_no_interval():
+@pytest.mark.parametrize("other", ["independent", "frozen"])
+def test_two_seeds_get_a_bootstrap_and_no_interval(other):
     found = compare(
         HELD_OUT,
         tasks=["tagger"],
-        sharings=["shared", "independent"],
+        sharings=["shared", other],
         seeds=[4, 5],
         options={**SMALL, "max_steps": 3},
         progress=False,

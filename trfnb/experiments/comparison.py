@@ -165,7 +165,8 @@ def compare(
         setup=f"Trained on {name}, {limits}. Scores are of the {split} split.",
     )
     if len(comparison.verdicts) and len(numbers) < statistics.FEWEST:
-        resampled = paired_bootstrap(best["independent"], best["shared"], corpus)
+        both = best[comparison.looked_at], best[comparison.asked.against]
+        resampled = paired_bootstrap(*both, corpus)
         comparison.verdicts["sentence"] += [
             f" Of the best run of each, resampled sentences give {low:+.3f} to {high:+.3f}."
             for low, high in map(resampled.__getitem__, comparison.verdicts["metric"])

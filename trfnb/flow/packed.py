@@ -135,12 +135,12 @@ class PackedBert:
         own, heads = layer.attention.self, self.heads
         # In half precision one copy serves all three; autocast would make three.
         read = x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
-        # Queries, keys and values have no name, so that they go once they are mixed.
         parts = own.query(read), own.key(read), own.value(read)
         if isinstance(groups, Sequences):
             found = groups.attend(*parts, heads)
         else:
             found = attend(*parts, groups, heads, _rate(own.dropout))
+        del parts, read  # they go before the wider layer below
         x_mixed = mixed.dense(found)
         x = mixed.LayerNorm(dropout(x_mixed, _rate(mixed.dropout)) + x)
         inner = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(x))

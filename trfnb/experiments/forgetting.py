@@ -145,9 +145,7 @@ def forgetting(
         ``after`` the second was learnt, their difference ``forgotten``, and the ``second`` task's
         score, all on dev.
     """
-    config = config.copy()
-    config["system"]["seed"] = config["training"]["seed"] = seed
-    nlp = initialize(config, lambda vocab: corpus.examples("train", vocab))
+    nlp = initialize(config, lambda vocab: corpus.examples("train", vocab), seed)
     train_split = list(corpus.examples("train", nlp.vocab))
     dev = list(corpus.examples("dev", nlp.vocab))
     random.Random(seed).shuffle(train_split)
@@ -204,8 +202,7 @@ def _learn(
                 nlp.get_pipe(resting).finish_update(settings["optimizer"])  # type: ignore[attr-defined]
             yield epoch, batch
 
-    for _ in updates(nlp, replayed(), settings, exclude=[resting]):
-        pass
+    list(updates(nlp, replayed(), settings, exclude=[resting]))
 
 
 def _score(nlp: Language, task: str, dev: Sequence[Example]) -> float:

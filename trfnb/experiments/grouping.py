@@ -62,8 +62,7 @@ def affinity(
     for component in config["components"].values():
         if component.get("factory") == "tok2vec":  # its listeners have no factor
             component["factory"] = "trfnb_tok2vec"
-    config["system"]["seed"] = config["training"]["seed"] = seed
-    probe = initialize(config, lambda vocab: corpus.examples("train", vocab))
+    probe = initialize(config, lambda vocab: corpus.examples("train", vocab), seed)
     examples, order = list(corpus.examples("train", probe.vocab)), random.Random(seed)
     rate = rates_of(config)["encoder"]
     rows: list[dict[str, Any]] = []

@@ -37,7 +37,6 @@ class HasExamples(Protocol):
 
     def examples(self, split: Any, vocab: Vocab) -> Sequence[Example]:
         """Return the Examples of a split: ``"train"``, ``"dev"`` or ``"test"``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -100,10 +99,7 @@ def train(
         ValueError: the train or dev split is empty, nothing ends the training, or the budget
             cannot be read.
     """
-    config = config.copy()
-    if seed is not None:
-        config["system"]["seed"] = config["training"]["seed"] = seed
-    nlp = initialize(config, lambda vocab: corpus.examples("train", vocab))
+    nlp = initialize(config, lambda vocab: corpus.examples("train", vocab), seed)
     settings = settings_of(nlp)
     fix_random_seed(settings["seed"])
     dev = list(corpus.examples("dev", nlp.vocab))
@@ -171,16 +167,22 @@ def scored_split(corpus: HasExamples) -> Literal["dev", "test"]:
     return "test" if getattr(corpus, "test", None) else "dev"
 
 
-def initialize(config: Config, examples: Callable[[Vocab], Sequence[Example]]) -> Language:
+def initialize(
+    config: Config, examples: Callable[[Vocab], Sequence[Example]], seed: int | None = None
+) -> Language:
     """Build and initialise a pipeline in the order, and with the random state, of ``spacy train``.
 
-    Frozen components get their weights from the config's ``[initialize.before_init]``.
+    Frozen components get their weights from the config's ``[initialize.before_init]``. A seed takes
+    the place of the config's, which is not changed.
     """
+    config = config.copy()
+    if seed is not None:
+        config["system"]["seed"] = config["training"]["seed"] = seed
     fix_random_seed(config.interpolate()["training"]["seed"])
     # Thinc's BLIS makes a third of OpenBLAS's products a second on several processors.
     on_cpu = type(get_current_ops()) is NumpyOps
     with use_ops("numpy", use_blis=False) if on_cpu else nullcontext():
-        nlp = load_model_from_config(config.copy(), auto_fill=True)
+        nlp = load_model_from_config(config, auto_fill=True)
     settings = settings_of(nlp)
     nlp._link_components()
     made = examples(nlp.vocab)  # once: every component asks for them

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from thinc.types import Floats3d
+from thinc.types import Floats4d
 
 from .runtime import Runtime
 from .wordpieces import Ints, Wordpieces
@@ -55,7 +55,7 @@ class Part:
 
     rows: torch.Tensor
     states: dict[int, torch.Tensor]
-    attentions: dict[int, Floats3d] = field(default_factory=dict)
+    attentions: dict[int, Floats4d] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

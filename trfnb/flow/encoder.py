@@ -24,7 +24,7 @@ from thinc.api import (
     torch2xp,
     xp2torch,
 )
-from thinc.types import Floats2d, Floats3d
+from thinc.types import Floats2d, Floats4d
 
 from .batching import Part, Request, originals, put_rows, text_rows
 from .engines import Engines
@@ -40,7 +40,7 @@ Layer = int | Literal["mix"]
 EncoderInput = tuple[Wordpieces, Sequence[Layer]]
 # Layer number -> (n, width) hidden states; and, if asked for, for each text its attentions,
 # (layers, heads, wordpieces, wordpieces).
-HiddenStates = tuple[dict[int, Floats2d], list[Floats3d] | None]
+HiddenStates = tuple[dict[int, Floats2d], list[Floats4d] | None]
 Backprop = Callable[[Mapping[int, Floats2d]], None]
 _APART: ContextVar[bool] = ContextVar("weights_apart", default=False)
 
@@ -164,7 +164,7 @@ def _run(
     layers = sorted({layer_number(layer, shim.n_layers) for layer in numbers})
     shape = len(wordpieces.ids), shim.width
     states = {layer: torch.empty(shape, dtype=torch.float32, device=device) for layer in layers}
-    attentions: dict[int, Floats3d] = {}
+    attentions: dict[int, Floats4d] = {}
     graph: list[Part] = []
     texts = first = np.arange(len(wordpieces.lengths))
     if not is_train and not shim.attentions:  # with dropout, texts that come twice differ
@@ -203,10 +203,10 @@ def _backward(shim: "EncoderShim", graph: Sequence[Part], d_rows: Mapping[int, F
 
 # Return each text's attentions; a text without wordpieces has none.
 def _attentions_of(
-    shim: "EncoderShim", attentions: Mapping[int, Floats3d], n_texts: int
-) -> list[Floats3d]:
+    shim: "EncoderShim", attentions: Mapping[int, Floats4d], n_texts: int
+) -> list[Floats4d]:
     size = (shim.n_layers, int(shim.config.num_attention_heads), 0, 0)
-    empty = cast(Floats3d, torch2xp(torch.zeros(size, device=shim.device)))
+    empty = cast(Floats4d, torch2xp(torch.zeros(size, device=shim.device)))
     return [attentions.get(text, empty) for text in range(n_texts)]
 
 

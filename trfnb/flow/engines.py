@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from thinc.api import torch2xp
-from thinc.types import Floats3d
+from thinc.types import Floats4d
 from torch.nn import functional
 
 from .batching import MicroBatch, Part, Request, micro_batches
@@ -82,27 +82,11 @@ class Engines:
         Raises:
             EngineError: OpenVINO was asked for by name and cannot run this model.
         """
-        runtime, device, n = request.runtime, self.padded.device, len(request.wordpieces.ids)
+        runtime, device = request.runtime, self.padded.device
         rounded = runtime.precision == "int8"
         precision: Precision = "int8" if rounded else runtime.precision_on(device)
-        elsewhere = device.type != "cpu" or self.padded.attentions or precision == "fp16"
         by_name = rounded or runtime.engine == "openvino"
-        # Training overtakes a compiled copy of the weights: the next must be worth twice as much.
-        worth = _WORTH_COMPILING << self._overtaken
-        if request.is_train:
-            self._overtaken += self._seen >= worth
-        self._seen = 0 if request.is_train else self._seen + n
-        little = n < _WORTH_A_CALL or self._seen < worth
-        against = {
-            "training": request.is_train,
-            'engine = "torch"': runtime.engine == "torch",
-            "OpenVINO runs in fp32, bf16 and int8 on a CPU, without attentions": elsewhere,
-            self.failure: self.failure and not by_name,
-            _MISSING: not by_name and find_spec("openvino") is None,
-            "too little to encode to be worth compiling the model": little
-            and runtime.engine != "openvino",
-        }
-        reason = next((reason for reason, holds in against.items() if holds), "")
+        reason = self._against_openvino(request, precision, by_name)
         if not reason:
             try:
                 compiled = self.compiled(tuple(request.layers), precision)
@@ -118,6 +102,28 @@ class Engines:
             packed = packed if half and packed.flash and not request.is_train else None
         self.report = f"torch over {'packs' if packed else 'padded blocks'} ({reason})"
         return packed or self.padded
+
+    # Say why OpenVINO should not run a batch; empty where it should.
+    def _against_openvino(self, request: Request, precision: Precision, by_name: bool) -> str:
+        engine, n = request.runtime.engine, len(request.wordpieces.ids)
+        on_cpu = self.padded.device.type == "cpu"
+        # Training overtakes a compiled copy of the weights: the next must be worth twice as much.
+        worth = _WORTH_COMPILING << self._overtaken
+        if request.is_train:
+            self._overtaken += self._seen >= worth
+        self._seen = 0 if request.is_train else self._seen + n
+        little = n < _WORTH_A_CALL or self._seen < worth
+        against = {
+            "training": request.is_train,
+            'engine = "torch"': engine == "torch",
+            "OpenVINO runs in fp32, bf16 and int8 on a CPU, without attentions": not on_cpu
+            or self.padded.attentions
+            or precision == "fp16",
+            self.failure: self.failure and not by_name,
+            _MISSING: not by_name and find_spec("openvino") is None,
+            "too little to encode to be worth compiling the model": little and engine != "openvino",
+        }
+        return next((reason for reason, holds in against.items() if holds), "")
 
     def compiled(self, layers: tuple[int, ...], precision: Precision) -> "CompiledEngine":
         """Return the model, compiled for these layers with the weights as they are.
@@ -293,7 +299,7 @@ class PaddedEngine:
 
 
 # Return each text's attentions, (layers, heads, wordpieces, wordpieces), by text number.
-def _attentions(output: Any, batch: MicroBatch, kind: str) -> dict[int, Floats3d]:
+def _attentions(output: Any, batch: MicroBatch, kind: str) -> dict[int, Floats4d]:
     (count, length), layers = batch.mask.shape, getattr(output, "attentions", None) or ()
     sizes = [(*one.shape[:1], *one.shape[2:]) if one is not None else () for one in layers]
     if set(sizes) != {(count, length, length)}:
@@ -306,7 +312,7 @@ def _attentions(output: Any, batch: MicroBatch, kind: str) -> dict[int, Floats3d
     found = {}
     for text, weights, mask in zip(batch.texts.tolist(), stacked, batch.mask, strict=True):
         n = int(mask.sum())
-        found[text] = cast(Floats3d, torch2xp(weights[:, :, :n, :n].contiguous()))
+        found[text] = cast(Floats4d, torch2xp(weights[:, :, :n, :n].contiguous()))
     return found
 
 

@@ -177,8 +177,9 @@ class SharedGradients:
             return None
         contents, factor = [tokens_of(doc).tobytes() for doc in docs], batch.factors[name]
         same = contents == junction.contents
-        in_batch = all(any(one in whole for whole in junction.contents) for one in contents)
-        if junction.sent:
+        in_batch = same or all(any(one in doc for doc in junction.contents) for one in contents)
+        if junction.sent and not (same and factor == 0):
+            # What is in the batch, but is none of its docs, is a part of one.
             is_part = in_batch and set(contents).isdisjoint(junction.contents)
             if factor != 0 and (same or is_part):
                 warnings.warn(
@@ -186,8 +187,7 @@ class SharedGradients:
                     f"it learns of it now reaches {batch.shared.name!r}. {_SEVERAL_CALLS}",
                     stacklevel=2,
                 )
-            if not same or factor != 0:
-                return None
+            return None
         if not same:
             if not in_batch and self.take_overdue_step():
                 return None

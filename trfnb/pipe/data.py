@@ -9,7 +9,7 @@ import numpy as np
 import srsly
 from spacy.tokens import Doc, Span, Token
 from thinc.api import get_array_module, reduce_mean, to_numpy
-from thinc.types import Floats2d, Floats3d, FloatsXd, Ragged
+from thinc.types import Floats2d, Floats4d, FloatsXd, Ragged
 
 from ..flow.alignment import Tokens, pool, realigned, tokens_of
 from ..flow.encoder import layer_number
@@ -50,7 +50,7 @@ class _Output:
     wordpieces: Wordpieces
     rows: dict[int, Floats2d]
     n_layers: int
-    attentions: list[Floats3d] | None = None
+    attentions: list[Floats4d] | None = None
 
     def layer(self, layer: int = -1) -> Floats2d:
         """Return the hidden states of a layer, (wordpieces, width).
@@ -156,7 +156,7 @@ class TransformerData(_Output):
 
     def on_cpu(self) -> "TransformerData":
         """Return a copy in main memory that holds on to nothing else of its batch."""
-        attentions = self.attentions and [cast(Floats3d, to_numpy(one)) for one in self.attentions]
+        attentions = self.attentions and [cast(Floats4d, to_numpy(one)) for one in self.attentions]
         return self._copied(self.rows, attentions, lambda array: np.array(to_numpy(array)))
 
     def only_last(self) -> "TransformerData":
@@ -166,7 +166,7 @@ class TransformerData(_Output):
     def _copied(
         self,
         rows: dict[int, Floats2d],
-        attentions: list[Floats3d] | None,
+        attentions: list[Floats4d] | None,
         copy: Callable[[Any], Any],
     ) -> "TransformerData":
         return replace(

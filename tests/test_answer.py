@@ -25,8 +25,9 @@ def made(told: str = "[]", **changes: float) -> Answer:
 
 def test_each_task_has_a_verdict_each_way_its_costs_and_one_way_wins() -> None:
     answer = made()
-    verdict, independent, frozen = answer.sentences()
+    verdict, other, independent, frozen = answer.sentences()
     assert verdict.startswith("tag accuracy: keep apart: independent − shared is +0.030")
+    assert other == ("frozen − shared: tag accuracy -0.200 (-0.200 to -0.200, shared is better).")
     assert independent == "independent: 3.00 × the MB on disk of shared."
     assert frozen == "frozen: 1.00 × the MB on disk of shared."
     assert answer.choice().startswith("Take independent. Mean dev_score: shared 0.899, indep")
@@ -75,7 +76,7 @@ def test_a_card_holds_the_answer_and_how_to_load(tmp_path) -> None:
     meta = json.loads((folder / "meta.json").read_text())
     assert meta["version"] == "0.0.0"
     assert card == f"# pipe\n\n{meta['notes']}"
-    assert all(f"- {sentence}\n" in card for sentence in answer.sentences())
+    assert all(f"- {told}\n" in card for told in [answer.choice(), *answer.sentences()])
     assert "| MB on disk | 90.00 ± 0.00 | 270.0 ± 0.0 | 90.00 ± 0.00 |" in card
     assert len(pd.read_csv(folder / "runs.csv")) == 9
     assert pytest.approx(0.9) == pd.read_csv(folder / "runs.csv")["dev_score"][0]

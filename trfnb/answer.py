@@ -67,17 +67,7 @@ class Answer:
     @cached_property
     def verdicts(self) -> pd.DataFrame:
         """One row per score, as `trfnb.statistics.verdicts` gives it; none where a side lacks."""
-        asked, names, of = self.asked, list(self.asked.scores.values()), self.looked_at
-        both = {of, asked.against} <= set(self.runs[asked.by])
-        runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
-        return statistics.verdicts(
-            runs,
-            names,
-            of=of,
-            against=asked.against,
-            by=asked.by,
-            margin=asked.margin,
-        )
+        return self._judged(self.looked_at)
 
     @cached_property
     def winner(self) -> str:
@@ -100,6 +90,20 @@ class Answer:
         listed = ", ".join(f"{way} {mean:.3f}" for way, mean in means.items())
         rule = f"{asked.against} wins where it is within {asked.margin:g} of the best"
         return f"Take {self.winner}. Mean {asked.choose}: {listed}; {rule}."
+
+    def others(self) -> list[str]:
+        """Return how each further setting's scores differ from ``against``, a sentence each."""
+        lines, against = [], self.asked.against
+        for way in self.runs[self.asked.by].unique():
+            judged = self._judged(way) if way not in (self.looked_at, against) else pd.DataFrame()
+            gaps = [
+                f"{row['metric']} {row['mean']:+.3f}"
+                + f" ({row['low']:+.3f} to {row['high']:+.3f}, {row['answer']})" * known
+                for row in judged.to_dict("records")
+                for known in [row["n"] >= statistics.FEWEST]
+            ]
+            lines += [f"{way} − {against}: {'; '.join(gaps)}."] * bool(gaps)
+        return lines
 
     def ratios(self) -> list[str]:
         """Return what each other setting costs as a multiple of ``against``, a sentence each."""
@@ -132,8 +136,8 @@ class Answer:
         return signs
 
     def sentences(self) -> list[str]:
-        """Return the answer: each task's verdict, the costs, and what was starved."""
-        return [*self.verdicts["sentence"], *self.ratios(), *self.starved()]
+        """Return the answer: each task's verdict, further settings, costs, what was starved."""
+        return [*self.verdicts["sentence"], *self.others(), *self.ratios(), *self.starved()]
 
     def table(self) -> pd.DataFrame:
         """Return means with their intervals: one row per score and cost, one column per setting."""
@@ -163,6 +167,15 @@ class Answer:
         with atomic_write(folder / "meta.json") as file:
             json.dump(meta, file, indent=2)
 
+    # Judge a setting's scores beside ``against``; no rows where one of the two was not run.
+    def _judged(self, of: str) -> pd.DataFrame:
+        asked, names = self.asked, list(self.asked.scores.values())
+        both = {of, asked.against} <= set(self.runs[asked.by])
+        runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
+        return statistics.verdicts(
+            runs, names, of=of, against=asked.against, by=asked.by, margin=asked.margin
+        )
+
     def _means(self, columns: list[str]) -> pd.DataFrame:
         return self.runs[[self.asked.by, *columns]].groupby(self.asked.by, sort=False).mean()
 
@@ -185,10 +198,8 @@ three seeds on.
 
 ## What the comparison says
 
-{% for sentence in answer.sentences() %}
+{% for sentence in [answer.choice()] + answer.sentences() %}
 - {{ sentence }}
-{% else %}
-- Nothing was compared: one way of sharing alone.
 {% endfor %}
 
 ## Use

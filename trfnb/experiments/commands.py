@@ -53,6 +53,7 @@ def compare_command(
     folder = Path(corpus)
     data = DocBinCorpus(folder) if (folder / "train.spacy").exists() else corpora.load(corpus)
     comparison = compare(data, config=config, seeds=seeds, budget=budget, tune=tune, margin=margin)
-    typer.echo("\n".join([comparison.table().to_string(), *comparison.sentences()]))
+    told = [comparison.table().to_string(), *comparison.sentences(), comparison.choice()]
+    typer.echo("\n".join(told))
     saved = comparison.save(out)
     typer.echo(f'The winner ({comparison.winner}) is in {saved}: spacy.load("{saved}").')

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from trfnb.answer import Answer, Question
+from trfnb.answer import Answer, Question, as_text
 
 WAYS = {"shared": (0.90, 90.0), "independent": (0.93, 270.0), "frozen": (0.70, 90.0)}
 
@@ -87,5 +87,42 @@ def test_settings_may_be_numbers_and_signs_may_be_missing() -> None:
     runs["starved"] = [float("nan"), *["[]"] * 8]
     asked = Question(scores={"tag_acc": "tags"}, of="2", against="1", floor="3")
     answer = Answer(runs, asked)
-    assert answer.best_run["sharing"] == 2
+    assert answer.best_run["sharing"] == "2"
     assert answer.starved() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "against", "of"),
+    [((0.0, 0.5), 0, 0.5), ((True, False), True, False), ((None, "x"), None, "x")],
+)
+def test_any_value_is_a_setting(values, against, of) -> None:
+    rows = [
+        {"option": value, "seed": seed, "f": score, "dev_score": score}
+        for value, score in zip(values, (0.600, 0.605), strict=True)
+        for seed in range(3)
+    ]
+    asked = Question(scores={"f": "F"}, by="option", against=against, of=of)
+    answer = Answer(pd.DataFrame(rows), asked)
+    assert answer.winner == as_text(against)
+    (verdict,) = answer.sentences()
+    assert verdict.startswith(f"F: no difference worth 0.01: {of} − {against} is +0.005")
+    assert list(answer.table()) == [as_text(against), as_text(of)]
+
+
+def test_means_are_over_the_seeds_that_all_have_and_say_so() -> None:
+    runs = made().runs
+    runs.loc[runs["seed"] == 2, "dev_score"] += 1.0
+    failed = Answer(runs.drop(index=2), made(independent=-0.022).asked)
+    assert failed.seeds == [0, 1]
+    assert "shared 0.899, independent 0.929, frozen 0.700;" in failed.choice()
+    assert failed.choice().endswith("means of the seeds that all have, [0, 1]: some lack [2].")
+    rest = Answer(runs[runs["sharing"] != "shared"], failed.asked)
+    assert "wins where" not in rest.choice()
+
+
+def test_a_score_or_cost_that_is_missing_is_told_or_left_out() -> None:
+    runs = made().runs.assign(ents_f=float("nan"), seconds=[float("nan")] * 3 + [1.0] * 6)
+    scores, costs = {"tag_acc": "tags", "ents_f": "entity F"}, {"seconds": "s", "mb": "MB"}
+    told = Answer(runs, Question(scores=scores, costs=costs)).sentences()
+    assert "entity F: not judged: no run scored it. Has what was scored such annotation?" in told
+    assert "independent: 3.00 × the MB of shared." in told

@@ -11,10 +11,20 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from trfnb import statistics
 from trfnb.files import atomic_write
+
+
+def as_text(setting: object) -> str:
+    """Return a setting as text: 0.5 and "0.5" are one, so are 2 and 2.0, None and NaN."""
+    if setting is None or setting != setting:  # pandas makes NaN of None
+        return "None"
+    return str(int(setting) if isinstance(setting, float) and setting.is_integer() else setting)
+
+
+Setting = Annotated[str, BeforeValidator(as_text)]
 
 
 class Question(BaseModel):
@@ -38,9 +48,9 @@ class Question(BaseModel):
     scores: dict[str, str]
     costs: dict[str, str] = {}
     by: str = "sharing"
-    of: str = "independent"
-    against: str = "shared"
-    floor: str = "frozen"
+    of: Setting = "independent"
+    against: Setting = "shared"
+    floor: Setting = "frozen"
     choose: str = "dev_score"
     margin: Annotated[float, Field(gt=0)] = 0.01
 
@@ -52,11 +62,22 @@ class Answer:
     Attributes:
         runs: one row per run, with the columns that the question names, ``seed``, and ``starved``:
             what shows that the run was too short, as a list of sentences or as JSON text of one.
+            The settings are kept as text, whatever they are.
         asked: the question.
     """
 
     runs: pd.DataFrame
     asked: Question
+
+    def __post_init__(self) -> None:
+        settings = self.runs[self.asked.by].map(as_text)
+        object.__setattr__(self, "runs", self.runs.assign(**{self.asked.by: settings}))
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seeds that every setting was run with; means are over these alone."""
+        having = self.runs.groupby("seed")[self.asked.by].nunique()
+        return [int(seed) for seed in having.index[having == self.runs[self.asked.by].nunique()]]
 
     @cached_property
     def looked_at(self) -> str:
@@ -79,7 +100,7 @@ class Answer:
     @property
     def best_run(self) -> pd.Series:
         """The best run of the setting that won."""
-        won = self.runs[self.runs[self.asked.by].astype(str) == self.winner]
+        won = self.runs[self.runs[self.asked.by] == self.winner]
         return won.nlargest(1, self.asked.choose).iloc[0]
 
     def choice(self) -> str:
@@ -88,8 +109,13 @@ class Answer:
         if len(means) == 1:
             return f"{self.winner} alone was run: nothing is compared."
         listed = ", ".join(f"{way} {mean:.3f}" for way, mean in means.items())
-        rule = f"{asked.against} wins where it is within {asked.margin:g} of the best"
-        return f"Take {self.winner}. Mean {asked.choose}: {listed}; {rule}."
+        rule = f"; {asked.against} wins where it is within {asked.margin:g} of the best"
+        told = (
+            f"Take {self.winner}. Mean {asked.choose}: {listed}{rule * (asked.against in means)}."
+        )
+        lack = set(self.runs["seed"]) - set(self.seeds)
+        which = f"of the seeds that all have, {self.seeds}" if self.seeds else "of different seeds"
+        return told + f" These are means {which}: some lack {sorted(lack)}." * bool(lack)
 
     def others(self) -> list[str]:
         """Return how each further setting's scores differ from ``against``, a sentence each."""
@@ -114,7 +140,8 @@ class Answer:
         return [
             f"{way}: {', '.join(f'{value:.2f} × the {name}' for name, value in row.items())} "
             f"of {against}."
-            for way, row in rest.iterrows()
+            for way, row in ((way, row.dropna()) for way, row in rest.iterrows())
+            if len(row)
         ]
 
     def starved(self) -> list[str]:
@@ -137,7 +164,13 @@ class Answer:
 
     def sentences(self) -> list[str]:
         """Return the answer: each task's verdict, further settings, costs, what was starved."""
-        return [*self.verdicts["sentence"], *self.others(), *self.ratios(), *self.starved()]
+        missing = [
+            f"{name}: not judged: no run scored it. Has what was scored such annotation?"
+            for column, name in self.asked.scores.items()
+            if self.runs[column].isna().all()
+        ]
+        judged = [*self.verdicts["sentence"], *self.others(), *missing]
+        return [*judged, *self.ratios(), *self.starved()]
 
     def table(self) -> pd.DataFrame:
         """Return means with their intervals: one row per score and cost, one column per setting."""
@@ -160,7 +193,10 @@ class Answer:
         self.runs.to_csv(folder / "runs.csv", index=False)
         meta = json.loads((folder / "meta.json").read_text(encoding="utf8"))
         card = Template(CARD, trim_blocks=True).render(
-            answer=self, setup=setup, name=folder.name, package=f"{meta['lang']}_{meta['name']}"
+            answer=self,
+            setup=setup,
+            name=folder.resolve().name,
+            package=f"{meta['lang']}_{meta['name']}",
         )
         (folder / "README.md").write_text(card, encoding="utf8")
         meta["notes"] = card.partition("\n\n")[2]  # spaCy's page has no title
@@ -170,14 +206,15 @@ class Answer:
     # Judge a setting's scores beside ``against``; no rows where one of the two was not run.
     def _judged(self, of: str) -> pd.DataFrame:
         asked, names = self.asked, list(self.asked.scores.values())
-        both = {of, asked.against} <= set(self.runs[asked.by])
+        both = of != asked.against and {of, asked.against} <= set(self.runs[asked.by])
         runs = (self.runs if both else self.runs[:0]).rename(columns=asked.scores)
         return statistics.verdicts(
             runs, names, of=of, against=asked.against, by=asked.by, margin=asked.margin
         )
 
     def _means(self, columns: list[str]) -> pd.DataFrame:
-        return self.runs[[self.asked.by, *columns]].groupby(self.asked.by, sort=False).mean()
+        paired = self.runs[self.runs["seed"].isin(self.seeds)] if self.seeds else self.runs
+        return paired[[self.asked.by, *columns]].groupby(self.asked.by, sort=False).mean()
 
 
 CARD = """# {{ name }}

@@ -3,6 +3,7 @@ import json
 import pytest
 import spacy
 import typer
+from spacy.tokens import DocBin
 from tiny_corpus import SMALL, TinyCorpus, users_config
 from typer.testing import CliRunner
 
@@ -108,7 +109,7 @@ def test_the_command_compares_a_users_config_with_every_kind_of_component(tmp_pa
     arguments += ["--seeds", "1", "--budget", "480 words", "--out", str(tmp_path / "out")]
     arguments += ["--code", str(tmp_path / "own.py")]
     done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 0, f"{done.output} {done.exception}"
     for metric in ("pos_acc", "lemma_acc", "sents_f", "spans_parts_f", "cats_score", "tag_acc"):
         assert f"\n{metric}: cannot tell from 1 seed(s)" in done.output
     nlp = spacy.load(tmp_path / "out")
@@ -121,10 +122,28 @@ def test_the_command_compares_a_users_config_with_every_kind_of_component(tmp_pa
 def test_a_config_in_memory_may_be_compared_by_its_own_limits(corpus):
     config = users_config(morphologizer={})
     config["training"]["max_steps"] = 3
-    with pytest.raises(ValueError, match="at least one way of sharing and one seed"):
+    with pytest.raises(ValueError, match="at least one way of sharing, one seed and a margin"):
         compare(corpus, config=config, seeds=0)
     found = compare(corpus, config=config, sharings=["shared"], seeds=1, progress=False)
     assert len(found.histories["shared"][0]) == 3
     assert found.split == "dev"
     assert found.verdicts.empty
     assert found.best.pipe_names == ["tok2vec", "morphologizer"]
+
+
+def test_a_task_without_annotation_is_not_called_starved_and_any_way_may_be_the_first(tmp_path):
+    HELD_OUT.save(tmp_path)
+    DocBin().to_disk(tmp_path / "test.spacy")
+    docs = DocBin().from_disk(tmp_path / "dev.spacy").get_docs(spacy.blank("en").vocab)
+    DocBin(attrs=["TAG"], docs=docs).to_disk(tmp_path / "dev.spacy")
+    corpus = DocBinCorpus(tmp_path)
+    assert not corpus.test
+    config = users_config(tagger={}, ner={})
+    config["training"] |= {"max_steps": 2, "score_weights": {"tag_acc": 1.0}}
+    ways = ["tagger | ner", "frozen"]
+    found = compare(corpus, config=config, sharings=ways, seeds=1, progress=False)
+    assert found.asked.against == ways[0]
+    assert found.split == "dev"
+    assert "tagger | ner wins where" in found.choice()
+    (told,) = (line for line in found.sentences() if "ents_f" in line)
+    assert told.startswith("ents_f: not judged")

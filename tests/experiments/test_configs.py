@@ -162,3 +162,22 @@ def test_word_features_go_with_every_way_and_are_saved(tiny, corpus, tmp_path, s
         assert [e.label_ for e in mine.ents] == [e.label_ for e in loaded.ents]
     tok2vec = nlp.get_pipe("ner").model.get_ref("tok2vec")
     assert any("HashEmbed" in node.name or node.name == "hashembed" for node in tok2vec.walk())
+
+
+def test_what_several_encoders_could_not_start_from_is_refused(tmp_path):
+    config = users_config(tagger={})
+    config["paths"]["init_tok2vec"] = "pretrained.bin"
+    for sharing in ("independent", [["tagger"]]):
+        with pytest.raises(ValueError, match="init_tok2vec expected one encoder"):
+            with_sharing(config, sharing)
+    assert with_sharing(config, "frozen")["initialize"]["before_init"]
+    config["components"]["tagger"] = {"source": str(tmp_path)}
+    with pytest.raises(ValueError, match="a model of their own, got \\['tagger'\\]"):
+        with_sharing(config, "shared")
+
+
+def test_default_weights_name_the_key_of_the_spans():
+    config = users_config(tagger={}, spancat={"spans_key": "names"}, span_finder={"spans_key": "x"})
+    weights = with_sharing(config, "shared")["training"]["score_weights"]
+    told = {name: weight for name, weight in weights.items() if weight}
+    assert told == {"tag_acc": 0.5, "spans_names_f": 0.25, "spans_x_f": 0.25}

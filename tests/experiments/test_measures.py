@@ -71,6 +71,10 @@ def test_a_training_too_short_is_told(trained, corpus):
     rising = steady.assign(tag_acc=steady["step"] / 40)
     (told,) = starved(replace(run, history=rising, scores=good), corpus)
     assert told.startswith("tagger: tag_acc on dev still rose by 0.250")
+    falling = steady.assign(tag_acc=0.9 - steady["step"] / 50)
+    (told,) = starved(replace(run, history=falling, scores=good), corpus)
+    assert told.startswith("tagger: tag_acc on dev fell from 0.")
+    assert told.endswith("give a lower rate.")
     bad = {"tag_acc": 2 / 6, "dep_las": 0.0, "ents_f": 0.9}  # two of six words are NNP
     told = starved(replace(run, history=steady, scores=bad), corpus)
     assert [line.split(":")[0] for line in told] == ["tagger", "parser"]

@@ -14,6 +14,7 @@ from tiny_corpus import SMALL, TinyCorpus, weights_of
 
 from trfnb.experiments.configs import build_config
 from trfnb.experiments.training import initialize, read_budget, settings_of, train
+from trfnb.experiments.weights import fingerprint
 
 OFTEN = {**SMALL, "eval_frequency": 4}
 
@@ -206,3 +207,23 @@ def test_the_spacy_train_command_gives_the_same_scores(corpus, tmp_path):
     dev = corpus.examples("dev", theirs.vocab)
     for name in ("tag_acc", "dep_las", "ents_f", "cats_macro_f"):
         assert theirs.evaluate(dev)[name] == pytest.approx(ours.history[name].iloc[-1], abs=1e-6)
+
+
+def test_components_from_another_pipeline_keep_their_weights(corpus, tmp_path):
+    source = initialize(build_config(["tagger"], **SMALL), lambda v: corpus.examples("train", v))
+    source.get_pipe("tagger").model.get_ref("softmax").get_param("W")[:] = 0.5
+    source.to_disk(tmp_path)
+    config = source.config.copy()
+    for name in ("tok2vec", "tagger"):
+        config["components"][name] = {"source": str(tmp_path)}
+    nlp = initialize(config, lambda vocab: corpus.examples("train", vocab))
+    assert fingerprint(nlp) == fingerprint(source)
+
+
+@pytest.mark.parametrize("weights", [{"spans_sc_f": 1.0}, {"tag_acc": None}])
+def test_weights_are_kept_by_scores_that_are_there(corpus, weights):
+    config = build_config(["tagger"], **{**SMALL, "max_steps": 1})
+    config["training"]["score_weights"] = weights
+    with pytest.raises(ValueError, match="expected weights above 0 of scores on dev") as error:
+        train(config, corpus, progress=False)
+    assert "'tag_acc'" in str(error.value)

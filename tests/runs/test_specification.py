@@ -126,3 +126,25 @@ def test_a_question_is_checked_with_the_rest(tiny: Path) -> None:
         Sweep(tiny, answer={"score": {"f1": "F"}, "margin": -1.0})
     assert "`answer.score`: no such key. Did you mean `scores`?" in error.value.errors
     assert any("`answer.margin`: expected" in line for line in error.value.errors)
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ({"by": "mdoe"}, "`answer.by`: no parameter of the notebook, got 'mdoe'."),
+        ({"by": "mode"}, "`answer.against`: expected one of ['a', 'b'], got 'shared'."),
+        (
+            {"by": "rate", "against": 1},
+            "`answer.against`: expected one of ['0.1', '0.2', '2'], got",
+        ),
+        ({"by": "rate", "against": 2.0}, "`answer.of`: expected one of ['0.1', '0.2', '2'], got"),
+    ],
+)
+def test_an_answer_that_no_run_could_give_is_told_before_the_first(tiny: Path, asked, line) -> None:
+    grid = {"mode": ["a", "b"], "rate": [0.1, 0.2, 2]}
+    sweep = Sweep(tiny, grid=grid, answer={"scores": {"f": "F"}} | asked)
+    with pytest.raises(SpecificationError) as error:
+        expand(sweep)
+    assert error.value.errors[0].startswith(line)
+    told = {"scores": {"f": "F"}, "by": "rate", "against": 2, "of": 0.1}
+    assert len(expand(Sweep(tiny, grid=grid, answer=told))) == 6

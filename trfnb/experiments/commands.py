@@ -29,7 +29,7 @@ def compare_command(
     margin: Annotated[float, typer.Option(help="The largest difference that does not matter.")] = (
         0.01
     ),
-    out: Annotated[Path, typer.Option(help="Where the winner goes.")] = Path("winner"),
+    out: Annotated[Path, typer.Option(help="A new folder for the winner.")] = Path("winner"),
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1.")] = None,
     code: Annotated[
         Path | None, typer.Option(help="A Python file that registers your own components.")
@@ -47,11 +47,14 @@ def compare_command(
     from trfnb import corpora
     from trfnb.device import use_device
     from trfnb.experiments.comparison import DocBinCorpus, compare
+    from trfnb.files import refuse_existing
 
+    refuse_existing(out, "compare")
     use_device(device)
     import_code(code)
     folder = Path(corpus)
-    data = DocBinCorpus(folder) if (folder / "train.spacy").exists() else corpora.load(corpus)
+    files = [(folder / f"{split}.spacy").exists() for split in ("train", "dev")]
+    data = DocBinCorpus(folder) if all(files) else corpora.load(corpus)
     comparison = compare(data, config=config, seeds=seeds, budget=budget, tune=tune, margin=margin)
     told = [comparison.table().to_string(), *comparison.sentences(), comparison.choice()]
     typer.echo("\n".join(told))

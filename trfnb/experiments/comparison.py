@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,11 @@ class DocBinCorpus:
 
     folder: Path
 
-    @property
+    @cached_property
     def test(self) -> bool:
-        """Whether there is a test split."""
-        return (self.folder / "test.spacy").exists()
+        """Whether there is a test split with anything in it."""
+        file = self.folder / "test.spacy"
+        return file.exists() and len(DocBin().from_disk(file)) > 0
 
     def examples(self, split: str, vocab: Vocab) -> list[Example]:
         """Return a split as Examples: bare words beside the annotated reference."""
@@ -123,9 +124,10 @@ def compare(
     """
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     ways = list(sharings)
-    if not ways or not numbers:
+    if not ways or not numbers or margin <= 0:
         raise ValueError(
-            f"compare: expected at least one way of sharing and one seed, got {ways} and {numbers}."
+            "compare: expected at least one way of sharing, one seed and a margin above 0, got "
+            f"{ways}, {numbers} and {margin}."
         )
     if config is not None and not isinstance(config, Config):
         config = Config().from_disk(config, interpolate=False)
@@ -158,7 +160,12 @@ def compare(
     split = scored_split(corpus)
     comparison = Comparison(
         pd.DataFrame(rows),
-        Question(scores=scores, costs={cost: UNITS[cost] for cost in COSTS}, margin=margin),
+        Question(
+            scores=scores,
+            costs={cost: UNITS[cost] for cost in COSTS},
+            against="shared" if "shared" in ways else ways[0],
+            margin=margin,
+        ),
         histories=histories,
         pipelines={way: trained.nlp for way, trained in best.items()},
         split=split,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spacy.ty import ListenedToComponent
-from spacy.util import load_model_from_config
+from spacy.util import get_sourced_components, load_model_from_config
 from thinc.api import Config
 
 import trfnb.registration  # noqa: F401  the configs name what it registers
@@ -285,6 +285,12 @@ def with_sharing(config: Config, sharing: str | Groups) -> Config:
     groups = None if sharing in SHARINGS else sharing
     if isinstance(groups, str):
         groups = [[name.strip() for name in group.split("+")] for group in groups.split("|")]
+    if sourced := get_sourced_components(config.interpolate()):
+        raise ValueError(
+            f"Expected components with a model of their own, got {list(sourced)} from another "
+            "pipeline (source = …), whose weights no other way of sharing could start from. Give "
+            "each its factory and model."
+        )
     nlp = load_model_from_config(config.copy(), auto_fill=True)
     nlp._link_components()
     pipes: dict[str, Any] = dict(nlp.pipeline)
@@ -301,8 +307,14 @@ def with_sharing(config: Config, sharing: str | Groups) -> Config:
         )
     (upstream,) = upstreams
     config = nlp.config.copy()
+    _weigh_spans_by_their_keys(config)
     if sharing == "shared":
         return config
+    if sharing != "frozen" and config.interpolate()["initialize"]["init_tok2vec"]:
+        raise ValueError(
+            f"{sharing}: [initialize] init_tok2vec expected one encoder to give its weights to, "
+            "got several. Leave it out, or compare shared and frozen alone."
+        )
     if groups is not None:
         return _grouped(config, upstream, list(pipes[upstream].listener_map), groups)
     training = config["training"]
@@ -360,6 +372,16 @@ def blocks(part: Any) -> Iterator[ConfigBlock]:
         yield part
         for inner in part.values():
             yield from blocks(inner)
+
+
+# spaCy's default weights name the spans' key "sc", whatever the components call it.
+def _weigh_spans_by_their_keys(config: Config) -> None:
+    weights = config["training"]["score_weights"]
+    keys = {part["spans_key"] for part in config["components"].values() if "spans_key" in part}
+    for name in [name for name in weights if keys and name.startswith("spans_sc_")]:
+        weight, weights[name] = weights[name], None  # left out, spaCy would fill it in again
+        share = weight and weight / len(keys)
+        weights |= {f"spans_{key}_{name.removeprefix('spans_sc_')}": share for key in sorted(keys)}
 
 
 # Give each group of components an encoder of its own: the first keeps the name.

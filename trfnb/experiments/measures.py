@@ -80,7 +80,7 @@ def starved(
     *,
     errors: float = 2.0,
 ) -> list[str]:
-    """Say in sentences what shows that a training was too short for its scores to be compared.
+    """Say in sentences what shows that a training was too short, or failed, to be compared.
 
     Args:
         trained: what `trfnb.experiments.train` returned.
@@ -92,9 +92,9 @@ def starved(
             0.011 (root mean square of 8): 0.3, 0.9 and 0.3 standard errors.
 
     Returns:
-        One sentence for each task and sign: its dev score is still rising at the end, or it
-        is not above the commonest label. Empty if nothing shows. Whether it is below a frozen
-        encoder, `trfnb.answer.Answer` says.
+        One sentence for each task and sign: its dev score is still rising at the end, has fallen
+        from its best by twice as much as counts as rising, or is not above the commonest label.
+        Empty if nothing shows. Whether it is below a frozen encoder, `trfnb.answer.Answer` says.
     """
     signs = []
     n = len(corpus.examples("dev", trained.nlp.vocab))
@@ -105,14 +105,18 @@ def starved(
     for task, metric in main_scores(trained.nlp).items():
         score = scores[metric]
         first, last = late[metric].iloc[[0, -1]] if metric in late else (0.0, 0.0)
-        gain = last - first
+        gain, best = last - first, evaluated[metric].max() if metric in late else 0.0
+        if best - last > 2 * errors * (best * (1 - best) / n) ** 0.5:
+            signs.append(
+                f"{task}: {metric} on dev fell from {best:.3f} to {last:.3f}; give a lower rate."
+            )
         if gain > errors * (last * (1 - last) / n) ** 0.5:
             signs.append(
                 f"{task}: {metric} on dev still rose by {gain:.3f} in the last quarter; "
                 "give a larger budget."
             )
         floor = _majority(trained.nlp.get_pipe_meta(task).factory, examples)
-        if not score > floor:
+        if score <= floor:  # not where it is missing
             signs.append(
                 f"{task}: {metric} {score:.3f} is not above {floor:.3f}, which the commonest label "
                 "alone would reach; give a larger budget."

@@ -17,7 +17,7 @@ from spacy.language import Language
 from spacy.schemas import ConfigSchemaTraining
 from spacy.training import Example
 from spacy.training.loop import create_train_batches, train_while_improving
-from spacy.util import load_model_from_config, registry
+from spacy.util import get_sourced_components, load_model_from_config, registry
 from spacy.vocab import Vocab
 from thinc.api import Config, NumpyOps, fix_random_seed, get_current_ops, use_ops
 from tqdm.auto import tqdm
@@ -186,7 +186,11 @@ def initialize(
     settings = settings_of(nlp)
     nlp._link_components()
     made = examples(nlp.vocab)  # once: every component asks for them
-    with nlp.select_pipes(disable=settings["frozen_components"]):
+    frozen = settings["frozen_components"]
+    sourced = [*get_sourced_components(config.interpolate())]  # they have their weights
+    with nlp.select_pipes(enable=[name for name in sourced if name not in frozen]):
+        nlp.resume_training(sgd=settings["optimizer"])
+    with nlp.select_pipes(disable=[*frozen, *sourced]):
         nlp.initialize(lambda: made, sgd=settings["optimizer"])
     return nlp
 
@@ -312,8 +316,14 @@ class _Best:
         with self.nlp.use_params(averages) if averages else nullcontext():
             scores = self.nlp.evaluate(self.dev)
             numbers = {name: float(v) for name, v in scores.items() if isinstance(v, float | int)}
-            weights = self.settings["score_weights"].items()
-            score = sum(numbers.get(name, 0.0) * (weight or 0.0) for name, weight in weights)
+            weights = {name: one for name, one in self.settings["score_weights"].items() if one}
+            if not weights or (unknown := weights.keys() - scores.keys()):
+                got = f"unknown {sorted(unknown)}" if weights else "none"
+                raise ValueError(
+                    "[training.score_weights] expected weights above 0 of scores on dev, by which "
+                    f"weights are kept, got {got}; there are {sorted(numbers)}."
+                )
+            score = sum(numbers.get(name, 0.0) * weight for name, weight in weights.items())
             if score > self.score:
                 self.score, self.step, self.scores = score, row["step"], scores
                 self.weights = snapshot(self.nlp)

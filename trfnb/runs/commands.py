@@ -154,6 +154,9 @@ def _run(
         winner = keep_best(outcome.folder, answer)
         load = f'Load it: spacy.load("{winner}")' if winner else "No pipeline of it was kept."
         typer.echo("\n".join(["", *answer.sentences(), answer.choice(), load, ""]))
+    elif outcome.complete and (asked := sweep.answer):
+        needed = f"{asked.choose}, seed and one of {list(asked.scores)}"
+        typer.secho(f"No answer: the notebook has to record {needed}.", fg="red")
     typer.echo(f"table:  {outcome.folder / 'results.csv'}")
     if report:
         typer.echo(f"report: {write_report(outcome.folder)}")

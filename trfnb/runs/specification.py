@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from trfnb.answer import Question
+from trfnb.answer import Question, as_text
 from trfnb.runs.ledger import DEVICES, Run
 from trfnb.runs.notebook import (
     UNKNOWN,
@@ -275,9 +275,27 @@ def expand(sweep: Sweep, *, smoke: bool = False) -> list[Run]:
     declared = read_parameters(sweep.notebook)
     rows = _corners(sweep.search.space) if sweep.search else _combinations(sweep)
     runs = [completed(sweep, row, declared, smoke=smoke) for row in rows]
-    if errors := dict.fromkeys(line for _, wrong in runs for line in wrong):
+    errors = dict.fromkeys(line for _, wrong in runs for line in wrong)
+    if sweep.answer and not sweep.search and not errors:
+        errors = dict.fromkeys(_unasked(sweep.answer, [run for run, _ in runs], declared))
+    if errors:
         raise SpecificationError(sweep.notebook, errors)
     return list({source_of(run.parameters): run for run, _ in runs}.values())
+
+
+# Say what of an answer's question no run can give; one setting alone is compared with nothing.
+def _unasked(asked: Question, runs: list[Run], declared: Iterable[str]) -> list[str]:
+    if asked.by not in declared:
+        hint = did_you_mean(asked.by, declared)
+        return [f"`answer.by`: no parameter of the notebook, got {asked.by!r}.{hint}"]
+    settings = list(dict.fromkeys(as_text(run.parameters.get(asked.by)) for run in runs))
+    wrong = {"against": asked.against not in settings}
+    wrong["of"] = asked.of not in settings and len(settings) > 2
+    return [
+        f"`answer.{name}`: expected one of {settings}, got {getattr(asked, name)!r}."
+        for name, holds in wrong.items()
+        if holds and len(settings) > 1
+    ]
 
 
 def completed(

@@ -116,6 +116,9 @@ def test_means_are_over_the_seeds_that_all_have_and_say_so() -> None:
     assert failed.seeds == [0, 1]
     assert "shared 0.899, independent 0.929, frozen 0.700;" in failed.choice()
     assert failed.choice().endswith("means of the seeds that all have, [0, 1]: some lack [2].")
+    assert failed.table().loc["tag accuracy", "independent"] == "0.931"  # of two seeds: no interval
+    diverged = runs.assign(dev_score=runs["dev_score"].where(runs.index != 5))
+    assert Answer(diverged, failed.asked).seeds == [0, 1]
     rest = Answer(runs[runs["sharing"] != "shared"], failed.asked)
     assert "wins where" not in rest.choice()
 

@@ -75,9 +75,14 @@ class Answer:
 
     @cached_property
     def seeds(self) -> list[int]:
-        """The seeds that every setting was run with; means are over these alone."""
-        having = self.runs.groupby("seed")[self.asked.by].nunique()
+        """The seeds that every setting was run with, to a number; means are over these alone."""
+        having = self.runs.dropna(subset=self.asked.choose).groupby("seed")[self.asked.by].nunique()
         return [int(seed) for seed in having.index[having == self.runs[self.asked.by].nunique()]]
+
+    @property
+    def paired(self) -> pd.DataFrame:
+        """The runs of these seeds; all runs where the settings have no seed in common."""
+        return self.runs[self.runs["seed"].isin(self.seeds)] if self.seeds else self.runs
 
     @cached_property
     def looked_at(self) -> str:
@@ -175,7 +180,7 @@ class Answer:
     def table(self) -> pd.DataFrame:
         """Return means with their intervals: one row per score and cost, one column per setting."""
         names, by = {**self.asked.scores, **self.asked.costs}, self.asked.by
-        runs = self.runs.rename(columns=names)
+        runs = self.paired.rename(columns=names)
         return statistics.summary(statistics.intervals(runs, by, list(names.values())), by)
 
     def write_card(self, folder: Path, setup: str) -> None:
@@ -213,8 +218,7 @@ class Answer:
         )
 
     def _means(self, columns: list[str]) -> pd.DataFrame:
-        paired = self.runs[self.runs["seed"].isin(self.seeds)] if self.seeds else self.runs
-        return paired[[self.asked.by, *columns]].groupby(self.asked.by, sort=False).mean()
+        return self.paired[[self.asked.by, *columns]].groupby(self.asked.by, sort=False).mean()
 
 
 CARD = """# {{ name }}
@@ -223,8 +227,8 @@ A spaCy pipeline: {{ answer.winner }}. {{ setup }}
 
 ## Scores and costs
 
-Means over seeds {{ answer.runs["seed"] | unique | join(", ") }}, with Student's 95 % interval from
-three seeds on.
+Means over seeds {{ answer.paired["seed"] | unique | join(", ") }}, with Student's 95 % interval
+from three seeds on.
 
 {% set table = answer.table() %}
 | | {{ table.columns | list | map("replace", "|", "\\\\|") | join(" | ") }} |

@@ -107,6 +107,8 @@ def test_absent_entities_are_missing_and_not_none_found(write: Write) -> None:
 def test_one_category_or_several(cats: list[dict[str, float]], task: str) -> None:
     sentences = tuple(Sentence(("a",), (True,), cats=values) for values in cats)
     assert Corpus("x", sentences, sentences).tasks == (task,)
+    bare = (Sentence(("a",), (True,)),)
+    assert Corpus("x", sentences, sentences, bare).tasks == ()
 
 
 def test_describe() -> None:

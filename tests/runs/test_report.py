@@ -92,9 +92,12 @@ def test_the_answers_follow_the_numbers(tmp_path: Path) -> None:
     assert list(report.by_setting()["f1"]) == ["0.820 ± 0.050", "0.810 ± 0.050", "0.200 ± 0.248"]
     apart = Report(made_sweep(tmp_path / "z", ["mode", "seed"], [*runs[:3], *runs[6:]]))
     assert apart.best() == ["f1: mode=c, 0.81 ± 0.05. Clearly behind it: mode=a, 0.2 ± 0.25."]
-    two = [made_run(n, {"mode": "ab"[n], "seed": 0}, metrics={"loss": n + 1}) for n in (0, 1)]
+    both = [{"ner.loss": n + 1, "sentiment_f": n + 1, "train_seconds": n + 1} for n in (0, 1)]
+    two = [made_run(n, {"mode": "ab"[n], "seed": 0}, metrics=both[n]) for n in (0, 1)]
     assert Report(made_sweep(tmp_path / "y", ["mode", "seed"], two)).best() == [
-        "loss: mode=a, 1. Cannot be told from it: mode=b, 2."
+        "ner.loss: mode=a, 1. Cannot be told from it: mode=b, 2.",
+        "sentiment_f: mode=b, 2. Cannot be told from it: mode=a, 1.",
+        "train_seconds: mode=a, 1. Cannot be told from it: mode=b, 2.",
     ]
 
 

@@ -141,10 +141,20 @@ def test_a_question_is_checked_with_the_rest(tiny: Path) -> None:
     ],
 )
 def test_an_answer_that_no_run_could_give_is_told_before_the_first(tiny: Path, asked, line) -> None:
-    grid = {"mode": ["a", "b"], "rate": [0.1, 0.2, 2]}
+    varied = {"mode": ["a", "b"], "rate": [0.1, 0.2, 2]}
+    grid = {name: values for name, values in varied.items() if name == asked["by"]}
     sweep = Sweep(tiny, grid=grid, answer={"scores": {"f": "F"}} | asked)
     with pytest.raises(SpecificationError) as error:
         expand(sweep)
     assert error.value.errors[0].startswith(line)
+
+
+def test_an_answer_is_of_runs_that_differ_in_one_parameter_and_the_seed(tiny: Path) -> None:
     told = {"scores": {"f": "F"}, "by": "rate", "against": 2, "of": 0.1}
-    assert len(expand(Sweep(tiny, grid=grid, answer=told))) == 6
+    grid = {"rate": [0.1, 0.2, 2]}
+    assert len(expand(Sweep(tiny, grid=grid, seeds=2, answer=told))) == 6
+    with pytest.raises(SpecificationError, match=r"got others in \['mode'\]"):
+        expand(Sweep(tiny, grid=grid | {"mode": ["a", "b"]}, answer=told))
+    search = {"metric": "f", "trials": 3, "space": {"rate": [1.0]}}
+    with pytest.raises(SpecificationError, match="`answer`: expected runs that are paired by seed"):
+        Sweep(tiny, search=search, answer=told)

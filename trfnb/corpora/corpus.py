@@ -136,7 +136,7 @@ class Corpus:
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
-        """Components that train and dev have the annotation for, in pipeline order.
+        """Components that all splits have the annotation for, in pipeline order.
 
         ``textcat`` where every text has exactly one category, else ``textcat_multilabel``, which
         alone skips texts without any;
@@ -151,7 +151,7 @@ class Corpus:
             for task, layer in TASKS.items()
             if all(
                 any(getattr(s, layer) is not None for s in split)
-                for split in (self.train, self.dev)
+                for split in {"train": (), "dev": (), **self.splits}.values()
             )
         )
 

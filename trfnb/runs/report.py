@@ -23,7 +23,9 @@ from trfnb.statistics import intervals, summary
 METRICS, SETTINGS = 4, 40
 # Characters that no page can hold.
 _CONTROL = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\U0010ffff]")
-_SMALLER = re.compile("loss|error|perplexity|seconds|time|memory|_mb|megabytes|parameters", re.I)
+# Whole words of a metric's name: "sentiment_f" is no time.
+_WORDS = "loss|losses|error|errors|perplexity|seconds|time|memory|mb|megabytes|parameters"
+_SMALLER = re.compile(rf"(?:^|[._ ])(?:{_WORDS})(?:$|[._ ])")
 
 
 def write_report(folder: Path | str) -> Path:
@@ -138,7 +140,7 @@ class Report:
                 curves.setdefault(str(status.parameters.get(asked.by)), []).append(curve)
         drawn = [plots.learning_curves(curves)] if curves else []
         if asked.costs:
-            table = intervals(self.answer.runs, asked.by, [*asked.scores, *asked.costs])
+            table = intervals(self.answer.paired, asked.by, [*asked.scores, *asked.costs])
             drawn.insert(0, plots.tradeoff(table, asked.scores, asked.costs, by=asked.by))
             drawn[0].savefig(self.folder / "answer.png", dpi=144)
         return [svg(figure) for figure in drawn]

@@ -194,6 +194,8 @@ class Sweep(_Settings):
                 lines.append(f"`{name}`: given in `{one}` and `{other}`; give it in one of them.")
         if self.search and (self.grid or self.runs or self.seeds is not None):
             lines.append("`search`: expected neither `grid`, `runs` nor `seeds` beside it.")
+        if self.search and self.answer:
+            lines.append("`answer`: expected runs that are paired by seed, got a `search`.")
         if lines:
             raise ValueError("\n".join(lines))
         return self
@@ -288,6 +290,13 @@ def _unasked(asked: Question, runs: list[Run], declared: Iterable[str]) -> list[
     if asked.by not in declared:
         hint = did_you_mean(asked.by, declared)
         return [f"`answer.by`: no parameter of the notebook, got {asked.by!r}.{hint}"]
+    values = {name: {source_of(run.parameters.get(name)) for run in runs} for name in declared}
+    more = [name for name in values if len(values[name]) > 1 and name not in (asked.by, "seed")]
+    if more:
+        return [
+            f"`answer`: expected runs that differ in {asked.by!r} and 'seed' alone, got others in "
+            f"{more}: pairs would mix them. Make a sweep for each of their values."
+        ]
     settings = list(dict.fromkeys(as_text(run.parameters.get(asked.by)) for run in runs))
     wrong = {"against": asked.against not in settings}
     wrong["of"] = asked.of not in settings and len(settings) > 2

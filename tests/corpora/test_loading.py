@@ -129,6 +129,16 @@ def test_entities_to_keep(write: Write) -> None:
         load(path, entities=["LOC"])
 
 
+def test_a_task_that_the_test_split_cannot_score_is_left_out_and_told(write: Write) -> None:
+    named = "".join(f"Rose\tB-PER\nrose{n}\tO\n\n" for n in range(12))
+    folder = write("n/train.iob", named).parent
+    write("n/dev.iob", named)
+    write("n/test.conllu", _tree("a"))
+    corpus = load(folder)
+    assert corpus.tasks == ()
+    assert corpus.notes == ("Test has no annotation for ner: it is left out of the tasks.",)
+
+
 def test_packed_files_and_urls(write: Write, tmp_path: Path) -> None:
     path = write("a.conllu", _many(10))
     packed = tmp_path / "b.conllu.gz"

@@ -144,8 +144,12 @@ def load(
     chosen = random.Random(0).sample(range(len(kept)), min(dev_limit or len(kept), len(kept)))
     kept = [kept[i] for i in sorted(chosen)]
     train, dev, test = _complete_cats([order[:limit], kept, splits["test"]])
-    notes = tuple(dict.fromkeys(reading.notes))
-    return Corpus(name, train, dev, test, dict(reading.skipped), notes, lang)
+    corpus = Corpus(name, train, dev, test, dict(reading.skipped), (), lang)
+    given = {task.removesuffix("_multilabel") for task in corpus.tasks}
+    for task in replace(corpus, test=()).tasks:
+        if test and task.removesuffix("_multilabel") not in given:
+            reading.notes.append(f"Test has no annotation for {task}: it is left out of the tasks.")
+    return replace(corpus, notes=tuple(dict.fromkeys(reading.notes)))
 
 
 def embedded() -> Path:

@@ -181,3 +181,9 @@ def test_default_weights_name_the_key_of_the_spans():
     weights = with_sharing(config, "shared")["training"]["score_weights"]
     told = {name: weight for name, weight in weights.items() if weight}
     assert told == {"tag_acc": 0.5, "spans_names_f": 0.25, "spans_x_f": 0.25}
+    config["training"]["score_weights"] = {"tag_acc": 0.2, "spans_x_f": 0.8}
+    kept = with_sharing(config, "shared")["training"]["score_weights"]
+    assert kept["spans_x_f"] == pytest.approx(4 * kept["tag_acc"])  # spaCy makes their sum 1
+    assert kept["spans_sc_f"] is None
+    plain = with_sharing(users_config(spancat={}), "shared")["training"]["score_weights"]
+    assert plain["spans_sc_f"] == 1.0

@@ -379,9 +379,11 @@ def _weigh_spans_by_their_keys(config: Config) -> None:
     weights = config["training"]["score_weights"]
     keys = {part["spans_key"] for part in config["components"].values() if "spans_key" in part}
     for name in [name for name in weights if keys and name.startswith("spans_sc_")]:
-        weight, weights[name] = weights[name], None  # left out, spaCy would fill it in again
-        share = weight and weight / len(keys)
-        weights |= {f"spans_{key}_{name.removeprefix('spans_sc_')}": share for key in sorted(keys)}
+        share = weights[name] and weights[name] / len(keys)
+        if "sc" not in keys:
+            weights[name] = None  # left out, spaCy would fill it in again
+        for key in sorted(keys):  # a weight of the config's own stays
+            weights.setdefault(f"spans_{key}_{name.removeprefix('spans_sc_')}", share)
 
 
 # Give each group of components an encoder of its own: the first keeps the name.

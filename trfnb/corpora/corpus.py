@@ -151,7 +151,7 @@ class Corpus:
             for task, layer in TASKS.items()
             if all(
                 any(getattr(s, layer) is not None for s in split)
-                for split in {"train": (), "dev": (), **self.splits}.values()
+                for split in (self.train, self.dev, self.test or self.dev)
             )
         )
 

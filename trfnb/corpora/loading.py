@@ -146,8 +146,8 @@ def load(
     train, dev, test = _complete_cats([order[:limit], kept, splits["test"]])
     corpus = Corpus(name, train, dev, test, dict(reading.skipped), (), lang)
     given = {task.removesuffix("_multilabel") for task in corpus.tasks}
-    for task in replace(corpus, test=()).tasks:
-        if test and task.removesuffix("_multilabel") not in given:
+    for task in replace(corpus, test=()).tasks if test else ():
+        if task.removesuffix("_multilabel") not in given:
             reading.notes.append(f"Test has no annotation for {task}: it is left out of the tasks.")
     return replace(corpus, notes=tuple(dict.fromkeys(reading.notes)))
 

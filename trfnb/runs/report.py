@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from trfnb.answer import as_text
 from trfnb.files import atomic_write
 from trfnb.runs.ledger import LETTERS, State, gather, short
 from trfnb.runs.results import answer_of, table_of
@@ -137,7 +138,7 @@ class Report:
             if "curve" in status.metrics:
                 curve = pd.DataFrame(status.metrics["curve"])
                 curve["words"] = curve["words"].diff().fillna(curve["words"])
-                curves.setdefault(str(status.parameters.get(asked.by)), []).append(curve)
+                curves.setdefault(as_text(status.parameters.get(asked.by)), []).append(curve)
         drawn = [plots.learning_curves(curves)] if curves else []
         if asked.costs:
             table = intervals(self.answer.paired, asked.by, [*asked.scores, *asked.costs])

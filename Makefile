@@ -24,8 +24,10 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY)  ## make .venv and install
 
-demo: $(READY)  ## share one encoder or train one per task? (CORPUS=path for your own)
-	$(BIN)/trfnb sweep notebooks/sweeps/demo.yml --jobs $(JOBS) --set corpus=$(CORPUS) --set encoder=$(ENCODER)
+# The sweep reads the lower half of MiniLM; another encoder is taken whole.
+WHOLE := $(if $(filter minilm,$(ENCODER)),,--set 'transformer={precision: auto}')
+demo: $(READY)  ## share one encoder or train one per task? (CORPUS=path, ENCODER=path or name)
+	$(BIN)/trfnb sweep notebooks/sweeps/demo.yml --jobs $(JOBS) --set corpus=$(CORPUS) --set encoder=$(ENCODER) $(WHOLE)
 
 # Two kernels at work share the cores: torch's threads must not wait in a loop.
 lab: $(READY)  ## open the notebooks in JupyterLab (LAB_ARGS for its own options)

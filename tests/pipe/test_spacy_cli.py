@@ -1,9 +1,5 @@
 """spaCy's own commands on configs with trfnb in them, without `--code`."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import spacy
 from small_pipelines import LISTENER, examples, initialized
@@ -15,21 +11,10 @@ pytestmark = pytest.mark.slow
 
 
 def command(*arguments, fails=False):
-    """Run a command in this process: `spacy train` alone gets one that has not imported trfnb."""
+    """Run a command in this process; `tests/experiments` has `spacy train` in one of its own."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert fails or result.exit_code == 0, result.output + str(result.exception)
     return result.output
-
-
-def train_apart(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "spacy", "train", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
 
 
 def ours(name):
@@ -69,7 +54,7 @@ def test_every_command(tiny, tmp_path, monkeypatch, model, listener):
     report = command("debug", "data", "full.cfg", *data, fails=True)
     assert "Part-of-speech Tagging" in report
     steps = ("--training.max_steps", "2", "--training.eval_frequency", "1")
-    train_apart("full.cfg", "--output", "out", *data, *steps)
+    command("train", "full.cfg", "--output", "out", *data, *steps)
     trained = spacy.load(tmp_path / "out/model-last")
     assert trained("the bank")[0].tag_
 

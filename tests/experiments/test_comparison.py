@@ -7,7 +7,7 @@ from spacy.tokens import DocBin
 from tiny_corpus import SMALL, TinyCorpus, users_config
 from typer.testing import CliRunner
 
-from trfnb.experiments import compare
+from trfnb.experiments import compare, comparison, training
 from trfnb.experiments.commands import add_commands
 from trfnb.experiments.comparison import DocBinCorpus
 
@@ -41,6 +41,32 @@ def test_every_way_and_seed_is_a_row_and_every_task_has_a_verdict(found):
         "shared": 3,
         "independent": 3,
     }
+
+
+@pytest.mark.parametrize("ended", [1, 3])
+def test_ctrl_c_keeps_the_runs_made_so_far(ended, monkeypatch):
+    trained = []
+
+    def train(*arguments, **settings):
+        if len(trained) == ended:
+            raise KeyboardInterrupt
+        trained.append(training.train(*arguments, **settings))
+        return trained[-1]
+
+    monkeypatch.setattr(comparison, "train", train)
+    few = {"sharings": ["shared", "frozen"], "budget": "100 words", "progress": False}
+
+    def compared():
+        return compare(HELD_OUT, tasks=["tagger"], options=SMALL, **few)
+
+    if ended == 1:  # there is nothing to compare
+        with pytest.raises(KeyboardInterrupt):
+            compared()
+    else:
+        found = compared()
+        assert (len(found.runs), found.seeds) == (3, [0])
+        assert "resampled sentences" in found.sentences()[0]
+        assert found.setup.endswith("Stopped after 3 of 6 runs.")
 
 
 def test_the_winner_is_saved_with_its_scores_and_a_card(found, tmp_path):

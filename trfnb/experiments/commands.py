@@ -56,7 +56,7 @@ def compare_command(
     files = [(folder / f"{split}.spacy").exists() for split in ("train", "dev")]
     data = DocBinCorpus(folder) if all(files) else corpora.load(corpus)
     comparison = compare(data, config=config, seeds=seeds, budget=budget, tune=tune, margin=margin)
-    told = [comparison.table().to_string(), *comparison.sentences(), comparison.choice()]
-    typer.echo("\n".join(told))
+    told = [comparison.setup, comparison.table().to_string(), *comparison.sentences()]
+    typer.echo("\n".join([*told, comparison.choice()]))
     saved = comparison.save(out)
     typer.echo(f'The winner ({comparison.winner}) is in {saved}: spacy.load("{saved}").')

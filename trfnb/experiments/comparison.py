@@ -118,6 +118,8 @@ def compare(
             nothing to a frozen encoder.
         progress: show a bar of runs, and one of updates in each.
 
+    Once every way has a run, Ctrl-C ends the comparison with the runs made so far.
+
     Raises:
         ValueError: there is no way of sharing or no seed, one is unknown, or the config has not
             one encoder that components listen to.
@@ -141,11 +143,9 @@ def compare(
     best: dict[str, Trained] = {}
     runs = list(product(numbers, ways))
     for seed, way in tqdm(runs, unit=" runs", disable=not progress):
-        trained = train(configs[way], corpus, budget=budget, seed=seed, progress=progress)
-        best[way] = max(best.get(way, trained), trained, key=lambda made: made.score)
-        histories[way].append(trained.history)
-        rows.append(
-            {
+        try:
+            trained = train(configs[way], corpus, budget=budget, seed=seed, progress=progress)
+            row = {
                 "sharing": way,
                 "seed": seed,
                 "best_step": trained.best_step,
@@ -153,11 +153,18 @@ def compare(
                 **measure(trained),
                 "starved": starved(trained, corpus),
             }
-        )
-    scores = {metric: metric for metric in main_scores(trained.nlp).values()}
+        except KeyboardInterrupt:
+            if len(best) < len(ways):
+                raise
+            break
+        best[way] = max(best.get(way, trained), trained, key=lambda made: made.score)
+        histories[way].append(trained.history)
+        rows.append(row)
+    scores = {metric: metric for metric in main_scores(best[ways[0]].nlp).values()}
     name = getattr(corpus, "name", None) or getattr(corpus, "folder", "a corpus")
     limits = f"budget {budget} per run" if budget else "limits of the config"
     split = scored_split(corpus)
+    stopped = f" Stopped after {len(rows)} of {len(runs)} runs." if len(rows) < len(runs) else ""
     comparison = Comparison(
         pd.DataFrame(rows),
         Question(
@@ -169,9 +176,9 @@ def compare(
         histories=histories,
         pipelines={way: trained.nlp for way, trained in best.items()},
         split=split,
-        setup=f"Trained on {name}, {limits}. Scores are of the {split} split.",
+        setup=f"Trained on {name}, {limits}. Scores are of the {split} split.{stopped}",
     )
-    if len(comparison.verdicts) and len(numbers) < statistics.FEWEST:
+    if len(comparison.verdicts) and len(comparison.seeds) < statistics.FEWEST:
         both = best[comparison.looked_at], best[comparison.asked.against]
         resampled = paired_bootstrap(*both, corpus)
         comparison.verdicts["sentence"] += [

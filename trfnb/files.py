@@ -45,6 +45,27 @@ def refuse_existing(path: str | Path, command: str) -> None:
         )
 
 
+def unpacked(source: str) -> tuple[str, str | None]:
+    """Return what fsspec is to open for a path or URL, and its compression.
+
+    Raises:
+        ValueError: a zip archive holds several files; fsspec would open the first.
+    """
+    import fsspec
+    from fsspec.utils import infer_compression
+
+    kind = infer_compression(source.partition("::")[0])
+    if kind != "zip":
+        return source, kind
+    names = [n for n in fsspec.filesystem("zip", fo=source).find("") if "__MACOSX" not in n]
+    if len(names) != 1:
+        raise ValueError(
+            f"expected one file in the zip archive, got {len(names)}: {', '.join(names[:10])}. "
+            f"Unpack it; a vector table may be named: zip://TABLE.txt::{source}"
+        )
+    return f"zip://{names[0]}::{source}", None
+
+
 @contextmanager
 def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a new folder that takes the place of ``path`` when the block ends without an error.

@@ -55,6 +55,18 @@ def test_words_with_blanks_and_hashes(write: Write) -> None:
     assert (blank.words, sign.words) == (("New York",), ("#",))
 
 
+@pytest.mark.parametrize("label", ["B_PER", "PER-B", "b-PER"])
+def test_labels_written_in_another_way_are_refused(write: Write, label: str) -> None:
+    path = write("a.iob", f"Rose {label}\nMay O\n\n" * 3)
+    with pytest.raises(CorpusError, match=f"O and TYPE, got '{label}'"):
+        read_columns(path, Reading())
+
+
+def test_a_token_with_an_equals_sign_is_no_comment(write: Write) -> None:
+    (sentence,) = read_columns(write("a.iob", "#x=1\tO\nRose\tB-PER\n"), Reading())
+    assert sentence.words == ("#x=1", "Rose")
+
+
 def test_several_label_columns_are_refused_unless_one_is_asked_for(write: Write) -> None:
     path = write("a.tsv", "1\tTroia\tB-OTH\tB-LOC\n2\tAG\tI-OTH\tO\n")
     with pytest.raises(CorpusError, match=r"got columns 2, 3 with labels.*column=INDEX"):

@@ -1,5 +1,6 @@
 """Sentences, the Docs they become, and what a corpus tells of itself."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,13 @@ def test_every_layer_survives_a_doc(tmp_path: Path) -> None:
     )
 
 
+def test_saving_again_leaves_no_split_of_the_corpus_before(write: Write, tmp_path: Path) -> None:
+    load(write("a.conllu", GOOD * 30)).save(tmp_path / "out")
+    assert load(tmp_path / "out").test
+    replace(load(write("b.conllu", GOOD * 30)), test=()).save(tmp_path / "out")
+    assert not (tmp_path / "out" / "test.spacy").exists()
+
+
 def test_docs_stay_whole_and_what_they_lack_stays_unknown(tmp_path: Path) -> None:
     several = Doc(
         VOCAB, words=list("abcd"), heads=[0, 0, 3, 3], deps=["ROOT", "x", "y", "ROOT"],
@@ -84,7 +92,7 @@ def test_docs_stay_whole_and_what_they_lack_stays_unknown(tmp_path: Path) -> Non
     assert [t.i for t in to_doc(first, VOCAB) if t.is_sent_start] == [0, 2]
     assert corpus.dev[0].heads is None, "a partial parse is no parse"
     assert corpus.examples("dev", VOCAB)[0].get_aligned_ner() == ["U-PER", None, "O"]
-    assert corpus.skipped == {"Doc without words": 2}
+    assert corpus.skipped == {"Doc without words": 2, "parse of a Doc with unlabelled words": 2}
 
 
 def test_absent_entities_are_missing_and_not_none_found(write: Write) -> None:

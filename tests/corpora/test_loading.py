@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from zipfile import ZipFile
 
 import pytest
 
@@ -54,6 +55,9 @@ def test_held_out_documents_stay_whole(write: Write) -> None:
     few = load(write("b.conllu", _many(10, docs=2)))
     assert (len(few.train), len(few.dev), few.test) == (5, 5, ())
     assert few.notes[-1] == "b: too few documents for a test split."
+    long = "".join("# newdoc id = long\n" * (i == 0) + GOOD for i in range(900))
+    uneven = load(write("d.conllu", long + _many(160, docs=4)))
+    assert (len(uneven.train), len(uneven.dev), len(uneven.test)) == (900, 120, 40)
 
 
 def test_neighbours_without_documents_stay_together(write: Write) -> None:
@@ -108,6 +112,8 @@ def test_dev_as_test(write: Write) -> None:
     path = write("c/dev.conllu", _many(4)).parent
     corpus = load(path, dev_as_test=True)
     assert (len(corpus.train), len(corpus.dev), len(corpus.test)) == (18, 2, 4)
+    write("c/test.conllu", _many(7))
+    assert len(load(path, dev_as_test=True).test) == 4  # the test file is kept aside
 
 
 def test_entities_to_keep(write: Write) -> None:
@@ -145,6 +151,11 @@ def test_packed_files_and_urls(write: Write, tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(path.read_bytes()))
     assert load(packed).train == load(path).train == load(f"file://{path}").train
     assert load(packed).name == "b"
+    with ZipFile(tmp_path / "c.conllu.zip", "w") as archive:
+        archive.write(path, "train.conllu")
+        archive.write(path, "dev.conllu")
+    with pytest.raises(CorpusError, match=r"one file in the zip archive, got 2: dev\.conllu, "):
+        load(tmp_path / "c.conllu.zip")
 
 
 def test_skipped_are_counted_and_nothing_left_is_an_error(write: Write) -> None:
@@ -222,6 +233,14 @@ def test_a_layer_of_another_corpus(write: Write) -> None:
         load(base, layers=(other,))
     with pytest.raises(CorpusError, match="sent_id"):
         load(write("c.conllu", GOOD + GOOD), layers=(other,))
+
+
+def test_a_layer_whose_ids_begin_again(write: Write) -> None:
+    base = write("a.conllu", _tree("a"))
+    write("n/train.iob2", _names("a"))
+    other = write("n/dev.iob2", _names("a").replace("PER", "ORG")).parent
+    with pytest.raises(CorpusError, match="two of sent_id 'a' with the same words"):
+        load(base, layers=(other,))
 
 
 def test_one_id_used_twice_joins_by_words(write: Write) -> None:

@@ -173,6 +173,7 @@ def test_overlapping_spans_are_for_spancat(write: Write) -> None:
         ('{"text": " ", "label": "a"}', "' '"),
         ('{"label": "a"}', "got ['label']"),
         ('{"text": "x", "label": [1.5]}', "1.5"),
+        ('{"tokens": ["x", "y", "z"], "labels": ["B-PER", "O", "O"]}', "ner_tags"),
         ('{"text": "x", "cats": {"a": 3}}', "3"),
         ('{"text": "x", "category": "a", "intent": "b"}', "column="),
         ('{"text": "x", "spans": [[0, 9, "A"]]}', "'end': 9"),
@@ -264,6 +265,11 @@ def test_bad_tables(write: Write, text: str, line: int | None, says: str) -> Non
         read_table(write("a.csv", text), Reading())
     assert caught.value.line == line
     assert says in str(caught.value)
+
+
+def test_a_carriage_return_does_not_end_a_row(write: Write) -> None:
+    (one,) = read_table(write("a.csv", "label,text\r\npos,good\rwell\r\n"), Reading())
+    assert (one.text, one.cats) == ("good\rwell", {"pos": 1.0})
 
 
 def test_quotes_in_a_tsv_do_not_join_its_rows(write: Write) -> None:

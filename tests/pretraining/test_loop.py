@@ -11,7 +11,7 @@ from spacy.util import load_config, load_model_from_config
 from thinc.api import Model
 
 from trfnb.files import locked
-from trfnb.pretraining import load_weights, pretrain
+from trfnb.pretraining import PretrainingError, load_weights, pretrain
 from trfnb.pretraining.weights import checkpoints
 
 
@@ -109,6 +109,25 @@ def test_a_run_that_ended_early_goes_on_with_more_patience(lines, tmp_path):
     given["pretraining_loop"]["patience"] = 4
     pretrain(given, tmp_path / "out", resume=True, progress=False)
     assert ended < int(rows(tmp_path / "out")[-1]["step"]) < 30
+
+
+def test_a_loss_that_is_no_number_ends_the_run(lines, tmp_path):
+    given = config(lines, max_steps=30)
+    given["pretraining"]["optimizer"] = {"@optimizers": "SGD.v1", "learn_rate": 1e20}
+    with pytest.raises(PretrainingError, match=r"finite loss, got (nan|inf) in update \d+\. Lower"):
+        pretrain(given, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out" / "model-last.bin").exists()
+
+
+def test_a_text_of_words_that_changed_is_another_run(lines, tmp_path):
+    counted = tmp_path / "counted.txt"
+    counted.write_text("the ships of the banks\n")
+    words = {"@architectures": "trfnb.PretrainWords.v1", "text": str(counted), "hidden_size": 8}
+    given = config(lines, words, max_steps=2)
+    pretrain(given, tmp_path / "out", progress=False)
+    counted.write_text("the games of the plans, again\n")
+    with pytest.raises(PretrainingError, match=r"got another words .*counted\.txt"):
+        pretrain(given, tmp_path / "out", resume=True, progress=False)
 
 
 def test_two_runs_do_not_share_a_folder_and_a_dead_ones_lock_is_none(lines, tmp_path):

@@ -102,6 +102,9 @@ def test_groups_end_at_spaces():
     doc = Doc(VOCAB, words=["I", "do", "n't", "know", "."], spaces=[1, 0, 1, 0, 0])
     assert word_groups(doc).tolist() == [0, 1, 1, 2, 2]
     assert word_groups(Doc(VOCAB, words=[])).tolist() == []
+    # Scripts without spaces: else a text would be hidden as a whole, or not at all.
+    chinese = Doc(VOCAB, words=["I", *"abcdefghijkl", "!"], spaces=[1, *[0] * 13])
+    assert len(set(word_groups(chinese))) == 14
 
 
 def test_shares_of_masks_other_words_and_kept_words():

@@ -4,6 +4,7 @@ import json
 import lzma
 import random
 from collections import Counter
+from zipfile import ZipFile
 
 import pytest
 import spacy
@@ -88,6 +89,20 @@ def test_a_line_longer_than_a_text_may_be_is_cut(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("ä" * (LONGEST + 5) + "\nlast line\n")
     assert [len(text) for text in texts(path, Counter())] == [LONGEST, 5, 9]
+    records, skipped = tmp_path / "a.jsonl", Counter()
+    records.write_text(json.dumps({"text": "ä" * (LONGEST + 5)}) + '\n{"text": "last line"}\n')
+    assert [len(text) for text in texts(records, skipped)] == [LONGEST, 5, 9]
+    assert not skipped
+
+
+def test_an_archive_of_several_files_is_refused(tmp_path):
+    with ZipFile(tmp_path / "a.txt.zip", "w") as archive:
+        archive.writestr("one.txt", "one\n")
+    assert list(texts(tmp_path / "a.txt.zip", Counter())) == ["one"]
+    with ZipFile(tmp_path / "a.txt.zip", "a") as archive:
+        archive.writestr("two.txt", "two\n")
+    with pytest.raises(PretrainingError, match=r"got 2: one\.txt, two\.txt\. Unpack it"):
+        list(texts(tmp_path / "a.txt.zip", Counter()))
 
 
 def test_a_broken_archive_is_an_error(tmp_path):

@@ -125,6 +125,8 @@ def test_lower_keeps_the_first_spelling(tmp_path):
     assert nlp("THE über")[1].vector.tobytes() == table(4)[3].tobytes()
     nlp.to_disk(tmp_path / "again")
     assert spacy.load(tmp_path / "again")("THE")[0].has_vector
+    convert(tmp_path / "out", tmp_path / "once more", normalise=True)  # keys stay what they are
+    assert spacy.load(tmp_path / "once more")("THE")[0].has_vector
 
 
 def test_normalise(tmp_path):

@@ -276,6 +276,13 @@ def test_fasttext_by_hand(tmp_path):
     np.testing.assert_allclose(got["q"], buckets[rows[own == 1]].mean(axis=0), rtol=1e-6)
 
 
+def test_the_first_spelling_of_a_subword_table_stands_for_its_key(tmp_path):
+    words = np.eye(2, 6, dtype="f4")
+    path = tables.write_fasttext(tmp_path / "m.bin", ["the", "The"], words, minn=0, maxn=0)
+    convert(path, tmp_path / "out", words=["The", "the"], attr="LOWER")
+    assert load(tmp_path / "out")["the"].tolist() == words[0].tolist()
+
+
 def test_a_fasttext_model_that_is_cut_off(tmp_path):
     path = tables.write_fasttext(tmp_path / "m.bin")
     whole = path.read_bytes()

@@ -22,6 +22,7 @@ from trfnb.corpora.corpus import (
 
 LABEL = re.compile(r"O|[BIESLUM]-\S+")
 _PLAIN = re.compile(r"[A-Za-z][\w./-]*")  # a label without a prefix
+_OTHER = re.compile(r"(?i)[BIESLUM][-_].+|.+-[BIESLUM]|_")  # other ways to write a label
 
 # "# key = value" (the equals sign tells a comment from a row whose token is "#"), "# newdoc", the
 # comments of MultiCoNER ("# id 5e2a domain=en") and GermEval ("#<TAB>http://… [2009-10-17]"), and
@@ -80,7 +81,8 @@ def blocks(text: str, *, all_hashes: bool = False) -> Iterator[tuple[int, LineBl
     block, count = LineBlock(), 0
     for number, ended in enumerate([*text.split("\n"), ""], start=1):
         line = ended.removesuffix("\r")
-        if match := _COMMENT.fullmatch(line):
+        match = _COMMENT.fullmatch(line)
+        if match and (all_hashes or not (match["key"] and "\t" in line)):
             key, value = match["key"] or match["bare"] or "sent_id", match["value"] or match["id"]
             if match["start"] or match["source"]:
                 key, value = "newdoc", match["source"]
@@ -207,6 +209,14 @@ def _label_column(
         )
     prefixed = chosen[0] in kinds
     if not prefixed:
+        for cell in columns[chosen[0]]:
+            if _OTHER.fullmatch(cell):
+                raise CorpusError(
+                    path,
+                    expected="labels as O and B-TYPE, or as O and TYPE",
+                    got=repr(cell),
+                    hint="Write the file's labels so",
+                )
         reading.notes.append(
             f"{path}: labels have no B- or I-, so neighbours of one type are one entity."
         )

@@ -14,7 +14,7 @@ from spacy.tokens import Span as DocSpan
 from spacy.training import Example
 from spacy.vocab import Vocab
 
-from trfnb.files import atomic_write
+from trfnb.files import atomic_write, unpacked
 
 Split = Literal["train", "dev", "test"]
 OnError = Literal["raise", "skip"]
@@ -178,6 +178,8 @@ class Corpus:
         """
         folder, vocab = Path(directory), Vocab()
         folder.mkdir(parents=True, exist_ok=True)
+        for lacking in set(SPLITS) - set(self.splits):  # of a corpus saved there before
+            (folder / f"{lacking}.spacy").unlink(missing_ok=True)
         for split, sentences in self.splits.items():
             docs = [to_doc(sentence, vocab) for sentence in sentences]
             with atomic_write(folder / f"{split}.spacy", "wb") as file:
@@ -344,7 +346,8 @@ def read_bytes(path: str | Path) -> bytes:
         CorpusError: the file cannot be read.
     """
     try:
-        with fsspec.open(str(path), "rb", compression="infer") as file:
+        place, compression = unpacked(str(path))
+        with fsspec.open(place, "rb", compression=compression) as file:
             return bytes(file.read())
     except Exception as error:  # each protocol and compression raises its own
         raise CorpusError(
@@ -371,5 +374,11 @@ def read_docbin(path: str | Path, reading: Reading) -> list[Sentence]:
             got=f"{type(error).__name__}: {error}",
             hint="Make it with Corpus.save or `spacy convert`",
         ) from error
-    reading.skipped += Counter({"Doc without words": sum(not len(doc) for doc in docs)})
+    labelled = [{bool(t.dep) for t in doc} for doc in docs]
+    reading.skipped += Counter(
+        {
+            "Doc without words": sum(not len(doc) for doc in docs),
+            "parse of a Doc with unlabelled words": sum(len(both) > 1 for both in labelled),
+        }
+    )
     return [from_doc(doc) for doc in docs if len(doc)]

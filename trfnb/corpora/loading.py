@@ -126,7 +126,7 @@ def load(
         layer_name, read = _read(layer, reading)
         splits = join_layer(splits, chain.from_iterable(read.values()), layer_name, reading)
     if dev_as_test:
-        splits["test"] = splits.pop("dev", []) + splits.get("test", [])
+        splits["test"] = splits.pop("dev", []) or splits.get("test", [])
     splits = _three_splits(name, splits, reading)
     if not splits["train"] or not splits["dev"]:
         raise CorpusError(
@@ -297,9 +297,11 @@ def hold_out(sentences: Sequence[Sentence], parts: Iterable[str]) -> Splits:
         groups[sentence.doc_id if whole else i // block].append(i)
     order = list(groups.values())
     random.Random(0).shuffle(order)
+    share = min(len(sentences) / 10, _HELD_OUT)
+    order.sort(key=lambda group: len(group) > share, reverse=True)  # too large ones come last
     held: dict[str, list[int]] = {part: [] for part in parts}
     for chosen in held.values():
-        while len(chosen) < min(len(sentences) / 10, _HELD_OUT) and len(order) > 1:
+        while len(chosen) < share and len(order) > 1:
             chosen += order.pop()
     held["train"] = [i for group in order for i in group]
     return {part: [sentences[i] for i in sorted(chosen)] for part, chosen in held.items()}
@@ -378,9 +380,19 @@ def join_layer(
         The splits without those sentences.
 
     Raises:
-        CorpusError: the layer or the sentences have no ids, or no id is common to both.
+        CorpusError: the layer or the sentences have no ids, no id is common to both, or the layer
+            annotates one sentence in two ways.
     """
-    partners = {(other.sent_id, other.words): other for other in layer if other.sent_id is not None}
+    partners: dict[tuple[str, tuple[str, ...]], Sentence] = {}
+    for one in layer:
+        known = replace(one, doc_id=None)
+        if one.sent_id and partners.setdefault((one.sent_id, one.words), known) != known:
+            raise CorpusError(
+                name,
+                expected="one annotation of each sentence",
+                got=f"two of sent_id {one.sent_id!r} with the same words",
+                hint="Give ids that do not begin again in each file",
+            )
     ids = {sent_id for sent_id, _ in partners}
     if not any(s.sent_id in ids for sentences in splits.values() for s in sentences):
         raise CorpusError(

@@ -72,7 +72,7 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
         CorpusError: no table, or two columns of one name; a bad row, or one where the columns are
             not found, unless it is to be skipped.
     """
-    text = read_text(path)
+    text = read_text(path).replace("\r\n", "\n")
     first = text.split("\n", 1)[0].lower()
     delimiter = "\t" if ".tsv" in str(path).lower() else max(",;\t", key=first.count)
     names = {name.strip(' "\r') for name in first.split(delimiter)}
@@ -92,6 +92,7 @@ def read_table(path: str | Path, reading: Reading) -> list[Sentence]:
             dtype=str,
             keep_default_na=False,
             skip_blank_lines=False,
+            lineterminator="\n",
         )
     except ValueError as error:  # pandas' ParserError is one, and names the line
         raise CorpusError(
@@ -306,6 +307,11 @@ def _layers(
         layers["spans"] = spans
     if value is not None:
         layers["open_cats"] = isinstance(value, dict)
+        if isinstance(value, list) and len({*map(str, value)}) < len(value):
+            raise _bad(
+                "each label once (labels of words are `ner_tags`, a value per category is `cats`)",
+                value,
+            )
         if not isinstance(value, dict):
             value = dict.fromkeys(value if isinstance(value, list) else [value], 1.0)
         if wrong := [pair for pair in value.items() if not _is_category(*pair)]:

@@ -38,6 +38,7 @@ from trfnb.pretraining.weights import (
     parameters,
     save_checkpoint,
 )
+from trfnb.vectors.store import fingerprint
 
 LOG = ["step", "words", "seconds", "loss", "dev_loss", "learn_rate"]
 # Settings that may change when a run is resumed: its ends and its pace.
@@ -167,7 +168,7 @@ class PretrainingRun:
         self.stream = Stream(
             self.nlp, text, block["batcher"], numbers, self.settings.shard_size, self.seed
         )
-        self.identity = _identity(whole, text.path)
+        self.identity = _identity(whole, text.path, fingerprint(self.nlp.vocab.vectors))
         self.progress = Progress()
         # False from the change of the weights on until all of that update is noted.
         self.whole = True
@@ -230,6 +231,11 @@ class PretrainingRun:
         self._fix_seed(now.step + 1)
         prediction, backprop = model.begin_update(docs)
         loss, gradient = model.attrs["loss"](model.ops, docs, prediction)
+        if not math.isfinite(float(loss)):
+            raise PretrainingError(
+                f"{self.folder}: expected a finite loss, got {float(loss)} in update "
+                f"{now.step + 1}. Lower the optimizer's learn_rate; checkpoints are from before."
+            )
         backprop(gradient)
         self.whole = False
         now.learn_rate = float(optimizer.learn_rate)
@@ -313,12 +319,16 @@ def _replay_schedules(model: Model, optimizer: Optimizer, updates: int) -> None:
             schedule.step()
 
 
-# What must be the same when a run is resumed: settings, text (names and sizes), and threads.
-def _identity(config: Config, text: Path) -> dict[str, Any]:
+# What must be the same when a run is resumed: settings, texts (names and sizes), vectors, threads.
+def _identity(config: Config, text: Path, vectors: str) -> dict[str, Any]:
+    counted = config["pretraining"]["objective"].get("text")  # by an objective over words
+    words = text_files(Path(counted)) if counted else []
     root = text if text.is_dir() else text.parent
     identity = {
         **{name: value for name, value in dict_to_dot(config).items() if name not in _FREE},
         **{f"text {file.relative_to(root)}": file.stat().st_size for file in text_files(text)},
+        **{f"words {file}": file.stat().st_size for file in words},
+        "vectors": vectors,
         "threads": torch.get_num_threads(),
     }
     # As JSON gives it back: numbers as keys become text, tuples lists.

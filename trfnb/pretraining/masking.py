@@ -1,10 +1,10 @@
 """Masking: which units of a text are hidden, and what stands in their place.
 
 A strategy gets a text's units (words or wordpieces) as group numbers, one for each unit: words
-without a space between them share a number, and so do the wordpieces of a word. It returns which
-units to hide. Random units are BERT's (Devlin et al., 2019, https://arxiv.org/abs/1810.04805),
-whole words its later release's, spans SpanBERT's (Joshi et al., 2020,
-https://arxiv.org/abs/1907.10529).
+without a space between them share a number, and so do the wordpieces of a word, but for more than
+ten, as in scripts without spaces. It returns which units to hide. Random units are BERT's (Devlin
+et al., 2019, https://arxiv.org/abs/1810.04805), whole words its later release's, spans SpanBERT's
+(Joshi et al., 2020, https://arxiv.org/abs/1907.10529).
 """
 
 from collections.abc import Callable, Sequence
@@ -146,8 +146,8 @@ def words_of(doc: Doc) -> list[str]:
 
 def word_groups(doc: Doc) -> Groups:
     """Number the words of a doc; words without a space between them share a number."""
-    spaces = cast(Any, doc.to_array("SPACY")).astype(np.int64)
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(spaces)[:-1]])[: len(doc)]
+    spaces = cast(Any, doc.to_array("SPACY")).astype(bool)
+    return _numbered(np.concatenate([np.zeros(1, dtype=bool), spaces[:-1]])[: len(doc)])
 
 
 def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Masked]:
@@ -161,8 +161,15 @@ def wordpiece_groups(wordpieces: Wordpieces) -> tuple[list[Groups], Masked]:
     for end, n in zip(ends.tolist(), wordpieces.lengths.tolist(), strict=True):
         offsets = wordpieces.offsets[end - n : end][content[end - n : end]]
         apart = offsets[1:, 0] > offsets[:-1, 1]
-        groups.append(np.concatenate([np.zeros(len(offsets[:1])), np.cumsum(apart)]).astype("i8"))
+        groups.append(_numbered(np.concatenate([np.zeros(len(offsets[:1]), dtype=bool), apart])))
     return groups, content
+
+
+# Number units by which of them begin a group. Where a script has no spaces, a whole text would be
+# one group: each unit of a group longer than a span is one of its own.
+def _numbered(begins: NDArray[np.bool_]) -> Groups:
+    groups = np.cumsum(begins)
+    return np.cumsum(begins | (np.bincount(groups)[groups] > LONGEST_SPAN))
 
 
 # What to hide of all units, one text after another; at least one where there is any.

@@ -10,20 +10,23 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import infer_compression
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example, JsonlCorpus, PlainTextCorpus
 from spacy.util import logger, registry
 
+from trfnb.files import unpacked
+
 PLAIN, JSONL = (".txt", ".text"), (".jsonl", ".ndjson", ".json")
-LONGEST = 1_000_000  # characters of a text; longer lines are cut there
+LONGEST = 1_000_000  # characters of a text; longer ones are cut there
 # Why a line is left out -> what to do where many are.
 BINARY, NOT_UTF8, NO_JSON = "bytes of zero in the text", "not UTF-8", "no JSON object with a text"
 _ADVICE = {
@@ -129,15 +132,16 @@ def texts(path: Path, skipped: Counter[str], most: int | None = None) -> Iterato
     """
     for file in text_files(path):
         try:
-            with LocalFileSystem().open(
-                str(file), "r", encoding="utf-8-sig", errors="surrogateescape", compression="infer"
+            is_json, (place, compression) = _suffix(file) in JSONL, unpacked(str(file))
+            with fsspec.open(
+                place, "r", encoding="utf-8-sig", errors="surrogateescape", compression=compression
             ) as opened:
-                for line in islice(iter(lambda: opened.readline(LONGEST), ""), most):
-                    text, reason = _text_in(line, _suffix(file) in JSONL)
+                longest = 100 * LONGEST if is_json else LONGEST  # bounds the memory
+                for line in islice(iter(partial(opened.readline, longest), ""), most):
+                    text, reason = _text_in(line, is_json)
                     if reason:
                         skipped[reason] += 1
-                    elif text:
-                        yield text
+                    yield from (text[i : i + LONGEST] for i in range(0, len(text), LONGEST))
         except Exception as error:  # each compression raises its own
             raise PretrainingError(
                 f"{file}: expected a file that can be read to its end, got "

@@ -234,6 +234,7 @@ class Source:
         floret: the settings named in `FLORET` when rows are floret's hash buckets, keyed by their
             numbers.
         compose: for tables with subwords: from words to blocks of those that have a subword.
+        attr: the token attribute that keys are looked up by, where the source says so.
     """
 
     format: str
@@ -241,6 +242,7 @@ class Source:
     blocks: Iterator[Block]
     floret: dict[str, Any] | None = None
     compose: Callable[[list[str]], Iterator[Block]] | None = None
+    attr: str | None = None
 
 
 def unit(vectors: Floats) -> Floats:

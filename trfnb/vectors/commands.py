@@ -39,7 +39,9 @@ def convert(
     lower: Annotated[bool, typer.Option("--lower", help="Lower-case the keys.")] = False,
     normalise: Annotated[bool, typer.Option("--normalise", help="Make rows' length one.")] = False,
     dtype: Dtype = "float32",
-    attr: Annotated[str, typer.Option(help="Token attribute of the keys.")] = "ORTH",
+    attr: Annotated[
+        str | None, typer.Option(help="Token attribute of the keys; the source's, else ORTH.")
+    ] = None,
     lang: Lang = "en",
     name: Annotated[str, typer.Option(help="The table's name.")] = "trfnb.vectors",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")] = False,

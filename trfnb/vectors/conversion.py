@@ -69,7 +69,7 @@ def convert(
     lower: bool = False,
     normalise: bool = False,
     dtype: str = "float32",
-    attr: str = "ORTH",
+    attr: str | None = None,
     lang: str = "en",
     name: str = "trfnb.vectors",
     strict: bool = False,
@@ -98,7 +98,8 @@ def convert(
         normalise: make every row's length one.
         dtype: ``"float32"`` or ``"float16"``, whose rounding error is in the report and which
             needs ``[nlp.vectors] @vectors = "trfnb.Vectors.v1"``.
-        attr: the token attribute that keys are looked up by; LOWER lower-cases the keys too.
+        attr: the token attribute that keys are looked up by; the source's own by default, else
+            ORTH. LOWER lower-cases the keys too.
         lang: the language of the empty pipeline that carries the table.
         name: the table's name.
         strict: raise at the first row that does not fit.
@@ -110,11 +111,11 @@ def convert(
     Raises:
         VectorsError: the source cannot be read, an option is wrong, or the disk is full.
     """
-    begun, path, attr = time.perf_counter(), Path(path), attr.upper()
+    begun, path, attr = time.perf_counter(), Path(path), attr and attr.upper()
     wrong = [
         f"{option}: expected one of {', '.join(_KNOWN[option])}, got {value!r}"
         for option, value in {"dtype": dtype, "form": form, "attr": attr}.items()
-        if value not in _KNOWN[option]
+        if value is not None and value not in _KNOWN[option]
     ]
     if limit is not None and limit < 1:
         wrong.append(f"limit: expected at least 1, got {limit}")
@@ -131,6 +132,7 @@ def convert(
             vocab.mkdir()
             opened = open_source(source, report, scratch, form=form, keys=keys)
             report.format, report.width = opened.format, opened.width
+            attr = attr or opened.attr or "ORTH"
             if opened.floret and (lower or normalise or limit or asked):
                 raise VectorsError(
                     f"{label}: a floret table has hash buckets, not words: lower, normalise, "

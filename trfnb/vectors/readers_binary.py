@@ -71,6 +71,8 @@ class SubwordModel:
         """Yield the words asked for that have a row of their own or a subword."""
         own = dict.fromkeys(asked, -1)
         own |= {word: row for row, word in enumerate(self.words) if word in own}
+        # In the table's order, so that of two spellings of a key the table's first stands for it.
+        asked = sorted(asked, key=lambda word: (own[word] < 0, own[word]))
         for block in self._blocks(asked, np.array([own[word] for word in asked]), report):
             yield block.take(np.asarray(block.vectors.any(axis=1)))
 
@@ -341,12 +343,16 @@ def from_gensim(found: Any, report: ConversionReport, name: str = "KeyedVectors"
 
 def from_spacy(found: Any, report: ConversionReport) -> Source:
     """Make a source of a live pipeline, vocabulary or ``Vectors``; rows without a key fall away."""
+    from spacy.attrs import NAMES  # it is loaded: `found` is of it
+
     vectors: Any = getattr(getattr(found, "vocab", found), "vectors", found)
+    attr = NAMES[vectors.attr]
     data = vectors.data.get() if hasattr(vectors.data, "get") else vectors.data
     if vectors.mode == "floret":
         keys = [str(row) for row in range(len(data))]
         source = from_array(data, keys, report, "spaCy vectors", "spaCy floret")
-        return replace(source, floret={name: getattr(vectors, name) for name in FLORET})
+        settings = {name: getattr(vectors, name) for name in FLORET}
+        return replace(source, floret=settings, attr=attr)
     known = sorted(vectors.key2row.items(), key=itemgetter(1))
     rows = np.array([row for _, row in known], dtype=np.int64)
     strings = vectors.strings  # some may be missing in strings.json
@@ -358,4 +364,4 @@ def from_spacy(found: Any, report: ConversionReport) -> Source:
             used, own = np.unique(rows[low:high], return_inverse=True)
             yield usable(keys[low:high], data[used], np.arange(low, high) + 1, report, own)
 
-    return Source("spaCy", vectors.shape[1], blocks())
+    return Source("spaCy", vectors.shape[1], blocks(), attr=attr)

@@ -17,8 +17,8 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-from fsspec.utils import infer_compression
 
+from trfnb.files import unpacked
 from trfnb.vectors.blocks import (
     FLORET,
     Block,
@@ -50,16 +50,8 @@ def open_table(source: str) -> Iterator[IO[bytes]]:
     Raises:
         VectorsError: it cannot be read, or a zip archive holds not one table but several.
     """
-    place, kind = source, infer_compression(source.partition("::")[0])
     try:
-        if kind == "zip":
-            names = [n for n in fsspec.filesystem(kind, fo=source).find("") if "__MACOSX" not in n]
-            if len(names) != 1:
-                raise VectorsError(
-                    f"{source}: expected one table in the zip archive, found {len(names)}: "
-                    f"{', '.join(names[:10])}. Name the one wanted: zip://TABLE.txt::{source}"
-                )
-            kind, place = None, f"zip://{names[0]}::{source}"
+        place, kind = unpacked(source)
         with fsspec.open(place, "rb", compression=kind) as file:
             # Some that fsspec opens cannot read a line of some length.
             yield io.BufferedReader(file)

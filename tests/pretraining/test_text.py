@@ -105,6 +105,11 @@ def test_an_archive_of_several_files_is_refused(tmp_path):
         list(texts(tmp_path / "a.txt.zip", Counter()))
 
 
+def test_a_file_may_have_colons_in_its_name(tmp_path):
+    (tmp_path / "a::b.txt").write_text("one\n")
+    assert list(texts(tmp_path / "a::b.txt", Counter())) == ["one"]
+
+
 def test_a_broken_archive_is_an_error(tmp_path):
     path = tmp_path / "a.txt.gz"
     noise = random.Random(0)

@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import infer_compression
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -132,9 +132,11 @@ def texts(path: Path, skipped: Counter[str], most: int | None = None) -> Iterato
     """
     for file in text_files(path):
         try:
-            is_json, (place, compression) = _suffix(file) in JSONL, unpacked(str(file))
-            with fsspec.open(
-                place, "r", encoding="utf-8-sig", errors="surrogateescape", compression=compression
+            is_json = _suffix(file) in JSONL
+            unpacked(str(file))  # refuses an archive of several files
+            # Not fsspec.open, which takes "::" in a file's name for a chain of addresses.
+            with LocalFileSystem().open(
+                str(file), "r", encoding="utf-8-sig", errors="surrogateescape", compression="infer"
             ) as opened:
                 longest = 100 * LONGEST if is_json else LONGEST  # bounds the memory
                 for line in islice(iter(partial(opened.readline, longest), ""), most):

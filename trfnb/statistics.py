@@ -3,7 +3,7 @@
 Needs tables of runs alone, neither spaCy nor torch: notebooks and reports use the same functions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import sub
 from typing import Any
 
@@ -151,6 +151,7 @@ def differences(
     by: str = "sharing",
     paired: str = "seed",
     level: float = 0.95,
+    margin: float | None = None,
 ) -> pd.DataFrame:
     """Average the difference between two settings over the seeds that both have.
 
@@ -162,10 +163,13 @@ def differences(
         by: the column that holds the two.
         paired: the column that tells which runs belong together.
         level: of confidence.
+        margin: the largest difference that does not matter to you, for a column ``answer``.
 
     Returns:
-        One row per metric: ``metric``, ``mean``, ``low``, ``high``, ``n`` of the difference, and
-        ``shows``: ``"more"`` or ``"less"`` where the interval leaves out 0, else ``"open"``.
+        One row per metric with a pair of runs: ``metric``, ``mean``, ``low``, ``high``, ``n`` of
+        the difference, and ``shows``: ``"more"`` or ``"less"`` where the interval leaves out 0,
+        else ``"open"``. With a margin also ``answer``, by the rule of `verdict`: ``"better"`` or
+        ``"worse"``, ``"no difference"`` or ``"cannot tell"``.
 
     Raises:
         ValueError: names every column that the runs lack.
@@ -173,9 +177,35 @@ def differences(
     metrics = [metric] if isinstance(metric, str) else list(metric)
     gaps = sub(*_sides(runs, metrics, of, against, by, paired)).assign(pair="of")
     table = intervals(gaps, "pair", metrics, level).drop(columns="pair")
-    return table.assign(
-        shows=np.select([table["low"] > 0, table["high"] < 0], ["more", "less"], "open")
-    )
+    table["shows"] = np.select([table["low"] > 0, table["high"] < 0], ["more", "less"], "open")
+    if margin is not None:
+        ends = zip(table["mean"], table["high"] - table["mean"], strict=True)
+        named = {"keep apart": "better", "share": "worse"}
+        answers = [_answer(mean, half, margin) for mean, half in ends]
+        table["answer"] = [named.get(answer, answer) for answer in answers]
+    return table
+
+
+def prediction(claim: str, answers: Iterable[str], *expected: str) -> str:
+    """Tell in a sentence whether a prediction held, from the answers of its comparisons.
+
+    It held where every answer is an expected one, did not where one is settled otherwise; in
+    between it cannot be told. Without comparisons it was not asked.
+
+    Args:
+        claim: the prediction, a sentence without its full stop.
+        answers: one per comparison, such as `differences` gives with a margin.
+        expected: the answers that the prediction foretold.
+    """
+    answers = list(answers)
+    if not answers:
+        return f"{claim}: not asked."
+    n_held = sum(answer in expected for answer in answers)
+    n_open = sum(answer == "cannot tell" and answer not in expected for answer in answers)
+    told = "cannot tell" if n_held + n_open == len(answers) else "did not hold"
+    told = "held" if n_held == len(answers) else told
+    counted = f"{n_held} of {len(answers)} comparisons as predicted, {n_open} open"
+    return f"{claim}: **{told}** ({counted})."
 
 
 def summary(table: pd.DataFrame, by: str = "sharing", digits: int = 3) -> pd.DataFrame:

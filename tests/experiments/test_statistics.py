@@ -6,6 +6,7 @@ from trfnb.statistics import (
     bootstrap,
     differences,
     intervals,
+    prediction,
     spreads,
     summary,
     t_quantile,
@@ -55,6 +56,35 @@ def test_differences_are_paired_by_seed():
     assert list(turned["shows"]) == ["less"]
     with pytest.raises(ValueError, match="cost"):
         differences(runs, "cost", of="a", against="b")
+
+
+def test_a_margin_gives_each_difference_an_answer():
+    gaps = {"up": (0.1, 0.11, 0.09), "down": (-0.1, -0.11, -0.09)}
+    gaps |= {"small": (0.004, 0.005, 0.006), "wide": (-0.3, 0.4, 0.0)}
+    rows = [{"sharing": "b", "seed": n} | dict.fromkeys(gaps, 0.5) for n in range(3)]
+    rows += [
+        {"sharing": "a", "seed": n} | {name: 0.5 + gap[n] for name, gap in gaps.items()}
+        for n in range(3)
+    ]
+    found = differences(pd.DataFrame(rows), list(gaps), of="a", against="b", margin=0.01)
+    assert list(found["answer"]) == ["better", "worse", "no difference", "cannot tell"]
+    assert list(found["shows"]) == ["more", "less", "more", "open"], "small, but not 0"
+    two = differences(pd.DataFrame(rows[1:]), ["up"], of="a", against="b", margin=0.01)
+    assert list(two["answer"]) == ["cannot tell"], "two pairs have no interval"
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (["better", "better"], "**held** (2 of 2 comparisons as predicted, 0 open)"),
+        (["better", "cannot tell"], "**cannot tell** (1 of 2 comparisons as predicted, 1 open)"),
+        (["worse", "cannot tell"], "**did not hold** (0 of 2 comparisons as predicted, 1 open)"),
+        (["no difference", "better"], "**did not hold** (1 of 2 comparisons as predicted, 0 open)"),
+        ([], "not asked"),
+    ],
+)
+def test_a_prediction_holds_fails_or_stays_open(answers, told):
+    assert prediction("Vectors help", answers, "better") == f"Vectors help: {told}."
 
 
 def test_a_summary_is_read_by_metric_and_setting():

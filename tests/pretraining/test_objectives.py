@@ -14,7 +14,7 @@ from thinc.api import Adam, Config, ConfigValidationError, fix_random_seed, set_
 import trfnb
 from trfnb.pipe.architectures import registry
 from trfnb.pretraining import PretrainingError, pretrain
-from trfnb.pretraining.masking import words_of
+from trfnb.pretraining.masking import RandomMask, words_of
 from trfnb.pretraining.objectives import (
     character_targets,
     check_vectors,
@@ -187,6 +187,16 @@ def test_words_without_a_vector_have_no_target_and_teach_nothing(tmp_path, tiny)
     assert not any(gradient.any() for gradient in gradients.values())
     with pytest.raises(PretrainingError, match="without any of its first 27 words"):
         check_vectors(unknown)
+
+
+def test_places_without_a_target_do_not_lower_the_mean(tmp_path, tiny):
+    nlp = spacy.blank("en")
+    nlp.vocab.set_vector("cat", np.array([1, 2], "f"))
+    chosen = {"hidden_size": 16, "masking": RandomMask(probability=1 - 1e-9)}
+    model = built("trfnb.PretrainVectors.v1", chosen, nlp, tmp_path, tiny)
+    prediction = model.predict([nlp.make_doc("a cat barks, the other cat does not")])
+    assert prediction.targets.tolist() == [[1, 2]] * 2
+    assert len(prediction.output) == 2
 
 
 def test_a_table_without_a_word_of_the_text_is_refused(lines, tmp_path):

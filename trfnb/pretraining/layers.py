@@ -50,7 +50,8 @@ Encoded = tuple[Floats2d, Callable[[Floats2d], Any]]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # Docs and a random generator -> what is shown, words as a rule, and which of it is predicted.
 Task = Callable[..., tuple[Any, Masked]]
-# Docs, what is shown, and the rows that are predicted -> (rows, …) targets.
+# Docs, what is shown, and the rows that are predicted -> (rows, …) targets: numbers of classes, -1
+# where there is none, or vectors, zeros where there is none.
 Targets = Callable[[Sequence[Doc], Any, Rows], Any]
 SAMPLE = "Give it a doc to infer shapes"
 
@@ -267,10 +268,12 @@ def mean_loss(
     loss: Loss, ops: Any, docs: Sequence[Doc], prediction: Prediction
 ) -> tuple[float, Floats2d]:
     """Return the loss summed over a batch's targets, and the gradient of its mean."""
+    if not len(prediction.output):
+        return 0.0, prediction.output
     output = torch.tensor(ops.to_numpy(prediction.output), requires_grad=True)
     summed = loss(output, torch.from_numpy(prediction.targets))
     (gradient,) = torch.autograd.grad(summed, output)
-    return float(summed.detach()), ops.asarray2f(gradient.numpy() / max(len(output), 1))
+    return float(summed.detach()), ops.asarray2f(gradient.numpy() / len(output))
 
 
 def _predict(
@@ -280,14 +283,19 @@ def _predict(
     rng = np.random.default_rng(random.getrandbits(64))
     shown, predicted = model.attrs["task"](docs, rng=rng)
     rows = np.flatnonzero(predicted)
+    targets = model.attrs["targets"](docs, shown, rows)
+    # A mean over places without a target would be lower the more of them there are.
+    known = (targets >= 0 if targets.dtype.kind == "i" else targets != 0).any(axis=1)
+    rows, targets = rows[known], targets[known]
     vectors, backprop_encoder = model.attrs["row_encoder"](docs, shown, rows, is_train)
     output, backprop_head = model.layers[1](vectors, is_train)
 
     def backprop(d_output: Floats2d) -> list[Doc]:
-        backprop_encoder(backprop_head(d_output))
+        if len(rows):  # Thinc's layers take no empty batch
+            backprop_encoder(backprop_head(d_output))
         return []
 
-    return Prediction(output, model.attrs["targets"](docs, shown, rows)), backprop
+    return Prediction(output, targets), backprop
 
 
 def hidden_layer_head(width: int, pieces: int, nO: int) -> Model[Floats2d, Floats2d]:
@@ -301,10 +309,10 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
     Args:
         logits: (n, choices * classes).
-        targets: (n, choices) numbers of classes, -1 where there is none.
+        targets: (n, choices) numbers of classes.
     """
     choices = logits.reshape(targets.numel(), -1)
-    return functional.cross_entropy(choices, targets.flatten(), ignore_index=-1, reduction="sum")
+    return functional.cross_entropy(choices, targets.flatten(), reduction="sum")
 
 
 def one_hot(numbers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -316,20 +324,18 @@ def one_hot(numbers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def binary(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Cross-entropy in nats of one yes or no a row: logits (n, 1), targets (n, 1) of 0 and 1."""
-    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    wanted = targets.to(logits)
+    return functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
 
 
 def cosine(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """One minus the cosine."""
-    known = targets.any(dim=1)
-    return (1 - functional.cosine_similarity(predicted[known], targets[known])).sum()
+    return (1 - functional.cosine_similarity(predicted, targets)).sum()
 
 
 def squared(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Half the squared distance to the target made one long, so that no target weighs more."""
-    known = targets.any(dim=1)
-    wanted = functional.normalize(targets[known])
-    return functional.mse_loss(predicted[known], wanted, reduction="sum") / 2
+    return functional.mse_loss(predicted, functional.normalize(targets), reduction="sum") / 2
 
 
 DISTANCES: dict[str, Loss] = {"cosine": cosine, "L2": squared}

@@ -336,7 +336,8 @@ def _word_targets(
     rows: NDArray[np.int64],
     numbers: dict[str, int],
 ) -> NDArray[np.int64]:
-    return np.array([[numbers.get(word, -1)] for word in _words_at(docs, rows)], dtype=np.int64)
+    found = [numbers.get(word, -1) for word in _words_at(docs, rows)]
+    return np.array(found, dtype=np.int64)[:, None]
 
 
 def _words_at(docs: Sequence[Doc], rows: NDArray[np.int64]) -> list[str]:
@@ -347,10 +348,10 @@ def _words_at(docs: Sequence[Doc], rows: NDArray[np.int64]) -> list[str]:
 # (rows, 1): one where another word stands; a word drawn for itself was not replaced.
 def _replaced_targets(
     docs: Sequence[Doc], seen: list[list[str]], rows: NDArray[np.int64]
-) -> NDArray[np.float32]:
+) -> NDArray[np.int64]:
     before = [words_of(doc) for doc in docs]
     other = [a != b for pair in zip(before, seen, strict=True) for a, b in zip(*pair, strict=True)]
-    return np.array(other, dtype="f")[rows][:, None]
+    return np.array(other, dtype=np.int64)[rows][:, None]
 
 
 def _teacher_targets(

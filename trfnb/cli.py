@@ -1,5 +1,6 @@
 """The command ``trfnb``. Each room of the library brings its own commands."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,12 +24,16 @@ class _Commands(TyperGroup):
         return command
 
     def invoke(self, ctx: Any) -> Any:
+        # Being terminated becomes an exception, so that what is half written is taken away.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             with trfnb.notebook_side():
                 code = super().invoke(ctx)
         except (ValueError, OSError, ImportError) as error:
             print(f"trfnb: {error}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
             code = 2
+        finally:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
         raise typer.Exit(code or 0)
 
 

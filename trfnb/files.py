@@ -37,11 +37,17 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def refuse_existing(path: str | Path, command: str) -> None:
-    """Raise a ValueError where a command's new folder is there already."""
-    if Path(path).exists():
+    """Raise a ValueError where a command's new folder is there already, or cannot be made."""
+    if os.path.lexists(path):
         raise ValueError(
             f"{command} expected a directory that does not exist yet, got {str(path)!r}. Name "
             "another or remove it."
+        )
+    parent = next(one for one in Path(path).absolute().parents if one.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise ValueError(
+            f"{command} expected a place where a directory can be made, got {str(path)!r}: "
+            f"{parent} is {'not writable' if parent.is_dir() else 'a file'}. Name another."
         )
 
 
@@ -67,16 +73,20 @@ def unpacked(source: str) -> tuple[str, str | None]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
+def atomic_folder(path: str | Path, *, sync: bool = True, new: str | None = None) -> Iterator[Path]:
     """Yield a new folder that takes the place of ``path`` when the block ends without an error.
 
     Args:
         path: the folder to write, or a link to it; missing parents are made.
         sync: wait until everything is on the disk, so that a power cut cannot leave half of it.
+        new: the command whose folder must not be there yet, neither now nor when it is written.
 
     Raises:
         OSError: the disk is full or cannot be written; ``path`` is as it was before.
+        ValueError: see `refuse_existing`.
     """
+    if new:
+        refuse_existing(path, new)
     # Where a link points to, and a path such as "." that has no name to write beside.
     path = Path(path).resolve()
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -89,6 +99,8 @@ def atomic_folder(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
             if file.is_file():
                 with file.open("r+b" if os.name == "nt" else "rb") as handle:  # Windows asks for it
                     os.fsync(handle.fileno())
+        if new:  # another may have made it meanwhile
+            refuse_existing(path, new)
         # A folder that is not empty cannot be replaced in one step.
         if path.exists():
             path.rename(old)

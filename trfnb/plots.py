@@ -283,7 +283,7 @@ def readings(
         times = np.zeros(len(doc), dtype="int64")
         for i, span in enumerate(its_spans):
             end = span.end
-            if pieces is not None:
+            if pieces is not None and pieces.truncated[i]:
                 stop = span.start_char + int(pieces.part(i, i + 1).offsets.max(initial=0))
                 end = next((token.i for token in span if token.idx >= stop), end)
             axes.broken_barh([(span.start, end - span.start)], (i - 0.4, 0.8), color=COLOURS[0])

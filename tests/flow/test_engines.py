@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -277,6 +278,23 @@ def test_an_encoder_that_ran_is_pickled_and_copied(tiny):
     for other in (pickle.loads(pickle.dumps(shim)), shim.copy()):
         found = encoder(other, Runtime(engine="torch")).predict((pieces, [2]))[0][2]
         np.testing.assert_allclose(found, before, atol=3e-5)
+
+
+def test_ctrl_c_in_a_conversion_is_no_failure_of_the_encoder():
+    @engines_module.converting("cannot convert")
+    def convert(interrupted):
+        try:
+            if interrupted:
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+        raise RuntimeError("Check 'false' failed")  # OpenVINO says no more of a Ctrl-C
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(interrupted=True)
+    with pytest.raises(EngineError, match=r"cannot convert \(RuntimeError: Check"):
+        convert(interrupted=False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_openvino_cannot_run_stays_with_torch_and_is_told(monkeypatch):

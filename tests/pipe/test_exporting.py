@@ -12,6 +12,7 @@ from transformers import AutoModel
 
 import trfnb.pipe.exporting as exporting
 from trfnb.cli import main
+from trfnb.files import atomic_folder
 
 needs_onnx = pytest.mark.skipif(
     not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))),
@@ -94,6 +95,19 @@ def test_what_is_there_is_never_replaced(tmp_path):
         with pytest.raises(ValueError, match="does not exist yet, got"):
             write()
     assert (tmp_path / "thesis.txt").read_text() == "all of it"
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"does not exist yet, got .*link"):
+        exporting.export("a_pipeline", tmp_path / "link", "safetensors")
+
+    @atomic_folder(tmp_path / "out", new="export")
+    def somebody_else_is_faster():
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/mine.txt").write_text("precious")
+
+    with pytest.raises(ValueError, match="export expected a directory that does not exist yet"):
+        somebody_else_is_faster()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    assert not list(tmp_path.glob(".*partial*"))
 
 
 def test_a_pipeline_without_a_transformer_and_a_missing_package_are_named(tmp_path, monkeypatch):

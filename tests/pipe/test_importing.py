@@ -35,10 +35,15 @@ def test_predictions_stay(tiny, tmp_path):
     nlp = legacy_pipeline(tiny)
     nlp.replace_listeners("transformer", "tagger", ["model.tok2vec"])
     nlp.meta["requirements"] = [f"{THERE}>=1.1,<1.2", "other"]
+    labels = {"ner": {"labels": ["PER", "LOC"]}}
+    nlp.config["initialize"]["components"] = labels
     expected = [doc.to_json() for doc in nlp.pipe(TEXTS)]
     nlp.to_disk(tmp_path / "there")
     assert [doc.to_json() for doc in spacy.load(tmp_path / "there").pipe(TEXTS)] == expected
     assert main(["import-pipeline", str(tmp_path / "there"), str(tmp_path / "here")]) == 0
+    assert (
+        spacy.util.load_config(tmp_path / "here/config.cfg")["initialize"]["components"] == labels
+    )
     for file in ("config.cfg", "meta.json"):
         assert THERE not in (tmp_path / "here" / file).read_text()
     assert (tmp_path / "here/transformer/encoder/model.safetensors").exists()

@@ -8,6 +8,7 @@ from thinc.api import Adam
 
 from trfnb import token_vectors
 from trfnb.cli import main
+from trfnb.flow import engines
 from trfnb.flow.engines import EngineError
 from trfnb.pipe.exporting import quantize
 
@@ -28,7 +29,9 @@ def vectors(nlp, texts):
     return np.concatenate([token_vectors(doc) for doc in nlp.pipe(texts)])
 
 
-def test_a_quantised_pipeline_runs_in_int8_until_its_weights_change(tiny, tmp_path, texts, capsys):
+def test_a_quantised_pipeline_runs_in_int8_until_its_weights_change(
+    tiny, tmp_path, texts, capsys, monkeypatch
+):
     calibration, others = texts
     nlp = transformer_pipeline(tiny)
     nlp.to_disk(tmp_path / "saved")
@@ -49,6 +52,13 @@ def test_a_quantised_pipeline_runs_in_int8_until_its_weights_change(tiny, tmp_pa
     again.get_pipe("transformer").engine = "openvino"
     np.testing.assert_array_equal(vectors(again, others), found)
 
+    trained = spacy.load(tmp_path / "out")
+    trained.update(examples(trained), sgd=Adam(0.01))
+    monkeypatch.setattr(engines, "_WORTH_COMPILING", 1)
+    with pytest.warns(UserWarning, match=r"by torch: .* got other weights .* `trfnb quantize`"):
+        assert np.isfinite(vectors(trained, others)).all(), "as an evaluation in training does"
+    assert trained.get_pipe("transformer").engine_report.startswith("torch")
+
     loaded.update(examples(loaded), sgd=Adam(0.01))
     with pytest.raises(EngineError, match=r"got other weights .* `trfnb quantize`"):
         vectors(loaded, others)
@@ -61,3 +71,31 @@ def test_what_loses_too_much_is_not_written(tiny, tmp_path, texts):
     with pytest.raises(ValueError, match=r"wordpieces or more, got"):
         quantize(tmp_path / "saved", tmp_path / "out", texts[0][:2])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_part_of_the_layers_that_were_rounded_is_enough(tiny, tmp_path, texts):
+    transformer_pipeline(tiny, ner={"layer": 1}).to_disk(tmp_path / "saved")
+    quantize(tmp_path / "saved", tmp_path / "out", texts[0], least=0.5)
+    both = spacy.load(tmp_path / "out")
+    one = spacy.load(tmp_path / "out", exclude=["ner"])
+    for pipeline in (both, one):
+        pipeline.get_pipe("transformer").engine = "openvino"
+    np.testing.assert_array_equal(vectors(one, texts[1]), vectors(both, texts[1]))
+
+
+def test_what_cannot_run_in_int8_is_refused_before_the_work(tiny, tmp_path):
+    settings = {"torch": {"engine": "torch"}, "attentions": {"attentions": True}}
+    for name, setting in settings.items():
+        transformer_pipeline(tiny, **setting).to_disk(tmp_path / name)
+        with pytest.raises(ValueError, match=rf"quantize expected .* got one with .*{name}"):
+            quantize(tmp_path / name, tmp_path / "out", iter(()))
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file is a file"):
+        quantize(tmp_path / "torch", tmp_path / "file" / "out", iter(()))
+    assert not (tmp_path / "out").exists()
+
+
+def test_texts_that_are_not_utf8_are_named(tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("héllo", encoding="utf-16")
+    assert main(["quantize", "x", str(tmp_path / "texts.txt"), str(tmp_path / "out")]) == 2
+    assert "texts.txt to be text in UTF-8" in capsys.readouterr().err

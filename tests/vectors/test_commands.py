@@ -16,10 +16,6 @@ from trfnb.vectors.commands import add_commands
 from .tables import write_text
 
 WORDS = ["cat", "dog", "car"]
-MAIN = (
-    "import typer; from trfnb.vectors.commands import add_commands\n"
-    "app = typer.Typer(); add_commands(app); app.callback()(lambda: None)\n"
-)
 
 
 @pytest.fixture
@@ -62,7 +58,8 @@ def test_a_command_that_is_terminated_leaves_nothing(tmp_path):
     """A pipe that nobody writes to keeps it waiting."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    call = [sys.executable, "-c", MAIN + "app()", "vectors", "convert", pipe, tmp_path / "out"]
+    code = "import sys; from trfnb.cli import main; sys.exit(main())"
+    call = [sys.executable, "-c", code, "vectors", "convert", pipe, tmp_path / "out"]
     process = subprocess.Popen(call)
     while not list(tmp_path.glob(".out.partial*/vocab")):
         assert process.poll() is None

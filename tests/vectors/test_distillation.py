@@ -64,6 +64,16 @@ def test_wrong_settings_are_told_before_the_work(tiny, tmp_path, monkeypatch):
         distill(tiny, tmp_path / "there", width=12)
 
 
+def test_a_sign_without_a_wordpiece_gets_no_vector_and_few_words_no_components(tiny, tmp_path):
+    words = ["paris", "\u200b", "bank", "river", "april"]
+    options = {"words": words, "wordpieces": False, "weight": False}
+    report = distill(tiny, tmp_path / "out", width=2, **options)
+    assert report.rows == 4
+    assert "\u200b" not in load(tmp_path / "out")
+    with pytest.raises(VectorsError, match=r"more words than the width, 4, .* got 4"):
+        distill(tiny, tmp_path / "more", width=4, **options)
+
+
 def test_weights():
     weights = frequency_weights(["the", "rare"], Counter({"the": 999, "rare": 1}))
     assert weights[0] == pytest.approx(1e-3 / (1e-3 + 0.999))

@@ -11,6 +11,7 @@ from small_pipelines import transformer_pipeline
 from spacy.strings import StringStore
 from spacy.vectors import Vectors
 
+from trfnb import plots
 from trfnb.flow.wordpieces import Wordpieces
 from trfnb.widgets import AlignmentExplorer, Neighbours, SpanStepper, explore
 from trfnb.widgets.explore import AGAIN, ALONE, CUT
@@ -60,6 +61,16 @@ def test_the_stepper_shows_what_was_cut(doc):
     assert colours["two"] == colours["six"] == CUT
     assert "4 wordpieces read, 5 cut off" in stepper.shown.value
     assert stepper.slider.disabled
+
+
+def test_space_after_the_last_wordpiece_is_not_cut():
+    doc = spacy.blank("en")("one two \n\n")
+    pieces = Wordpieces(np.zeros(2, "int64"), np.asarray([[0, 3], [4, 7]]), *np.asarray([[2], [0]]))
+    stepper = SpanStepper(doc, [doc[:]], pieces)
+    assert set(marked(stepper).values()) == {ALONE}
+    assert "2 wordpieces read, 0 cut off" in stepper.shown.value
+    (axes,) = plots.readings(doc, {"a": ([doc[:]], pieces)}).axes
+    assert axes.get_title(loc="left").endswith("0 not read")
 
 
 def test_the_explorer_draws_what_is_typed_and_survives_any_text(tiny):

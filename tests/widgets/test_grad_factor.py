@@ -100,9 +100,17 @@ def test_a_policy_is_followed_and_what_it_shows_is_no_move(view):
 
 
 def test_a_policy_that_lacks_its_library_is_told(view, monkeypatch):
-    monkeypatch.setattr(view.tuner, "set", lambda *_: exec("raise ImportError('no torchjd')"))
+    given, settings = view.tuner.set, dict(view.tuner.settings)
+
+    def lacking(task, value):
+        if task == "balance":
+            raise ImportError("no torchjd")
+        given(task, value)
+
+    monkeypatch.setattr(view.tuner, "set", lacking)
     view.preset.value = "policy: upgrad"
     assert "Refused. ImportError: no torchjd" in view.status.value
+    assert view.tuner.settings == settings, "no task waits for a policy that is not there"
 
 
 def test_buttons_follow_the_state_and_the_training_can_be_started_again(view):

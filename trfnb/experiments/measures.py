@@ -133,7 +133,7 @@ def moved_scores(
     host's own component of that name is replaced.
 
     Returns:
-        The task's main score ``"at_home"`` and ``"moved"``.
+        The task's main score ``"at_home"`` and ``"moved"``; NaN where dev tells none.
     """
     if task in host.pipe_names:
         host.remove_pipe(task)
@@ -143,7 +143,8 @@ def moved_scores(
         scores = main_scores(nlp)
         # Without the other tasks: entities, say, stop at the parser's sentence ends.
         with nlp.select_pipes(disable=[name for name in scores if name != task]):
-            scored[place] = nlp.evaluate(corpus.examples("dev", nlp.vocab))[scores[task]]
+            found = nlp.evaluate(corpus.examples("dev", nlp.vocab))
+        scored[place] = task_scores(nlp, found)[scores[task]]
     return scored
 
 

@@ -5,7 +5,10 @@ Each takes a `Request` and returns hidden states, part by part. There are three:
 (all else), and OpenVINO over padded blocks (inference on a CPU, where it is installed).
 """
 
+import json
 import math
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -85,7 +88,7 @@ class Engines:
         runtime, device = request.runtime, self.padded.device
         rounded = runtime.precision == "int8"
         precision: Precision = "int8" if rounded else runtime.precision_on(device)
-        by_name = rounded or runtime.engine == "openvino"
+        by_name = runtime.engine == "openvino"
         reason = self._against_openvino(request, precision, by_name)
         if not reason:
             try:
@@ -96,6 +99,8 @@ class Engines:
                 if by_name:
                     raise
                 self.failure = reason = str(error)
+        if rounded and reason in (self.failure, _MISSING):
+            warnings.warn(f"Not in int8, but by torch: {reason}", stacklevel=2)
         packed = self.packed
         if packed and device.type != "cpu":
             half = precision in ("bf16", "fp16") and native_bf16(device)
@@ -158,8 +163,9 @@ class Engines:
         }
         self.padded.hf_model.eval()
         if precision == "int8":
-            compiled = core.compile_model(self._rounded(core, layers), "CPU", settings)
-            return CompiledEngine(self.padded, compiled, streams)
+            graph, returned = self._rounded(core, layers)
+            compiled = core.compile_model(graph, "CPU", settings)
+            return CompiledEngine(self.padded, compiled, returned, streams)
         with converting("OpenVINO cannot convert this model"):
             expected = module(ids, mask.long())
             graph = openvino.convert_model(module, example_input=self.padded.example())
@@ -167,21 +173,22 @@ class Engines:
             cosine = float(cosines(compiled, [ids.numpy(), mask.long().numpy()], expected).min())
         if not cosine >= _LEAST_COSINE[precision]:
             raise EngineError(f"OpenVINO computes something else here (cosine {cosine:.4f})")
-        return CompiledEngine(self.padded, compiled, streams)
+        return CompiledEngine(self.padded, compiled, layers, streams)
 
-    # Return the rounded model, if it is what these weights and layers became.
-    def _rounded(self, core: Any, layers: tuple[int, ...]) -> Any:
-        graph, made_of = None, ""
+    # Return the rounded model, if it is what these weights became, and which layers it returns.
+    def _rounded(self, core: Any, layers: Sequence[int]) -> tuple[Any, list[int]]:
+        graph, returned, made_of = None, [], ""
         if self.int8:
             graph = core.read_model(*(self.int8[name] for name in INT8))
             made_of = graph.get_rt_info(["trfnb"]).astype(str)
-        if made_of != int8_origin(self._digest, layers):
+            returned = json.loads(made_of.partition(" ")[2])
+        if made_of != int8_origin(self._digest, returned) or not set(layers) <= set(returned):
             raise EngineError(
                 'precision = "int8" expected the encoder that `trfnb quantize` rounded, got '
                 + ("other weights or layers than it had then" if self.int8 else "none")
                 + '. Run `trfnb quantize` on this pipeline, or set precision = "auto".'
             )
-        return graph
+        return graph, returned
 
 
 @dataclass(eq=False)
@@ -323,11 +330,13 @@ class CompiledEngine:
     Attributes:
         padded: Cuts texts into blocks.
         model: From OpenVINO.
+        layers: Which it returns, in their order.
         streams: How many blocks it runs side by side.
     """
 
     padded: PaddedEngine
     model: Any
+    layers: Sequence[int]
     streams: int
 
     def run(self, request: Request) -> Iterator[Part]:
@@ -342,9 +351,10 @@ class CompiledEngine:
             if number >= depth:
                 infer.wait()
                 done = blocks[number - depth]
+                places = {layer: self.layers.index(layer) for layer in request.layers}
                 states = {
                     layer: torch.from_numpy(infer.get_output_tensor(place).data[done.mask])
-                    for place, layer in enumerate(request.layers)
+                    for layer, place in places.items()
                 }
                 yield Part(torch.from_numpy(done.rows), states)
             if number < len(blocks):
@@ -372,14 +382,30 @@ def converting(failed: str) -> Iterator[None]:
 
     Raises:
         EngineError: something failed.
+        KeyboardInterrupt: Ctrl-C, which converters take for a failure of their own.
     """
+    stops: list[Any] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*called: Any) -> None:
+        stops.append(called)
+        cast(Any, before)(*called)
+
+    heard = callable(before) and threading.current_thread() is threading.main_thread()
+    if heard:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         with quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer warns of every branch in Python
             yield
     except Exception as error:
+        if stops:
+            raise KeyboardInterrupt from error
         cause = str(error).strip().partition("\n")[0]
         raise EngineError(f"{failed} ({type(error).__name__}: {cause})") from error
+    finally:
+        if heard:
+            signal.signal(signal.SIGINT, before)
 
 
 class LayersOf(torch.nn.Module):

@@ -48,7 +48,9 @@ def write(
 
 def round_off(
     pipeline: Annotated[str, typer.Argument(help="A folder, or a package's name.")],
-    texts: Annotated[Path, typer.Argument(help="A file with one text per line.", exists=True)],
+    texts: Annotated[
+        Path, typer.Argument(help="A file with one text per line.", exists=True, dir_okay=False)
+    ],
     out: Annotated[Path, typer.Argument(help="A folder to make.")],
     component: Annotated[
         str | None, typer.Option(help="Whose encoder, where several have one.")
@@ -63,6 +65,11 @@ def round_off(
     """
     from .exporting import quantize
 
-    lines = filter(None, texts.read_text(encoding="utf8").splitlines())
-    cosine, n = quantize(pipeline, out, lines, component, least)
+    try:
+        lines = texts.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"quantize expected {texts} to be text in UTF-8, got {error}. Save it as UTF-8."
+        ) from None
+    cosine, n = quantize(pipeline, out, filter(None, lines), component, least)
     typer.echo(f"{out}: cosine {cosine:.4f} to fp32 at the 1st percentile of {n:,} wordpieces")

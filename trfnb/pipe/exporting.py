@@ -92,7 +92,7 @@ def export(
         hf_model = hf_model.merge_and_unload()
     engine = replace(shim.begin(False).padded, hf_model=hf_model)
     alone = shim.tokenizer.pad_token is None or engine.padding_counts
-    with atomic_folder(target) as folder:
+    with atomic_folder(target, new="export") as folder:
         shim.tokenizer.save_pretrained(folder)
         hf_model.config.save_pretrained(folder)
         failed = (
@@ -146,8 +146,9 @@ def quantize(
     Raises:
         OSError: there is no pipeline at `source`.
         ImportError: nncf or OpenVINO is not installed.
-        ValueError: `target` exists, there is no encoder or more than one, there are too few
-            texts, or no way of rounding reached `least`; nothing is written.
+        ValueError: `target` exists, there is no encoder or more than one, its settings exclude
+            int8, there are too few texts, or no way of rounding reached `least`; nothing is
+            written.
     """
     refuse_existing(target, "quantize")
     try:
@@ -157,6 +158,18 @@ def quantize(
         raise ImportError("quantize needs nncf: run `pip install 'trfnb[quantize]'`.") from error
     nlp, name, _, shim = _opened(source, component)
     padded, requests = shim.begin(False).padded, list[Request]()
+    block = _transformer_block(nlp.get_pipe_config(name)) or {}
+    excluded = {
+        "another library's architecture: run `trfnb import-pipeline` first": not block,
+        'engine = "torch", which runs no int8: set engine = "auto"': block.get("engine") == "torch",
+        "attentions = true, which torch alone returns: set it to false": padded.attentions,
+    }
+    for reason, holds in excluded.items():
+        if holds:
+            raise ValueError(
+                f"quantize expected in {name} a transformer of trfnb's that OpenVINO may run, got "
+                f"one with {reason}."
+            )
 
     # Takes the engines' place, so that the pipeline tells what it reads.
     def listen(request: Request) -> PaddedEngine:
@@ -205,12 +218,13 @@ def quantize(
             "--least."
         )
     rounded.set_rt_info(int8_origin(weights_digest(padded.hf_model), layers), ["trfnb"])
-    _set_precision(nlp.get_pipe_config(name))
+    block["precision"] = "int8"
     with folder_of() as folder:
         openvino.save_model(rounded, folder / INT8[0], compress_to_fp16=False)
         shim.int8 = {name: (folder / name).read_bytes() for name in INT8}
-    with atomic_folder(target) as folder:
+    with atomic_folder(target, new="quantize") as folder:
         nlp.to_disk(folder)
+        spacy.load(folder)  # what cannot be opened gets no name
     return reached[-1], sum(map(len, found))
 
 
@@ -377,10 +391,10 @@ def _narrowing(graph: Any) -> list[str]:
     return names
 
 
-# Ask for int8 in a component's config, wherever in it the transformer stands.
-def _set_precision(block: dict[str, Any]) -> None:
-    if "Transformer" in block.get("@architectures", "") and "name" in block:
-        block["precision"] = "int8"
-    for value in block.values():
-        if isinstance(value, dict):
-            _set_precision(value)
+# Return the settings of trfnb's transformer, wherever in a component's config it stands.
+def _transformer_block(block: dict[str, Any]) -> dict[str, Any] | None:
+    name = block.get("@architectures", "")
+    if name.startswith("trfnb.") and "Transformer" in name and "name" in block:
+        return block
+    inner = (_transformer_block(value) for value in block.values() if isinstance(value, dict))
+    return next(filter(None, inner), None)

@@ -39,15 +39,16 @@ def import_pipeline(source: str | Path, target: str | Path) -> Language:
             f"import-pipeline expected a pipeline with names of {legacy.PREFIX} or "
             f"{curated.PREFIX} in its config, but {str(source)!r} has none: it needs no import."
         )
-    for name in nlp.pipe_names:  # what would load weights by theirs
-        config["initialize"]["components"].pop(name, None)
+    theirs = (legacy.PREFIX, curated.PREFIX)
+    for name, block in list(config["initialize"]["components"].items()):
+        if any(prefix in str(block) for prefix in theirs):  # it would load weights by their code
+            del config["initialize"]["components"][name]
     for _, component in nlp.components:
         if isinstance(component, TrainablePipe) and isinstance(component.model, Model):
             component.model = _own_layers(component.model)
-    theirs = (legacy.PREFIX, curated.PREFIX)
     needed = {"trfnb", *nlp.meta.get("requirements", [])}
     nlp.meta["requirements"] = sorted(one for one in needed if not one.startswith(theirs))
-    with atomic_folder(target) as folder:
+    with atomic_folder(target, new="import-pipeline") as folder:
         nlp.to_disk(folder)
         config.to_disk(folder / "config.cfg")
         spacy.load(folder)  # what cannot be opened gets no name

@@ -1,8 +1,6 @@
 """``trfnb vectors convert | inspect | distill``."""
 
 import json
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +93,4 @@ def distill(
 def _run(function: str, options: dict[str, Any]) -> None:
     from trfnb import vectors
 
-    # Make an exception of being terminated, so that what is half written is taken away.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     typer.echo(getattr(vectors, function)(**options))

@@ -150,8 +150,15 @@ def distill(
     if counts is not None:
         vocabulary.sort(key=lambda word: -counts[word])
     table = embed_words(vocabulary, teacher, tokenizer)
-    measures: dict[str, float] = {}
+    read = np.flatnonzero(table.any(axis=1))  # the tokenizer leaves nothing of some signs
+    vocabulary = [vocabulary[row] for row in read]
+    table, measures = table[read], dict[str, float]()
     if width is not None and width < own_width:
+        if len(vocabulary) <= width:
+            raise VectorsError(
+                f"Expected more words than the width, {width}, to find their principal components, "
+                f"got {len(vocabulary)}. Give more words, wordpieces=True, or a smaller width."
+            )
         table, measures["variance_kept"] = principal_components(table, width)
     if weight:
         table = np.multiply(table, frequency_weights(vocabulary, counts)[:, None])

@@ -254,9 +254,13 @@ class GradFactorTuner(View):
 
     def _on_preset(self, change: Mapping[str, Any]) -> None:
         if change["new"]:
-            for task, value in self._presets[change["new"]].items():
-                self._on_move(task, value)
+            self._act(partial(self._take, self._presets[change["new"]]))
             self.preset.value = ""  # the same one can be chosen again
+
+    # The policy, if any, comes first: where it is refused, no task follows it.
+    def _take(self, preset: Mapping[str, Any]) -> None:
+        for task, value in preset.items():
+            self.tuner.set(task, value)
 
     def _on_move(self, task: str, value: Any) -> None:
         self._act(partial(self.tuner.set, task, value))

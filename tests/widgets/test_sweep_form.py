@@ -51,6 +51,7 @@ def test_one_value_sets_and_several_vary(form):
     ("name", "value", "message"),
     [
         ("seed", "many", "expected int, got &#x27;many&#x27;"),
+        ("seed", "1; 2;", "expected values between semicolons"),
         ("mode", "a; c", "expected &#x27;a&#x27; or &#x27;b&#x27;, got &#x27;c&#x27;"),
     ],
 )

@@ -70,11 +70,13 @@ class SweepForm(View):
     @property
     def sweep(self) -> Sweep:
         """The sweep that the form describes, not checked yet."""
-        grid = {
-            name: [from_text(part.strip(), self._declared[name]) for part in field.value.split(";")]
-            for name, field in self.fields.items()
-            if field.value != self._defaults[name]
-        }
+        grid = {}
+        for name, field in self.fields.items():
+            if field.value != self._defaults[name]:
+                parts = [part.strip() for part in field.value.split(";")]
+                if len(parts) > 1 and "" in parts:
+                    raise ValueError(f"`{name}`: expected values between semicolons, got {parts}.")
+                grid[name] = [from_text(part, self._declared[name]) for part in parts]
         return Sweep(self.notebook, grid=grid, jobs=self.jobs.value)
 
     def run(self) -> None:

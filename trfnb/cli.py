@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -25,7 +26,8 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         # Being terminated becomes an exception, so that what is half written is taken away.
-        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        main = threading.current_thread() is threading.main_thread()  # others hear no signals
+        before = main and signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             with trfnb.notebook_side():
                 code = super().invoke(ctx)
@@ -33,7 +35,8 @@ class _Commands(TyperGroup):
             print(f"trfnb: {error}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
             code = 2
         finally:
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+            if main:
+                signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
         raise typer.Exit(code or 0)
 
 

@@ -79,14 +79,12 @@ def atomic_folder(path: str | Path, *, sync: bool = True, new: str | None = None
     Args:
         path: the folder to write, or a link to it; missing parents are made.
         sync: wait until everything is on the disk, so that a power cut cannot leave half of it.
-        new: the command whose folder must not be there yet, neither now nor when it is written.
+        new: the command whose folder must not have appeared meanwhile; see `refuse_existing`.
 
     Raises:
         OSError: the disk is full or cannot be written; ``path`` is as it was before.
-        ValueError: see `refuse_existing`.
+        ValueError: ``path`` is there, and must not be; it stays as it is.
     """
-    if new:
-        refuse_existing(path, new)
     # Where a link points to, and a path such as "." that has no name to write beside.
     path = Path(path).resolve()
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -99,10 +97,10 @@ def atomic_folder(path: str | Path, *, sync: bool = True, new: str | None = None
             if file.is_file():
                 with file.open("r+b" if os.name == "nt" else "rb") as handle:  # Windows asks for it
                     os.fsync(handle.fileno())
-        if new:  # another may have made it meanwhile
+        if new:
             refuse_existing(path, new)
         # A folder that is not empty cannot be replaced in one step.
-        if path.exists():
+        elif path.exists():
             path.rename(old)
         partial.rename(path)
     finally:

@@ -374,7 +374,7 @@ def _intervals(
     ticks = sorted(set(table[x])) if numeric else table[x].unique().tolist()
     hues = table[hue].unique().tolist() if hue else [None]
     figure, ((axes,),) = blank(max(6.0, 1.6 + 1.5 * len(ticks) * (not joined)), 3.6)
-    gap = float(np.ptp(ticks)) * 0.012 if numeric else min(0.1, 0.6 / len(hues))
+    gap = float(np.ptp(ticks)) * 0.012 if numeric else min(0.1, 0.6 / max(1, len(hues)))
     table = table.assign(at=table[x] if numeric else table[x].map(ticks.index)).sort_values("at")
     for place, (name, colour, marker) in enumerate(_styles(hues)):
         rows = table if hue is None else table[table[hue] == name]

@@ -60,10 +60,12 @@ def verdict(
     spread = float(values.std(ddof=1)) if n > 1 else np.nan
     half = _half_width(spread, n, level)
     told = f"{of} − {against} is {mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f}, {n} seeds)"
-    answer = _answer(mean, half, margin)
-    more = _more_seeds(mean, spread, n, margin, level) if answer == "cannot tell" else 0
-    if answer in ("share", "keep apart") and (of, against) != ("independent", "shared"):
-        answer = f"{of if mean > 0 else against} is better"
+    found = _answer(mean, half, margin)
+    more = _more_seeds(mean, spread, n, margin, level) if found == "cannot tell" else 0
+    sides = {"better": f"{of} is better", "worse": f"{against} is better"}
+    if (of, against) == ("independent", "shared"):
+        sides = {"better": "keep apart", "worse": "share"}
+    answer = sides.get(found, found)
     says = {
         "no difference": f"no difference worth {margin:g}: {told}",
         "cannot tell": f"cannot tell, about {more} more seed{'s' * (more > 1)} needed: {told}",
@@ -172,17 +174,17 @@ def differences(
         ``"worse"``, ``"no difference"`` or ``"cannot tell"``.
 
     Raises:
-        ValueError: names every column that the runs lack.
+        ValueError: the margin is not above 0, or the runs lack columns, which are named.
     """
+    if margin is not None and margin <= 0:
+        raise ValueError(f"differences expected a margin above 0, got {margin}.")
     metrics = [metric] if isinstance(metric, str) else list(metric)
     gaps = sub(*_sides(runs, metrics, of, against, by, paired)).assign(pair="of")
     table = intervals(gaps, "pair", metrics, level).drop(columns="pair")
     table["shows"] = np.select([table["low"] > 0, table["high"] < 0], ["more", "less"], "open")
     if margin is not None:
         ends = zip(table["mean"], table["high"] - table["mean"], strict=True)
-        named = {"keep apart": "better", "share": "worse"}
-        answers = [_answer(mean, half, margin) for mean, half in ends]
-        table["answer"] = [named.get(answer, answer) for answer in answers]
+        table["answer"] = [_answer(mean, half, margin) for mean, half in ends]
     return table
 
 
@@ -268,7 +270,7 @@ def _answer(mean: float, half: float, margin: float) -> str:
     if abs(mean) + half < margin:
         return "no difference"
     if abs(mean) > half:
-        return "keep apart" if mean > 0 else "share"
+        return "better" if mean > 0 else "worse"
     return "cannot tell"  # also where there is no interval
 
 

@@ -142,7 +142,16 @@ def test_a_task_that_the_test_split_cannot_score_is_left_out_and_told(write: Wri
     write("n/test.conllu", _tree("a"))
     corpus = load(folder)
     assert corpus.tasks == ()
-    assert corpus.notes == ("Test has no annotation for ner: it is left out of the tasks.",)
+    assert corpus.notes == ("Test has nothing annotated for ner: it is left out of the tasks.",)
+
+
+def test_a_split_without_an_entity_tells_nothing_of_a_recogniser(tmp_path):
+    rows = {"train": "Ada\tB-PER\nwon\tO\n\n", "dev": "she\tO\nwon\tO\n\n"}
+    for split, text in (rows | {"test": rows["train"]}).items():
+        (tmp_path / f"{split}.iob").write_text(text * 3)
+    corpus = load(tmp_path)
+    assert corpus.tasks == ()
+    assert corpus.notes == ("Dev has nothing annotated for ner: it is left out of the tasks.",)
 
 
 def test_packed_files_and_urls(write: Write, tmp_path: Path) -> None:

@@ -83,12 +83,17 @@ def test_a_part_of_the_layers_that_were_rounded_is_enough(tiny, tmp_path, texts)
     np.testing.assert_array_equal(vectors(one, texts[1]), vectors(both, texts[1]))
 
 
-def test_what_cannot_run_in_int8_is_refused_before_the_work(tiny, tmp_path):
+def test_what_cannot_run_in_int8_is_refused_before_the_work(tiny, tmp_path, monkeypatch):
     settings = {"torch": {"engine": "torch"}, "attentions": {"attentions": True}}
     for name, setting in settings.items():
         transformer_pipeline(tiny, **setting).to_disk(tmp_path / name)
         with pytest.raises(ValueError, match=rf"quantize expected .* got one with .*{name}"):
             quantize(tmp_path / name, tmp_path / "out", iter(()))
+    nlp = transformer_pipeline(tiny)
+    nlp.get_pipe_config("transformer")["model"]["@architectures"] = "my.Transformer.v1"
+    monkeypatch.setattr(spacy, "load", lambda source: nlp)
+    with pytest.raises(ValueError, match=r"got one with an architecture not of trfnb's"):
+        quantize("a_pipeline", tmp_path / "out", iter(()))
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"file is a file"):
         quantize(tmp_path / "torch", tmp_path / "file" / "out", iter(()))

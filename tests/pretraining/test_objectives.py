@@ -194,9 +194,14 @@ def test_places_without_a_target_do_not_lower_the_mean(tmp_path, tiny):
     nlp.vocab.set_vector("cat", np.array([1, 2], "f"))
     chosen = {"hidden_size": 16, "masking": RandomMask(probability=1 - 1e-9)}
     model = built("trfnb.PretrainVectors.v1", chosen, nlp, tmp_path, tiny)
-    prediction = model.predict([nlp.make_doc("a cat barks, the other cat does not")])
+    doc = nlp.make_doc("a cat barks, the other cat does not")
+    prediction = model.predict([doc])
     assert prediction.targets.tolist() == [[1, 2]] * 2
     assert len(prediction.output) == 2
+    (tmp_path / "counted.txt").write_text("cat cat dog")
+    chosen["text"] = tmp_path / "counted.txt"
+    model = built("trfnb.PretrainWords.v1", chosen, nlp, tmp_path, tiny)
+    assert model.predict([doc]).targets.tolist() == [[0]] * 2
 
 
 def test_a_table_without_a_word_of_the_text_is_refused(lines, tmp_path):

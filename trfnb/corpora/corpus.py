@@ -138,6 +138,9 @@ class Corpus:
     def tasks(self) -> tuple[str, ...]:
         """Components that all splits have the annotation for, in pipeline order.
 
+        A split whose sentences are all without an entity says nothing of a recogniser: such a
+        layer counts as missing.
+
         ``textcat`` where every text has exactly one category, else ``textcat_multilabel``, which
         alone skips texts without any;
         ``senter`` where texts hold several sentences.
@@ -150,7 +153,7 @@ class Corpus:
             task if exclusive or task != "textcat" else "textcat_multilabel"
             for task, layer in TASKS.items()
             if all(
-                any(getattr(s, layer) is not None for s in split)
+                any(getattr(s, layer) for s in split)
                 for split in (self.train, self.dev, self.test or self.dev)
             )
         )

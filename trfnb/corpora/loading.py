@@ -145,10 +145,13 @@ def load(
     kept = [kept[i] for i in sorted(chosen)]
     train, dev, test = _complete_cats([order[:limit], kept, splits["test"]])
     corpus = Corpus(name, train, dev, test, dict(reading.skipped), (), lang)
-    given = {task.removesuffix("_multilabel") for task in corpus.tasks}
-    for task in replace(corpus, test=()).tasks if test else ():
-        if task.removesuffix("_multilabel") not in given:
-            reading.notes.append(f"Test has no annotation for {task}: it is left out of the tasks.")
+    for split, part in (("Dev", dev), ("Test", test or dev)):
+        given = {t.removesuffix("_multilabel") for t in replace(corpus, dev=part, test=()).tasks}
+        for task in replace(corpus, dev=train, test=()).tasks:
+            if task.removesuffix("_multilabel") not in given:
+                reading.notes.append(
+                    f"{split} has nothing annotated for {task}: it is left out of the tasks."
+                )
     return replace(corpus, notes=tuple(dict.fromkeys(reading.notes)))
 
 

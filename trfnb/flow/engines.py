@@ -38,6 +38,8 @@ _LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.998}
 _MISSING = "OpenVINO is not installed: pip install 'trfnb[fast]'"
 # The files of a rounded model beside the encoder's own, which tell what they were made of.
 INT8 = ("int8.xml", "int8.bin")
+# Ctrl-C, and being terminated.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Blocks that OpenVINO runs side by side, each with its share of the threads.
 _STREAMS = 2
 
@@ -98,9 +100,11 @@ class Engines:
             except EngineError as error:
                 if by_name:
                     raise
-                self.failure = reason = str(error)
-        if rounded and reason in (self.failure, _MISSING):
-            warnings.warn(f"Not in int8, but by torch: {reason}", stacklevel=2)
+                reason = str(error)
+                if rounded:
+                    warnings.warn(f"Not in int8, but by torch: {reason}", stacklevel=2)
+                else:
+                    self.failure = reason
         packed = self.packed
         if packed and device.type != "cpu":
             half = precision in ("bf16", "fp16") and native_bf16(device)
@@ -124,8 +128,8 @@ class Engines:
             "OpenVINO runs in fp32, bf16 and int8 on a CPU, without attentions": not on_cpu
             or self.padded.attentions
             or precision == "fp16",
-            self.failure: self.failure and not by_name,
-            _MISSING: not by_name and find_spec("openvino") is None,
+            self.failure: self.failure and precision != "int8" and not by_name,
+            _MISSING: precision != "int8" and not by_name and find_spec("openvino") is None,
             "too little to encode to be worth compiling the model": little and engine != "openvino",
         }
         return next((reason for reason, holds in against.items() if holds), "")
@@ -382,30 +386,36 @@ def converting(failed: str) -> Iterator[None]:
 
     Raises:
         EngineError: something failed.
-        KeyboardInterrupt: Ctrl-C, which converters take for a failure of their own.
+        BaseException: what a signal raised, which converters take for a failure of their own.
     """
-    stops: list[Any] = []
-    before = signal.getsignal(signal.SIGINT)
+    stops: list[BaseException] = []
+    main = threading.current_thread() is threading.main_thread()
+    before: dict[int, Any] = {n: signal.getsignal(n) for n in _SIGNALS if main}
 
-    def interrupt(*called: Any) -> None:
-        stops.append(called)
-        cast(Any, before)(*called)
+    def hear(number: int, frame: Any) -> None:
+        try:
+            before[number](number, frame)
+        except BaseException as stop:
+            stops.append(stop)
+            raise
 
-    heard = callable(before) and threading.current_thread() is threading.main_thread()
-    if heard:
-        signal.signal(signal.SIGINT, interrupt)
+    for number in before:
+        if callable(before[number]):
+            signal.signal(number, hear)
     try:
         with quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer warns of every branch in Python
             yield
     except Exception as error:
-        if stops:
-            raise KeyboardInterrupt from error
-        cause = str(error).strip().partition("\n")[0]
-        raise EngineError(f"{failed} ({type(error).__name__}: {cause})") from error
+        if not stops:
+            cause = str(error).strip().partition("\n")[0]
+            raise EngineError(f"{failed} ({type(error).__name__}: {cause})") from error
     finally:
-        if heard:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
+    if stops:
+        raise stops[0]
 
 
 class LayersOf(torch.nn.Module):

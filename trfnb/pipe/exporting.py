@@ -160,15 +160,15 @@ def quantize(
     padded, requests = shim.begin(False).padded, list[Request]()
     block = _transformer_block(nlp.get_pipe_config(name)) or {}
     excluded = {
-        "another library's architecture: run `trfnb import-pipeline` first": not block,
+        "an architecture not of trfnb's (`trfnb import-pipeline` rewrites some)": not block,
         'engine = "torch", which runs no int8: set engine = "auto"': block.get("engine") == "torch",
         "attentions = true, which torch alone returns: set it to false": padded.attentions,
     }
     for reason, holds in excluded.items():
         if holds:
             raise ValueError(
-                f"quantize expected in {name} a transformer of trfnb's that OpenVINO may run, got "
-                f"one with {reason}."
+                f"quantize expected in {name} a transformer that may run in int8, got one with "
+                f"{reason}."
             )
 
     # Takes the engines' place, so that the pipeline tells what it reads.

@@ -41,7 +41,7 @@ def import_pipeline(source: str | Path, target: str | Path) -> Language:
         )
     theirs = (legacy.PREFIX, curated.PREFIX)
     for name, block in list(config["initialize"]["components"].items()):
-        if any(prefix in str(block) for prefix in theirs):  # it would load weights by their code
+        if any(f"'{prefix}." in str(block) for prefix in theirs):  # would load by their code
             del config["initialize"]["components"][name]
     for _, component in nlp.components:
         if isinstance(component, TrainablePipe) and isinstance(component.model, Model):

@@ -45,8 +45,7 @@ Rows = NDArray[np.int64]
 Tok2Vec = Model[list[Doc], list[Floats2d]]
 # Vectors at rows (rows, width), and what takes their gradient.
 Encoded = tuple[Floats2d, Callable[[Floats2d], Any]]
-# Predictions (n, nO) and their targets -> the loss summed over rows. A row without a target adds
-# nothing.
+# Predictions (n, nO) and their targets -> the loss summed over rows.
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # Docs and a random generator -> what is shown, words as a rule, and which of it is predicted.
 Task = Callable[..., tuple[Any, Masked]]

@@ -258,7 +258,7 @@ class PretrainingRun:
     def _log(self) -> dict[str, Any]:
         settings, now = self.settings, self.progress
         dev = self._dev_loss() if now.step % settings.eval_every == 0 else None
-        loss = now.loss / max(now.targets, 1)
+        loss = now.loss / now.targets if now.targets else None
         now.loss, now.targets = 0.0, 0
         now.rows.append([now.step, now.words, round(now.seconds, 3), loss, dev, now.learn_rate])
         self._write_log()

@@ -282,10 +282,8 @@ def readings(
     for axes, (name, (its_spans, pieces)) in zip(panels[:, 0], read.items(), strict=True):
         times = np.zeros(len(doc), dtype="int64")
         for i, span in enumerate(its_spans):
-            end = span.end
-            if pieces is not None and pieces.truncated[i]:
-                stop = span.start_char + int(pieces.part(i, i + 1).offsets.max(initial=0))
-                end = next((token.i for token in span if token.idx >= stop), end)
+            stop = np.inf if pieces is None else span.start_char + pieces.read_until(i)
+            end = next((token.i for token in span if token.idx >= stop), span.end)
             axes.broken_barh([(span.start, end - span.start)], (i - 0.4, 0.8), color=COLOURS[0])
             if end < span.end:  # a bar of no length would still have an edge
                 axes.broken_barh([(end, span.end - end)], (i - 0.4, 0.8), color=COLOURS[1])

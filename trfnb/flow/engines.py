@@ -91,7 +91,7 @@ class Engines:
         rounded = runtime.precision == "int8"
         precision: Precision = "int8" if rounded else runtime.precision_on(device)
         by_name = runtime.engine == "openvino"
-        reason = self._against_openvino(request, precision, by_name)
+        reason = self._against_openvino(request, precision, asked=by_name or rounded)
         if not reason:
             try:
                 compiled = self.compiled(tuple(request.layers), precision)
@@ -112,8 +112,9 @@ class Engines:
         self.report = f"torch over {'packs' if packed else 'padded blocks'} ({reason})"
         return packed or self.padded
 
-    # Say why OpenVINO should not run a batch; empty where it should.
-    def _against_openvino(self, request: Request, precision: Precision, by_name: bool) -> str:
+    # Say why OpenVINO should not run a batch; empty where it should. Where it was asked for, what
+    # it fails at is found by trying.
+    def _against_openvino(self, request: Request, precision: Precision, asked: bool) -> str:
         engine, n = request.runtime.engine, len(request.wordpieces.ids)
         on_cpu = self.padded.device.type == "cpu"
         # Training overtakes a compiled copy of the weights: the next must be worth twice as much.
@@ -128,8 +129,8 @@ class Engines:
             "OpenVINO runs in fp32, bf16 and int8 on a CPU, without attentions": not on_cpu
             or self.padded.attentions
             or precision == "fp16",
-            self.failure: self.failure and precision != "int8" and not by_name,
-            _MISSING: precision != "int8" and not by_name and find_spec("openvino") is None,
+            self.failure: self.failure and not asked,
+            _MISSING: not asked and find_spec("openvino") is None,
             "too little to encode to be worth compiling the model": little and engine != "openvino",
         }
         return next((reason for reason, holds in against.items() if holds), "")
@@ -348,6 +349,7 @@ class CompiledEngine:
         n, most = len(request.wordpieces.ids), request.runtime.items(self.padded.device)
         blocks = self.padded.blocks(request, min(most, n // self.streams + 1))
         depth = min(self.streams + 1, len(blocks))
+        places = {layer: self.layers.index(layer) for layer in request.layers}
         # Each call has its own requests: two threads may run one model.
         infers = [self.model.create_infer_request() for _ in range(depth)]
         for number in range(len(blocks) + depth):
@@ -355,7 +357,6 @@ class CompiledEngine:
             if number >= depth:
                 infer.wait()
                 done = blocks[number - depth]
-                places = {layer: self.layers.index(layer) for layer in request.layers}
                 states = {
                     layer: torch.from_numpy(infer.get_output_tensor(place).data[done.mask])
                     for layer, place in places.items()
@@ -390,18 +391,18 @@ def converting(failed: str) -> Iterator[None]:
     """
     stops: list[BaseException] = []
     main = threading.current_thread() is threading.main_thread()
-    before: dict[int, Any] = {n: signal.getsignal(n) for n in _SIGNALS if main}
+    handlers: dict[int, Any] = {n: signal.getsignal(n) for n in _SIGNALS if main}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
 
     def hear(number: int, frame: Any) -> None:
         try:
-            before[number](number, frame)
+            handlers[number](number, frame)
         except BaseException as stop:
             stops.append(stop)
             raise
 
-    for number in before:
-        if callable(before[number]):
-            signal.signal(number, hear)
+    for number in handlers:
+        signal.signal(number, hear)
     try:
         with quiet(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer warns of every branch in Python
@@ -411,9 +412,8 @@ def converting(failed: str) -> Iterator[None]:
             cause = str(error).strip().partition("\n")[0]
             raise EngineError(f"{failed} ({type(error).__name__}: {cause})") from error
     finally:
-        for number, handler in before.items():
-            if callable(handler):
-                signal.signal(number, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if stops:
         raise stops[0]
 

@@ -91,6 +91,12 @@ class Wordpieces:
             self.write if callable(self.write) else self.write[start:end],
         )
 
+    def read_until(self, text: int) -> float:
+        """Return the character at which a text is cut off, counted in it; infinity if nowhere."""
+        if not self.truncated[text]:
+            return np.inf
+        return float(self.part(text, text + 1).offsets.max(initial=0))
+
     def copy(self) -> "Wordpieces":
         """Return the same in memory of its own, where this is part of a larger batch."""
         return Wordpieces(

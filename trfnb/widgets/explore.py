@@ -84,8 +84,7 @@ class SpanStepper(View):
     def _show(self, change: object = None) -> None:
         place, doc = self.slider.value, self._doc
         span, pieces = self._spans[place], self._wordpieces.part(place, place + 1)
-        read = int(pieces.offsets.max(initial=0)) if pieces.truncated.any() else len(span.text)
-        read_until = span.start_char + read
+        read_until = span.start_char + self._wordpieces.read_until(place)
         words = []
         for token in doc[max(span.start - CONTEXT, 0) : span.end + CONTEXT]:
             readings = sum(other.start <= token.i < other.end for other in self._spans)

@@ -52,7 +52,7 @@ class Question(BaseModel):
     against: Setting = "shared"
     floor: Setting = "frozen"
     choose: str = "dev_score"
-    margin: Annotated[float, Field(gt=0)] = 0.01
+    margin: Annotated[float, Field(ge=0)] = 0.01
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def verdict(
         metric: what to call the score.
         of: the setting looked at.
         against: the setting taken from it.
-        margin: the largest difference that does not matter to you.
+        margin: the largest difference that does not matter to you; at 0 every one matters.
         level: of confidence.
 
     Returns:
@@ -47,14 +47,14 @@ def verdict(
         the same in words.
 
     Raises:
-        ValueError: the margin is not above 0, or there is no difference at all.
+        ValueError: the margin is below 0, or there is no difference at all.
     """
     values = np.asarray(differences, dtype=float)
     values = values[~np.isnan(values)]
-    if margin <= 0 or not len(values):
+    if not margin >= 0 or not len(values):
         raise ValueError(
-            f"verdict on {metric}: expected a margin above 0 and at least one pair of runs, got "
-            f"margin {margin} and {len(values)} pairs. Train both ways with the same seeds."
+            f"verdict on {metric}: expected a margin of 0 or more and at least one pair of runs, "
+            f"got margin {margin} and {len(values)} pairs. Train both ways with the same seeds."
         )
     n, mean = len(values), float(values.mean())
     spread = float(values.std(ddof=1)) if n > 1 else np.nan
@@ -174,10 +174,10 @@ def differences(
         ``"worse"``, ``"no difference"`` or ``"cannot tell"``.
 
     Raises:
-        ValueError: the margin is not above 0, or the runs lack columns, which are named.
+        ValueError: the margin is below 0, or the runs lack columns, which are named.
     """
-    if margin is not None and margin <= 0:
-        raise ValueError(f"differences expected a margin above 0, got {margin}.")
+    if margin is not None and not margin >= 0:
+        raise ValueError(f"differences expected a margin of 0 or more, got {margin}.")
     metrics = [metric] if isinstance(metric, str) else list(metric)
     gaps = sub(*_sides(runs, metrics, of, against, by, paired)).assign(pair="of")
     table = intervals(gaps, "pair", metrics, level).drop(columns="pair")

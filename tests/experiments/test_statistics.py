@@ -134,6 +134,15 @@ def test_a_verdict_that_cannot_tell_says_how_many_more_seeds():
         verdict([], margin=0)
 
 
+def test_at_a_margin_of_0_every_difference_matters():
+    steady = [0.0010, 0.0011, 0.0012]
+    assert verdict(steady)["answer"] == "no difference"
+    assert verdict(steady, margin=0)["answer"] == "keep apart"
+    for below in (-0.01, float("nan")):
+        with pytest.raises(ValueError, match="expected a margin of 0 or more"):
+            verdict(steady, margin=below)
+
+
 def test_verdicts_are_of_all_scores_of_a_table():
     rows = [("shared", seed, 0.5 + seed / 10, 0.8, None) for seed in range(3)]
     rows += [("independent", seed, 0.5 + seed / 10, 0.9, None) for seed in range(3)]

@@ -126,10 +126,10 @@ def compare(
     """
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     ways = list(sharings)
-    if not ways or not numbers or margin <= 0:
+    if not ways or not numbers or not margin >= 0:
         raise ValueError(
-            "compare: expected at least one way of sharing, one seed and a margin above 0, got "
-            f"{ways}, {numbers} and {margin}."
+            "compare: expected at least one way of sharing, one seed and a margin of 0 or more, "
+            f"got {ways}, {numbers} and {margin}."
         )
     if config is not None and not isinstance(config, Config):
         config = Config().from_disk(config, interpolate=False)

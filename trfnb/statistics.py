@@ -188,7 +188,7 @@ def differences(
     return table
 
 
-def prediction(claim: str, answers: Iterable[str], *expected: str) -> str:
+def prediction(claim: str, answers: Iterable[str], *expected: str, says: str = "") -> str:
     """Tell in a sentence whether a prediction held, from the answers of its comparisons.
 
     It held where every answer is an expected one, did not where one is settled otherwise; in
@@ -198,16 +198,17 @@ def prediction(claim: str, answers: Iterable[str], *expected: str) -> str:
         claim: the prediction, a sentence without its full stop.
         answers: one per comparison, such as `differences` gives with a margin.
         expected: the answers that the prediction foretold.
+        says: the numbers behind it, in whole sentences.
     """
     answers = list(answers)
     if not answers:
-        return f"{claim}: not asked."
+        return f"{claim}: not asked. {says}".rstrip()
     n_held = sum(answer in expected for answer in answers)
     n_open = sum(answer == "cannot tell" and answer not in expected for answer in answers)
     told = "cannot tell" if n_held + n_open == len(answers) else "did not hold"
     told = "held" if n_held == len(answers) else told
     counted = f"{n_held} of {len(answers)} comparisons as predicted, {n_open} open"
-    return f"{claim}: **{told}** ({counted})."
+    return f"{claim}: **{told}** ({counted}). {says}".rstrip()
 
 
 def summary(table: pd.DataFrame, by: str = "sharing", digits: int = 3) -> pd.DataFrame:
@@ -267,7 +268,7 @@ def _half_width(spread: float, n: int, level: float) -> float:
 
 
 def _answer(mean: float, half: float, margin: float) -> str:
-    if abs(mean) + half < margin:
+    if abs(mean) + half < margin or mean == half == 0:  # alike to the last digit, at any margin
         return "no difference"
     if abs(mean) > half:
         return "better" if mean > 0 else "worse"

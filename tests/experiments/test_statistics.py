@@ -85,6 +85,8 @@ def test_a_margin_gives_each_difference_an_answer():
 )
 def test_a_prediction_holds_fails_or_stays_open(answers, told):
     assert prediction("Vectors help", answers, "better") == f"Vectors help: {told}."
+    with_numbers = prediction("Vectors help", answers, "better", says="By +0.1.")
+    assert with_numbers == f"Vectors help: {told}. By +0.1."
 
 
 def test_a_summary_is_read_by_metric_and_setting():
@@ -138,6 +140,7 @@ def test_at_a_margin_of_0_every_difference_matters():
     steady = [0.0010, 0.0011, 0.0012]
     assert verdict(steady)["answer"] == "no difference"
     assert verdict(steady, margin=0)["answer"] == "keep apart"
+    assert verdict([0.0, 0.0, 0.0], margin=0)["answer"] == "no difference"
     for below in (-0.01, float("nan")):
         with pytest.raises(ValueError, match="expected a margin of 0 or more"):
             verdict(steady, margin=below)
